@@ -1,0 +1,1 @@
+//! tidelog's write side: the event store and its adapters, group commit, command handling, HTTP.

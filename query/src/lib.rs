@@ -1,0 +1,1 @@
+//! tidelog's read side: projecting, read stores and their adapters, replay, queries, HTTP.

@@ -1,0 +1,1 @@
+//! Starts the real servers that tidelog's tests talk to.
