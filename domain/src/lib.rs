@@ -1,1 +1,39 @@
 //! The pure part of tidelog: aggregates, events, versions, positions, projections, and tests of them.
+//!
+//! Nothing in this crate is asynchronous, does I/O, reads a clock or draws a random number: time and
+//! identities come in from outside, so that every decision and every fold can be repeated exactly.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        reason = "tests fail loudly"
+    )
+)]
+
+mod aggregate;
+mod append;
+mod context;
+mod decider;
+mod event;
+mod position;
+mod projection;
+mod stream;
+mod token;
+
+pub use aggregate::{Aggregate, Command, Data, Decision, DecodeError, Event, Named, Rejection};
+pub use append::{Append, Appended, ExpectedVersion, StreamWrite};
+pub use context::Context;
+pub use decider::{
+    CommandInput, CommandSpec, Decider, Endpoint, EventDraft, FieldError, Lifecycle, Loading,
+    Refusal, State, TypedDecider,
+};
+pub use event::{EventId, Metadata, NewEvent, Payload, RecordedEvent};
+pub use position::{Cursor, HistoryId, Partition, Partitions, Position, Version};
+pub use projection::{
+    EventFilter, EventSet, Folding, Keys, Projection, Recorded, TypedProjector, View,
+    ViewDefinition,
+};
+pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};
+pub use token::{ConsistencyToken, InvalidToken};

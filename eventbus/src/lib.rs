@@ -1,1 +1,27 @@
-//! tidelog's event bus: the bus port and its adapters, the relay, the gate, subscriptions.
+//! tidelog's event bus: the log reader and bus ports with their adapters, the relay, the gate, subscriptions.
+//!
+//! The log is the truth and the bus a disposable accelerator: a subscription applies an event only when the
+//! [`gate()`] says that it is the next one, and reads the log whenever the bus has a hole.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        reason = "tests fail loudly"
+    )
+)]
+
+mod bus;
+mod gate;
+mod log;
+mod retry;
+mod signal;
+mod state;
+
+pub use bus::{BusError, EventBus};
+pub use gate::{Gate, gate};
+pub use log::{LogError, LogIdentity, LogReader};
+pub use retry::Retry;
+pub use signal::CommitSignal;
+pub use state::{Checkpoint, ParkedSequence, StateError, StateRecord, StateStore};

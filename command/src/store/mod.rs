@@ -1,0 +1,131 @@
+//! The port of the event store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidelog_domain::{Append, Appended, HistoryId, RecordedEvent, StreamId, Version};
+use tidelog_eventbus::{LogReader, Retry};
+
+/// An event store: the log, and the only truth.
+///
+/// Its positions are dense in each partition and in the order of commits, its versions dense in each stream.
+/// Every adapter passes the same conformance suite (the feature `conformance`).
+#[async_trait]
+pub trait EventStore: LogReader {
+    /// Appends a batch in one transaction, and says of each append whether it happened.
+    ///
+    /// - An append happens as a whole or not at all; one that is turned down does not touch the others.
+    /// - The appends are looked at in order, each on the result of those before it. When one is turned down,
+    ///   every later one of the batch that expects an [`Exact`](tidelog_domain::ExpectedVersion::Exact) version of one
+    ///   of its streams is turned down too: it was decided on what did not happen.
+    /// - `Ok` for an append MUST mean that it is durable, in the log just once; an error other than
+    ///   [`AppendError::InDoubt`] MUST mean that it is not in the log and never will be.
+    /// - Dropping the future MUST NOT leave a transaction open or a connection in an unknown state.
+    ///
+    /// `lane` names the connection to use, from 0 to the number of [`EventStore::lanes`]: batches of one lane run one after
+    /// the other. The result has one item an append, in their order.
+    async fn append(
+        &self,
+        lane: usize,
+        batch: Arc<[Append]>,
+    ) -> Vec<Result<Vec<Appended>, AppendError>>;
+
+    /// How many batches the store works on at once.
+    fn lanes(&self) -> usize;
+
+    /// The events of several streams: for each of `reads`, in order, at most `limit` events after a version, in
+    /// order. Empty for a stream that does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Unavailable`].
+    async fn read_streams(
+        &self,
+        reads: &[StreamRead],
+        limit: usize,
+    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError>;
+
+    /// Gives the log a new history, after positions were issued again, and returns it. Bus keys, checkpoints and
+    /// tokens of the old one no longer count.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Unavailable`].
+    async fn renew_history(&self) -> Result<HistoryId, AppendError>;
+}
+
+/// Which events of a stream are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRead {
+    /// The stream.
+    pub stream: StreamId,
+    /// From where.
+    pub from: ReadFrom,
+}
+
+/// Where a read of a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// After this version; [`Version::NONE`] for all events.
+    After(Version),
+    /// The last event alone.
+    Last,
+}
+
+/// Why an append did not happen, or is not known to have happened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// A stream was not at the version expected. Nothing of the append was written.
+    #[error("{stream} is at version {actual}, which is not what was expected")]
+    Conflict {
+        /// The stream.
+        stream: StreamId,
+        /// Its version.
+        actual: Version,
+    },
+    /// It was decided on an earlier append of its batch, which was turned down. Nothing of it was written.
+    #[error("an earlier append to {stream} in the same batch was turned down")]
+    Superseded {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// It can never be written: an event is too large, or the append is malformed. Nothing of it was written.
+    #[error("the append cannot be written: {reason}")]
+    Unwritable {
+        /// Why.
+        reason: String,
+    },
+    /// The store cannot be reached, or cannot write now. Nothing was written.
+    #[error("the event store is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The answer of the commit was lost, and could not be found out in time. It may or may not be in the log.
+    #[error("whether the append was committed could not be found out in time")]
+    InDoubt(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The log went back in time under this process: a restore, or a failover to a stale replica. Nothing was written.
+    #[error(
+        "the log lost events that this process has seen: it was restored or replaced; stop the services, then run \
+         `doctor --new-history`"
+    )]
+    Diverged,
+    /// What is stored cannot be understood.
+    #[error("the log has a row that cannot be understood: {what}")]
+    Corrupt {
+        /// Which, and why.
+        what: String,
+    },
+}
+
+impl AppendError {
+    /// What a caller may do.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Conflict { .. } | Self::Superseded { .. } => Retry::AfterReload,
+            Self::Unavailable(_) => Retry::AfterBackoff,
+            Self::Unwritable { .. } | Self::InDoubt(_) | Self::Diverged | Self::Corrupt { .. } => {
+                Retry::Never
+            }
+        }
+    }
+}

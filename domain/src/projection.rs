@@ -1,0 +1,262 @@
+//! Read models as pure folds of the log.
+
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use crate::aggregate::{Data, DecodeError, Event, Named};
+use crate::event::{EventId, Metadata, RecordedEvent};
+use crate::position::{Partition, Position, Version};
+
+/// The documents that an event touches, by key.
+pub type Keys = Vec<String>;
+
+/// An event as a projection or a reaction sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded<E> {
+    /// What happened.
+    pub event: E,
+    /// The id of the aggregate that it happened to.
+    pub stream_id: String,
+    /// The aggregate's version after it.
+    pub version: Version,
+    /// The partition of the log that has it.
+    pub partition: Partition,
+    /// Its position there.
+    pub position: Position,
+    /// Its identity.
+    pub id: EventId,
+    /// When it was recorded.
+    pub recorded_at: DateTime<Utc>,
+    /// Who caused it, and why.
+    pub metadata: Metadata,
+}
+
+/// The state of a read model: a document.
+pub trait View: Data + Default + Named {
+    /// What a list of them is called: the name and an `s`, unless said otherwise.
+    #[must_use]
+    fn plural() -> String {
+        format!("{}s", Self::NAME)
+    }
+
+    /// The JSON Schema of the document, where it is known.
+    #[must_use]
+    fn schema() -> Value {
+        Value::Bool(true)
+    }
+}
+
+/// Events of one aggregate, or of several, that a projection or reaction listens to.
+pub trait EventSet: Sized + Send + 'static {
+    /// The stored names of the events.
+    const NAMES: &'static [&'static str];
+
+    /// Reads a stored event whose name is one of [`EventSet::NAMES`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when it cannot be read.
+    fn read(event: &RecordedEvent) -> Result<Self, DecodeError>;
+}
+
+impl<E: Event> EventSet for E {
+    const NAMES: &'static [&'static str] = E::TYPES;
+
+    fn read(event: &RecordedEvent) -> Result<Self, DecodeError> {
+        E::decode(&event.event_type, event.schema_version, &event.payload)
+    }
+}
+
+/// A read model as a user writes it.
+///
+/// The result MUST depend on the events alone, and be the same for every interleaving of the log's
+/// partitions that keeps the order within each.
+pub trait Projection: View {
+    /// Goes up when `keys` or `project` change their meaning: the view is then built anew.
+    const VERSION: u32 = 1;
+
+    /// What it listens to.
+    type Event: EventSet;
+
+    /// The documents that `e` touches.
+    fn keys(e: &Recorded<Self::Event>) -> Keys;
+
+    /// What becomes of the document `key`: its new state, or `None` to delete it.
+    fn project(view: Option<Self>, key: &str, e: &Recorded<Self::Event>) -> Option<Self>;
+}
+
+/// Which events a view consumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventFilter {
+    /// Those of these stored names.
+    Types(Vec<String>),
+    /// All of one category.
+    Category(String),
+}
+
+impl EventFilter {
+    /// Whether `event` is one of them.
+    #[must_use]
+    pub fn matches(&self, event: &RecordedEvent) -> bool {
+        match self {
+            Self::Types(names) => names.iter().any(|name| **name == *event.event_type),
+            Self::Category(category) => event.stream.category() == category,
+        }
+    }
+}
+
+/// How the documents of a view come to be, which decides how cheaply they can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folding {
+    /// One document a stream, and each event carries the full state: nothing needs to be read before writing.
+    FullState,
+    /// The document before an event is needed to make the one after it.
+    ReadAndFold,
+}
+
+/// A read model as the projector runs it: names and JSON outside, the types inside.
+pub trait ViewDefinition: Send + Sync + 'static {
+    /// Its name: `GET /{name}/{id}`.
+    fn name(&self) -> &str;
+
+    /// What a list of its documents is called: `GET /{plural}`.
+    fn plural(&self) -> &str;
+
+    /// The JSON Schema of its documents.
+    fn schema(&self) -> &Value;
+
+    /// Changes whenever the documents would come out differently: then the view is built anew.
+    fn fingerprint(&self) -> String;
+
+    /// Which events it consumes.
+    fn filter(&self) -> &EventFilter;
+
+    /// How its documents come to be.
+    fn folding(&self) -> Folding;
+
+    /// The documents that `event` touches.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the event cannot be read.
+    fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError>;
+
+    /// What becomes of the document `key`: its new state, or `None` to delete it.
+    ///
+    /// With [`Folding::FullState`] `before` is not looked at, and a deletion keeps the last state in its
+    /// tombstone.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the event or the document before it cannot be read.
+    fn project(
+        &self,
+        before: Option<Map<String, Value>>,
+        key: &str,
+        event: &RecordedEvent,
+    ) -> Result<Option<Map<String, Value>>, DecodeError>;
+}
+
+/// Runs a [`Projection`] that is written in Rust.
+pub struct TypedProjector<P: Projection> {
+    plural: String,
+    schema: Value,
+    filter: EventFilter,
+    projection: PhantomData<fn() -> P>,
+}
+
+impl<P: Projection> TypedProjector<P> {
+    /// Runs `P`.
+    #[must_use]
+    pub fn new() -> Self {
+        let names = P::Event::NAMES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect();
+        Self {
+            plural: P::plural(),
+            schema: P::schema(),
+            filter: EventFilter::Types(names),
+            projection: PhantomData,
+        }
+    }
+}
+
+impl<P: Projection> Default for TypedProjector<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Projection> ViewDefinition for TypedProjector<P> {
+    fn name(&self) -> &str {
+        P::NAME
+    }
+
+    fn plural(&self) -> &str {
+        &self.plural
+    }
+
+    fn schema(&self) -> &Value {
+        &self.schema
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("{}:{}", P::NAME, P::VERSION)
+    }
+
+    fn filter(&self) -> &EventFilter {
+        &self.filter
+    }
+
+    fn folding(&self) -> Folding {
+        Folding::ReadAndFold
+    }
+
+    fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError> {
+        recorded(event).map(|e| P::keys(&e))
+    }
+
+    fn project(
+        &self,
+        before: Option<Map<String, Value>>,
+        key: &str,
+        event: &RecordedEvent,
+    ) -> Result<Option<Map<String, Value>>, DecodeError> {
+        let unreadable =
+            |source| DecodeError::payload(&event.event_type, event.schema_version, source);
+        let before = before
+            .map(|map| serde_json::from_value(Value::Object(map)))
+            .transpose();
+        let after = P::project(before.map_err(unreadable)?, key, &recorded(event)?);
+        match after
+            .map(serde_json::to_value)
+            .transpose()
+            .map_err(unreadable)?
+        {
+            Some(Value::Object(map)) => Ok(Some(map)),
+            // A view that is no JSON object (a unit struct) has no fields.
+            Some(_) => Ok(Some(Map::new())),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Reads an event and its envelope.
+fn recorded<E: EventSet>(event: &RecordedEvent) -> Result<Recorded<E>, DecodeError> {
+    let metadata = event
+        .metadata()
+        .map_err(|source| DecodeError::payload(&event.event_type, event.schema_version, source))?;
+    Ok(Recorded {
+        event: E::read(event)?,
+        stream_id: event.stream.id().to_owned(),
+        version: event.version,
+        partition: event.partition,
+        position: event.position,
+        id: event.id,
+        recorded_at: event.recorded_at,
+        metadata,
+    })
+}

@@ -1,0 +1,112 @@
+//! The consistency token: what a write hands to the reads that must see it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use crate::position::{HistoryId, Partition, Position};
+
+/// The most partition–position pairs that a token may hold.
+const MAX_POSITIONS: usize = 64;
+
+/// Which positions a read must have seen: opaque to clients, `1.<history>.<partition>-<position>[.…]` to us.
+///
+/// A token of another history cannot be satisfied: the write that it stands for may be gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsistencyToken {
+    /// The history of the log that the positions belong to.
+    pub history: HistoryId,
+    /// The last position written, for each partition written to.
+    pub positions: Vec<(Partition, Position)>,
+}
+
+/// A text that is no consistency token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a consistency token: send back, unchanged, what a write answered")]
+pub struct InvalidToken;
+
+impl fmt::Display for ConsistencyToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1.{}", self.history)?;
+        self.positions
+            .iter()
+            .try_for_each(|(partition, position)| write!(f, ".{partition}-{position}"))
+    }
+}
+
+impl FromStr for ConsistencyToken {
+    type Err = InvalidToken;
+
+    fn from_str(text: &str) -> Result<Self, InvalidToken> {
+        let mut parts = text.split('.');
+        if parts.next() != Some("1") {
+            return Err(InvalidToken);
+        }
+        let history = parts
+            .next()
+            .and_then(|id| Uuid::try_parse(id).ok())
+            .ok_or(InvalidToken)?;
+        let positions = parts
+            .map(pair)
+            .collect::<Option<Vec<_>>>()
+            .ok_or(InvalidToken)?;
+        if positions.is_empty() || positions.len() > MAX_POSITIONS {
+            return Err(InvalidToken);
+        }
+        Ok(Self {
+            history: HistoryId::new(history),
+            positions,
+        })
+    }
+}
+
+/// Reads `<partition>-<position>`.
+fn pair(text: &str) -> Option<(Partition, Position)> {
+    let (partition, position) = text.split_once('-')?;
+    Some((
+        Partition::new(partition.parse().ok()?),
+        Position::new(position.parse().ok()?),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_reads_back_as_it_was_written() {
+        let token = ConsistencyToken {
+            history: HistoryId::new(Uuid::from_u128(5)),
+            positions: vec![
+                (Partition::new(3), Position::new(17)),
+                (Partition::new(4), Position::new(1)),
+            ],
+        };
+        assert_eq!(token.to_string().parse(), Ok(token));
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        for text in [
+            "",
+            "1",
+            "1.x",
+            "2.00000000000000000000000000000005.1-1",
+            "1.00000000000000000000000000000005",
+            "1.00000000000000000000000000000005.1",
+            "1.00000000000000000000000000000005.70000-1",
+        ] {
+            assert_eq!(
+                text.parse::<ConsistencyToken>(),
+                Err(InvalidToken),
+                "{text}"
+            );
+        }
+        let many = format!(
+            "1.00000000000000000000000000000005{}",
+            ".1-1".repeat(MAX_POSITIONS + 1)
+        );
+        assert_eq!(many.parse::<ConsistencyToken>(), Err(InvalidToken));
+    }
+}

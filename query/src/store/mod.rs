@@ -1,0 +1,230 @@
+//! The port of the read store.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tidelog_domain::{Partition, Position, Version};
+use tidelog_eventbus::{Retry, StateStore};
+
+/// A read store: documents in collections, the state records of the subscriptions that write them, and an alias a
+/// view.
+///
+/// A collection is one version of a view. Its state records (see [`StateStore`]; the subscription is the
+/// collection's name) live and die with it. Every adapter passes the same conformance suite (the feature `conformance`).
+#[async_trait]
+pub trait ReadStore: StateStore {
+    /// Makes the collection, if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`].
+    async fn create_collection(&self, collection: &str) -> Result<(), ReadError>;
+
+    /// Drops the collection with its documents and state records, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`].
+    async fn drop_collection(&self, collection: &str) -> Result<(), ReadError>;
+
+    /// The documents of these ids, tombstones included, in any order; missing ones are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`].
+    async fn get(&self, collection: &str, ids: &[&str]) -> Result<Vec<Document>, ReadError>;
+
+    /// Writes documents, each on its condition, and says of each (in their order) whether it was written.
+    ///
+    /// The writes of a batch name each document once. Each one MUST be atomic and, when it is said to be written,
+    /// durable (in a store with replicas: on a majority). They are independent of each other: after an error any of them may have
+    /// been made.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`]; [`ReadError::Unwritable`] for the first document that can never be stored.
+    async fn write(
+        &self,
+        collection: &str,
+        writes: &[DocumentWrite],
+    ) -> Result<Vec<Written>, ReadError>;
+
+    /// The documents that fit `query`, in its order.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`].
+    async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, ReadError>;
+
+    /// The alias of `view`: which version of it is read. `None` when there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`].
+    async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError>;
+
+    /// Writes the alias of `view` if the stored one still has the revision `expected` (0: there is none), and says
+    /// whether it did. `alias.revision` is ignored; the new one is `expected + 1`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`].
+    async fn compare_and_set_alias(
+        &self,
+        view: &str,
+        expected: u64,
+        alias: &Alias,
+    ) -> Result<bool, ReadError>;
+}
+
+/// A document of a read model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// Its key, 1 to 128 URL-safe bytes for an aggregate's own.
+    pub id: String,
+    /// What the projection made of it. A tombstone keeps its last state.
+    pub data: Map<String, Value>,
+    /// The version of the stream behind it; for a view of several streams, the number of events that made it.
+    pub version: Version,
+    /// When the first event that made it was recorded.
+    pub created_at: DateTime<Utc>,
+    /// When the last event that changed it was recorded.
+    pub updated_at: DateTime<Utc>,
+    /// Whether it is a tombstone.
+    pub deleted: bool,
+    /// The last position applied to it, for each partition that it was made from.
+    pub applied: BTreeMap<Partition, Position>,
+    /// Goes up by one with each write: what a conditional write compares. From 1.
+    pub revision: u64,
+}
+
+/// A write of one document, on a condition.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DocumentWrite {
+    /// Writes the document if there is none of its id. `revision` is ignored and becomes 1.
+    Insert(Document),
+    /// Writes the document if the stored one still has `document.revision`, which then goes up by one.
+    Replace(Document),
+    /// For documents of one stream whose events carry the full state: overwrites `data`, `version`, `updated_at`, `deleted`
+    /// and `applied` if the stored document's applied position of `partition` is below the new one. `created_at` stays. The revision
+    /// goes up by one.
+    Advance {
+        /// The document after the event; `created_at` and `revision` are ignored.
+        document: Document,
+        /// The partition of its stream.
+        partition: Partition,
+    },
+}
+
+impl DocumentWrite {
+    /// The document that is written.
+    #[must_use]
+    pub const fn document(&self) -> &Document {
+        match self {
+            Self::Insert(document) | Self::Replace(document) | Self::Advance { document, .. } => {
+                document
+            }
+        }
+    }
+}
+
+/// Whether a write was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It was.
+    Applied,
+    /// Its condition did not hold: the document is there already, is at another revision or position, or (for
+    /// [`DocumentWrite::Replace`] and [`DocumentWrite::Advance`]) is missing.
+    Unmet,
+}
+
+/// Which documents of a collection are wanted, by id ascending (bytewise).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Query {
+    /// Conditions that all must hold.
+    pub filters: Vec<Filter>,
+    /// Only documents whose id is greater than this.
+    pub after: Option<String>,
+    /// At most this many. 0 gives none.
+    pub limit: usize,
+    /// Whether tombstones count.
+    pub deleted: bool,
+}
+
+/// One condition on a document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    /// What is looked at.
+    pub field: Field,
+    /// What it must equal. A number equals another of the same value (`1` and `1.0`); a missing field equals `null`; a list
+    /// equals only the same list. Texts compare bytewise.
+    pub value: Value,
+}
+
+/// A field of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The document's id.
+    Id,
+    /// [`Document::version`].
+    Version,
+    /// [`Document::created_at`]; compared with an RFC 3339 text.
+    CreatedAt,
+    /// [`Document::updated_at`]; compared with an RFC 3339 text.
+    UpdatedAt,
+    /// A field of [`Document::data`], as the names on the way to it.
+    Data(Vec<String>),
+}
+
+/// Which version of a view is read, and what it was before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    /// The collection that reads go to.
+    pub collection: String,
+    /// The number of that version, from 1.
+    pub number: u64,
+    /// The fingerprint of the definition that it was built with.
+    pub fingerprint: String,
+    /// The collection before it, kept for a rollback.
+    pub previous: Option<String>,
+    /// Goes up with each write of the alias.
+    #[serde(default)]
+    pub revision: u64,
+}
+
+/// Why the read store did not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It cannot be reached, or cannot answer now.
+    #[error("the read store is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A document can never be stored.
+    #[error("the document {id} cannot be stored: {reason}")]
+    Unwritable {
+        /// Which.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+    /// What is stored cannot be understood.
+    #[error("the read store has a record that cannot be understood: {what}")]
+    Corrupt {
+        /// Which, and why.
+        what: String,
+    },
+}
+
+impl ReadError {
+    /// What a caller may do.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Unavailable(_) => Retry::AfterBackoff,
+            Self::Unwritable { .. } | Self::Corrupt { .. } => Retry::Never,
+        }
+    }
+}
