@@ -14,12 +14,35 @@ mod faults {
     use mongodb::bson::{Document, doc};
     use sqlx::{Connection, Executor, MySqlConnection};
     use tidelog_test_support::{
-        Engine, Process, Server, fresh_mongodb_database, fresh_mysql_database, shared, unique_name,
+        Engine, Process, Server, TcpProxy, fresh_mongodb_database, fresh_mysql_database, shared,
+        unique_name,
     };
 
     #[tokio::test]
     async fn mysql_keeps_its_data_over_a_kill_and_goes_back_to_a_snapshot() {
         sql_keeps_its_data(Engine::MySql).await;
+    }
+
+    #[tokio::test]
+    async fn a_commit_whose_answer_is_lost_on_the_way_is_done_all_the_same() {
+        let server = Server::start(Engine::MySql).await;
+        execute(server.url(), "CREATE TABLE numbers (n INT)").await;
+        let proxy = TcpProxy::start(server.port()).await;
+        let url = proxy.url(&format!("{}?ssl-mode=DISABLED", server.url()));
+        let mut connection = MySqlConnection::connect(&url).await.unwrap();
+        let mut transaction = connection.begin().await.unwrap();
+        transaction
+            .execute("INSERT INTO numbers VALUES (7)")
+            .await
+            .unwrap();
+
+        let lost = proxy.lose_answer_to(b"COMMIT");
+        assert!(matches!(
+            transaction.commit().await,
+            Err(sqlx::Error::Io(_))
+        ));
+        lost.await;
+        assert_eq!(sum(server.url()).await, 7);
     }
 
     #[tokio::test]
