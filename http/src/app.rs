@@ -19,7 +19,6 @@ pub(crate) const MAX_QUOTED: usize = 64;
 
 /// Makes `router` a whole service: what it does not know is answered with a problem document, and
 /// [`with_context`] applies to all of it.
-#[must_use]
 pub fn app(router: Router) -> Router {
     with_context(
         router
@@ -32,7 +31,6 @@ pub fn app(router: Router) -> Router {
 /// and turns a panic into a problem document.
 ///
 /// Applied twice, it does nothing the second time. Routes and fallbacks that are added later are not covered.
-#[must_use]
 pub fn with_context(router: Router) -> Router {
     router.layer(from_fn(in_context))
 }
