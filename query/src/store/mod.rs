@@ -2,6 +2,14 @@
 
 #[cfg(any(feature = "mongodb", feature = "sqlite"))]
 mod condition;
+#[cfg(any(test, feature = "conformance"))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests fail loudly"
+)]
+pub mod conformance;
 mod filter;
 mod memory;
 mod name;
