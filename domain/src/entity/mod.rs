@@ -26,6 +26,7 @@ mod trace;
 mod view;
 
 pub use decider::EntityDecider;
+pub(crate) use event::{EntityEventKind, changed};
 pub use invalid::InvalidSchema;
 pub use outline::{MAX_FIELD_ERRORS, SERVER_SET};
 pub use schema::{EntitySchema, SCHEMA_FILE_SUFFIX};

@@ -125,11 +125,15 @@ struct Todo<'r> {
     pointer: String,
 }
 
+/// What tells places apart: the schemas that apply there, by address, and whether they always do.
+type PartsKey = Vec<(*const Map<String, Value>, bool)>;
+
+/// Walks through a schema, place by place.
 struct Tracer<'r> {
     registry: &'r Registry<'r>,
     places: Vec<Place>,
-    /// The places found so far, by the schemas (their addresses) that apply there.
-    known: HashMap<Vec<(*const Map<String, Value>, bool)>, PlaceId>,
+    /// The places found so far.
+    known: HashMap<PartsKey, PlaceId>,
     queue: VecDeque<Todo<'r>>,
 }
 
@@ -141,7 +145,7 @@ impl<'r> Tracer<'r> {
         pointer: String,
     ) -> Result<PlaceId, InvalidSchema> {
         let parts = self.closure(seeds);
-        let mut key: Vec<_> = parts
+        let mut key: PartsKey = parts
             .iter()
             .map(|part| (std::ptr::from_ref(part.schema), part.certain))
             .collect();
@@ -375,7 +379,8 @@ fn require_own_object(parts: &[Part<'_>]) -> Result<(), InvalidSchema> {
     }
 }
 
-/// What the schemas of a place say of the value itself: what is certain, and the types that are possible.
+/// What the schemas of a place say of the value itself: what is certain, the types that are possible, and the format
+/// when all agree on it.
 fn keywords(parts: &[Part<'_>]) -> Map<String, Value> {
     let mut keywords = Map::new();
     for (keyword, value) in parts
@@ -388,19 +393,35 @@ fn keywords(parts: &[Part<'_>]) -> Map<String, Value> {
         }
     }
     if !keywords.contains_key("type") {
-        let mut types: Vec<Value> = Vec::new();
-        for part in parts {
-            for one in part.schema.get("type").into_iter().flat_map(as_list) {
-                if !types.contains(one) {
-                    types.push(one.clone());
-                }
-            }
-        }
-        if !types.is_empty() {
-            keywords.insert("type".to_owned(), Value::Array(types));
-        }
+        keywords.extend(possible_types(parts).map(|types| ("type".to_owned(), types)));
+    }
+    if !keywords.contains_key("format") {
+        let mut formats = parts.iter().filter_map(|part| part.schema.get("format"));
+        let first = formats.next();
+        let agreed = first.filter(|first| formats.all(|other| other == *first));
+        keywords.extend(agreed.map(|format| ("format".to_owned(), format.clone())));
     }
     keywords
+}
+
+/// The types that any of the schemas names, `null` last.
+fn possible_types(parts: &[Part<'_>]) -> Option<Value> {
+    let mut types: Vec<&Value> = Vec::new();
+    for one in parts
+        .iter()
+        .filter_map(|part| part.schema.get("type"))
+        .flat_map(as_list)
+    {
+        if !types.contains(&one) {
+            types.push(one);
+        }
+    }
+    types.sort_by_key(|one| **one == "null");
+    match types.as_slice() {
+        [] => None,
+        [one] => Some((*one).clone()),
+        many => Some(many.iter().map(|one| (*one).clone()).collect()),
+    }
 }
 
 /// The items of a list, or the one value that stands for a list of one.
