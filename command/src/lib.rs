@@ -9,4 +9,5 @@
     )
 )]
 
+pub mod appender;
 pub mod store;
