@@ -10,4 +10,7 @@
 )]
 
 pub mod appender;
+#[cfg(test)]
+mod fixtures;
+pub mod handling;
 pub mod store;

@@ -107,17 +107,19 @@ impl Batch {
     /// What is known of the targets, and whether all of it was just read from the log.
     fn held(&self, targets: &[Target]) -> Result<(Vec<Held>, bool), CommandError> {
         let mut read = true;
-        let held = targets.iter().map(|target| match self.known.get(&target.stream) {
-            Some(Known::State(held, basis)) => {
-                read &= *basis == Basis::Read;
-                Ok(held.clone())
-            }
-            Some(Known::Failed(failure)) => Err(failure.to_error()),
-            None => Err(CommandError::defect(format!(
-                "the store did not answer for {}",
-                target.stream
-            ))),
-        });
+        let held = targets
+            .iter()
+            .map(|target| match self.known.get(&target.stream) {
+                Some(Known::State(held, basis)) => {
+                    read &= *basis == Basis::Read;
+                    Ok(held.clone())
+                }
+                Some(Known::Failed(failure)) => Err(failure.to_error()),
+                None => Err(CommandError::defect(format!(
+                    "the store did not answer for {}",
+                    target.stream
+                ))),
+            });
         Ok((held.collect::<Result<_, _>>()?, read))
     }
 
@@ -241,9 +243,7 @@ fn at_version(target: &Target, held: &Held, events: Vec<NewEvent>) -> StreamWrit
 /// The append of a command did not happen. Gives the command back if it is to be decided again.
 fn turned_down(mut job: Job, error: AppendError, cache: &StateCache) -> Option<Job> {
     match &error {
-        AppendError::Conflict { .. }
-        | AppendError::Superseded { .. }
-        | AppendError::InDoubt(_) => {
+        AppendError::Conflict { .. } | AppendError::Superseded { .. } | AppendError::InDoubt(_) => {
             for target in &job.work.targets {
                 cache.forget(&target.stream);
             }
@@ -355,13 +355,18 @@ fn change(
         }
         let evolved = guarded(|| {
             let (kind, shape) = (&event.event_type, event.schema_version);
-            target.decider.evolve(after.state, kind, shape, &event.payload)
+            target
+                .decider
+                .evolve(after.state, kind, shape, &event.payload)
         });
         let state = evolved.map_err(CommandError::defect)?;
         after = Held {
             version: after.version.next(),
             state: state.map_err(|error| {
-                CommandError::defect(format!("{} cannot read its own event: {error}", target.stream))
+                CommandError::defect(format!(
+                    "{} cannot read its own event: {error}",
+                    target.stream
+                ))
             })?,
             bytes: after.bytes.max(payload_bytes(&event.payload)),
             ..after
@@ -378,6 +383,9 @@ pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
             .downcast_ref::<&str>()
             .copied()
             .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        format!("an aggregate panicked: {}", text.unwrap_or("without a text"))
+        format!(
+            "an aggregate panicked: {}",
+            text.unwrap_or("without a text")
+        )
     })
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidelog_domain::{DecodeError, Decider, Lifecycle, Loading, RecordedEvent, StreamId, Version};
+use tidelog_domain::{
+    Decider, DecodeError, Lifecycle, Loading, Payload, RecordedEvent, StreamId, Version,
+};
 use tidelog_eventbus::Retry;
 
 use crate::store::{AppendError, EventStore, ReadFrom, StreamRead};

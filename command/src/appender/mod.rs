@@ -166,7 +166,18 @@ impl Appender {
     /// What is not done by then goes on as long as the runtime lives; its commands are answered, or in doubt.
     pub async fn close(&self, within: Duration) -> bool {
         self.closing.cancel();
-        tokio::time::timeout(within, self.lanes.wait()).await.is_ok()
+        tokio::time::timeout(within, self.lanes.wait())
+            .await
+            .is_ok()
+    }
+
+    /// How many commands wait for a lane to take them.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let queues = self.queues.iter();
+        queues
+            .map(|queue| queue.max_capacity() - queue.capacity())
+            .sum()
     }
 
     /// The queue of the lane that `work` goes to: that of its first stream, always the same.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tidelog_domain::{
-    Context, Decider, EventDraft, Lifecycle, Metadata, Partition, Payload, Position, Refusal, State,
-    StreamId, Version,
+    Context, Decider, EventDraft, Lifecycle, Metadata, Partition, Payload, Position, Refusal,
+    State, StreamId, Version,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -67,7 +67,7 @@ impl From<Version> for Precondition {
 }
 
 /// A decision over the states of a command's targets: pure, and made again after a conflict.
-pub trait Decide: Send + 'static {
+pub trait Decide: Send + Sync + 'static {
     /// What happens to each target, in their order; nothing at all means that the command changes nothing.
     ///
     /// `states` has one state a target. They are as [`Target::required`] says.
@@ -75,11 +75,8 @@ pub trait Decide: Send + 'static {
     /// # Errors
     ///
     /// Why nothing happens.
-    fn decide(
-        &self,
-        states: &[&State],
-        context: &Context,
-    ) -> Result<Vec<Vec<EventDraft>>, Refusal>;
+    fn decide(&self, states: &[&State], context: &Context)
+    -> Result<Vec<Vec<EventDraft>>, Refusal>;
 }
 
 /// What a command did, durably.
