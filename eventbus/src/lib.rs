@@ -18,6 +18,8 @@ mod log;
 mod retry;
 mod signal;
 mod state;
+mod subscription;
+mod tail;
 
 pub use bus::{BusError, EventBus};
 pub use gate::{Gate, gate};
@@ -25,3 +27,8 @@ pub use log::{LogError, LogIdentity, LogReader};
 pub use retry::Retry;
 pub use signal::CommitSignal;
 pub use state::{Checkpoint, ParkedSequence, StateError, StateRecord, StateStore};
+pub use subscription::{
+    CatchUp, CatchUpError, CatchUpProgress, Cause, Handler, HandlerError, PartitionState,
+    PartitionStatus, Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus,
+};
+pub use tail::Tail;

@@ -1,0 +1,151 @@
+//! What can be seen of a subscription while it runs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidelog_domain::{Cursor, HistoryId, Partition, Partitions, Position};
+use tokio::sync::watch;
+
+/// What one partition of a subscription is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartitionState {
+    /// It has not begun.
+    Starting,
+    /// It has handled all that is known of.
+    Live,
+    /// It is behind, and reads the log.
+    CatchingUp,
+    /// Something is unavailable; it is tried again, without end.
+    BackingOff {
+        /// The error and its causes.
+        reason: String,
+        /// How often it failed in a row.
+        attempts: u32,
+    },
+    /// An operator, or a replay that is about to take over, has paused it.
+    Paused,
+    /// Another process works on it.
+    Standby {
+        /// Which.
+        owner: String,
+    },
+    /// An event cannot be handled: nothing is skipped, and it is tried again at a slow pace.
+    Failed {
+        /// The event's position.
+        position: Position,
+        /// The error and its causes.
+        reason: String,
+        /// How often it failed in a row.
+        attempts: u32,
+    },
+    /// The log went back in time: nothing goes on until it has a new history.
+    Diverged {
+        /// The position that the log has no longer, or with another event.
+        position: Position,
+    },
+    /// The checkpoint belongs to another history of the log than the one that there is.
+    HistoryChanged {
+        /// The history that there is.
+        log: HistoryId,
+    },
+    /// It was told to stop, and has.
+    Stopped,
+}
+
+/// What can be seen of one partition of a subscription.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PartitionStatus {
+    /// The partition.
+    pub partition: Partition,
+    /// How far it is: the last event handled or passed over. What is stored may lag behind it by a moment.
+    pub cursor: Cursor,
+    /// The log's head as far as this process knows.
+    pub head: Position,
+    /// What it is doing.
+    pub state: PartitionState,
+    /// Since when.
+    pub since: Instant,
+}
+
+impl PartitionStatus {
+    /// How many events it is behind.
+    #[must_use]
+    pub const fn lag(&self) -> u64 {
+        self.head
+            .number()
+            .saturating_sub(self.cursor.position.number())
+    }
+}
+
+/// What can be seen of a subscription: one status a partition, always up to date.
+///
+/// Cloning gives another look at the same subscription; it stays readable after the subscription has ended.
+#[derive(Clone, Debug)]
+pub struct SubscriptionStatus {
+    name: Arc<str>,
+    partitions: Arc<[watch::Sender<PartitionStatus>]>,
+}
+
+impl SubscriptionStatus {
+    pub(crate) fn new(name: &str, partitions: Partitions) -> Self {
+        let starting = |partition| PartitionStatus {
+            partition,
+            cursor: Cursor::START,
+            head: Position::START,
+            state: PartitionState::Starting,
+            since: Instant::now(),
+        };
+        Self {
+            name: name.into(),
+            partitions: partitions
+                .iter()
+                .map(|partition| watch::Sender::new(starting(partition)))
+                .collect(),
+        }
+    }
+
+    /// The subscription's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All partitions, ascending.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<PartitionStatus> {
+        self.partitions
+            .iter()
+            .map(|partition| partition.borrow().clone())
+            .collect()
+    }
+
+    /// How many events it is behind, over all partitions.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.partitions
+            .iter()
+            .map(|partition| partition.borrow().lag())
+            .fold(0, u64::saturating_add)
+    }
+
+    /// A watch on one partition, to wait for its progress; `None` when there is no such partition.
+    #[must_use]
+    pub fn watch(&self, partition: Partition) -> Option<watch::Receiver<PartitionStatus>> {
+        self.partitions
+            .get(partition.index())
+            .map(watch::Sender::subscribe)
+    }
+
+    /// Waits until `partition` has handled everything up to `position`. Returns at once for a partition that
+    /// there is not; bound the wait with a time limit.
+    pub async fn reached(&self, partition: Partition, position: Position) {
+        if let Some(mut watch) = self.watch(partition) {
+            // The sender lives in `self`, so the wait cannot end without the condition.
+            let _ = watch
+                .wait_for(|status| status.cursor.position >= position)
+                .await;
+        }
+    }
+}
