@@ -13,11 +13,15 @@ pub mod conformance;
 mod filter;
 mod memory;
 mod name;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod storable;
 
 pub use filter::matches;
 pub use memory::InMemoryReadStore;
 pub use name::{MAX_NAME_BYTES, is_name};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteReadStore;
 pub use storable::MAX_DATA_DEPTH;
 
 use std::collections::BTreeMap;
