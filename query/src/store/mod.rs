@@ -1,4 +1,16 @@
-//! The port of the read store.
+//! The port of the read store, and its adapters.
+
+#[cfg(any(feature = "mongodb", feature = "sqlite"))]
+mod condition;
+mod filter;
+mod memory;
+mod name;
+mod storable;
+
+pub use filter::matches;
+pub use memory::InMemoryReadStore;
+pub use name::{MAX_NAME_BYTES, is_name};
+pub use storable::MAX_DATA_DEPTH;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +25,9 @@ use tidelog_eventbus::{Retry, StateStore};
 /// view.
 ///
 /// A collection is one version of a view. Its state records (see [`StateStore`]; the subscription is the
-/// collection's name) live and die with it. Every adapter passes the same conformance suite (the feature `conformance`).
+/// collection's name) live and die with it. One that is not there reads as empty, and what is written to it makes it. Names of
+/// collections and views MUST be refused unless [`is_name`] holds. Times are kept to the microsecond. Every adapter
+/// passes the same conformance suite (the feature `conformance`).
 #[async_trait]
 pub trait ReadStore: StateStore {
     /// Makes the collection, if it is not there.
@@ -39,7 +53,8 @@ pub trait ReadStore: StateStore {
 
     /// Writes documents, each on its condition, and says of each (in their order) whether it was written.
     ///
-    /// The writes of a batch name each document once. Each one MUST be atomic and, when it is said to be written,
+    /// The writes of a batch name each document once. A document that some adapter could not keep exactly (a whole number above
+    /// `i64::MAX`, a NUL in the name of a field, data nested deeper than [`MAX_DATA_DEPTH`]) is refused by all. Each one MUST be atomic and, when it is said to be written,
     /// durable (in a store with replicas: on a majority). They are independent of each other: after an error any of them may have
     /// been made.
     ///
@@ -109,8 +124,8 @@ pub enum DocumentWrite {
     /// Writes the document if the stored one still has `document.revision`, which then goes up by one.
     Replace(Document),
     /// For documents of one stream whose events carry the full state: overwrites `data`, `version`, `updated_at`, `deleted`
-    /// and `applied` if the stored document's applied position of `partition` is below the new one. `created_at` stays. The revision
-    /// goes up by one.
+    /// and `applied` if the stored document's applied position of `partition` is below the new one (one that has none
+    /// is at [`Position::START`]). `created_at` stays. The revision goes up by one.
     Advance {
         /// The document after the event; `created_at` and `revision` are ignored.
         document: Document,
@@ -210,6 +225,12 @@ pub enum ReadError {
         /// Why.
         reason: String,
     },
+    /// A collection or a view cannot be called this (see [`is_name`]).
+    #[error("{name:?} cannot be the name of a collection or a view")]
+    InvalidName {
+        /// The name.
+        name: String,
+    },
     /// What is stored cannot be understood.
     #[error("the read store has a record that cannot be understood: {what}")]
     Corrupt {
@@ -224,7 +245,9 @@ impl ReadError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::Unavailable(_) => Retry::AfterBackoff,
-            Self::Unwritable { .. } | Self::Corrupt { .. } => Retry::Never,
+            Self::Unwritable { .. } | Self::InvalidName { .. } | Self::Corrupt { .. } => {
+                Retry::Never
+            }
         }
     }
 }

@@ -1,0 +1,213 @@
+//! The read store in memory: for tests and examples, and the reference for what the port means.
+
+use std::collections::{BTreeMap, btree_map};
+use std::ops::Bound;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+use tidelog_domain::{Partition, Position};
+use tidelog_eventbus::{StateError, StateRecord, StateStore};
+
+use super::filter::matches;
+use super::name::{checked, checked_for_state};
+use super::storable;
+use super::{Alias, Document, DocumentWrite, Query, ReadError, ReadStore, Written};
+
+/// A read store in memory. It is gone with the process.
+#[derive(Debug, Default)]
+pub struct InMemoryReadStore {
+    contents: RwLock<Contents>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    collections: BTreeMap<String, Collection>,
+    aliases: BTreeMap<String, Alias>,
+}
+
+#[derive(Debug, Default)]
+struct Collection {
+    documents: BTreeMap<String, Document>,
+    states: BTreeMap<Partition, (u64, StateRecord)>,
+}
+
+impl InMemoryReadStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is stored. A panic of another thread cannot have left it half-changed: each change is one assignment.
+    fn read(&self) -> RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_access(&self) -> RwLockWriteGuard<'_, Contents> {
+        self.contents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl ReadStore for InMemoryReadStore {
+    async fn create_collection(&self, collection: &str) -> Result<(), ReadError> {
+        let name = checked(collection)?.to_owned();
+        self.write_access().collections.entry(name).or_default();
+        Ok(())
+    }
+
+    async fn drop_collection(&self, collection: &str) -> Result<(), ReadError> {
+        self.write_access().collections.remove(checked(collection)?);
+        Ok(())
+    }
+
+    async fn get(&self, collection: &str, ids: &[&str]) -> Result<Vec<Document>, ReadError> {
+        let contents = self.read();
+        let Some(collection) = contents.collections.get(checked(collection)?) else {
+            return Ok(Vec::new());
+        };
+        let found: BTreeMap<&str, &Document> = ids
+            .iter()
+            .filter_map(|id| collection.documents.get(*id))
+            .map(|document| (document.id.as_str(), document))
+            .collect();
+        Ok(found.into_values().cloned().collect())
+    }
+
+    async fn write(
+        &self,
+        collection: &str,
+        writes: &[DocumentWrite],
+    ) -> Result<Vec<Written>, ReadError> {
+        let name = checked(collection)?;
+        for write in writes {
+            storable::check(write.document())?;
+        }
+        let mut contents = self.write_access();
+        let documents = &mut contents
+            .collections
+            .entry(name.to_owned())
+            .or_default()
+            .documents;
+        Ok(writes.iter().map(|write| apply(documents, write)).collect())
+    }
+
+    async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, ReadError> {
+        let contents = self.read();
+        let Some(collection) = contents.collections.get(checked(collection)?) else {
+            return Ok(Vec::new());
+        };
+        let start = match &query.after {
+            Some(id) => Bound::Excluded(id.as_str()),
+            None => Bound::Unbounded,
+        };
+        Ok(collection
+            .documents
+            .range::<str, _>((start, Bound::Unbounded))
+            .map(|(_, document)| document)
+            .filter(|document| query.deleted || !document.deleted)
+            .filter(|document| query.filters.iter().all(|filter| matches(document, filter)))
+            .take(query.limit)
+            .cloned()
+            .collect())
+    }
+
+    async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {
+        Ok(self.read().aliases.get(checked(view)?).cloned())
+    }
+
+    async fn compare_and_set_alias(
+        &self,
+        view: &str,
+        expected: u64,
+        alias: &Alias,
+    ) -> Result<bool, ReadError> {
+        let view = checked(view)?;
+        let mut contents = self.write_access();
+        let stored = contents.aliases.get(view).map_or(0, |alias| alias.revision);
+        if stored != expected {
+            return Ok(false);
+        }
+        let alias = Alias {
+            revision: expected.saturating_add(1),
+            ..alias.clone()
+        };
+        contents.aliases.insert(view.to_owned(), alias);
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl StateStore for InMemoryReadStore {
+    async fn load_states(
+        &self,
+        subscription: &str,
+    ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
+        let contents = self.read();
+        let states = contents
+            .collections
+            .get(checked_for_state(subscription)?)
+            .map(|collection| &collection.states);
+        Ok(states
+            .into_iter()
+            .flatten()
+            .map(|(partition, (revision, record))| (*partition, *revision, record.clone()))
+            .collect())
+    }
+
+    async fn compare_and_set_state(
+        &self,
+        subscription: &str,
+        partition: Partition,
+        expected: u64,
+        record: &StateRecord,
+    ) -> Result<bool, StateError> {
+        let name = checked_for_state(subscription)?.to_owned();
+        let mut contents = self.write_access();
+        let states = &mut contents.collections.entry(name).or_default().states;
+        let stored = states.get(&partition).map_or(0, |(revision, _)| *revision);
+        if stored != expected {
+            return Ok(false);
+        }
+        states.insert(partition, (expected.saturating_add(1), record.clone()));
+        Ok(true)
+    }
+}
+
+/// Makes one write, if its condition holds.
+fn apply(documents: &mut BTreeMap<String, Document>, write: &DocumentWrite) -> Written {
+    let new = write.document();
+    let entry = documents.entry(new.id.clone());
+    let (created_at, revision) = match (write, &entry) {
+        (DocumentWrite::Insert(_), btree_map::Entry::Vacant(_)) => (new.created_at, 0),
+        (DocumentWrite::Replace(_), btree_map::Entry::Occupied(stored))
+            if stored.get().revision == new.revision =>
+        {
+            (new.created_at, new.revision)
+        }
+        (DocumentWrite::Advance { partition, .. }, btree_map::Entry::Occupied(stored))
+            if position_in(stored.get(), *partition) < position_in(new, *partition) =>
+        {
+            (stored.get().created_at, stored.get().revision)
+        }
+        _ => return Written::Unmet,
+    };
+    entry.insert_entry(Document {
+        created_at: storable::stored_time(created_at),
+        updated_at: storable::stored_time(new.updated_at),
+        revision: revision.saturating_add(1),
+        ..new.clone()
+    });
+    Written::Applied
+}
+
+/// How far `document` has applied `partition`: [`Position::START`] when it has nothing of it.
+fn position_in(document: &Document, partition: Partition) -> Position {
+    document
+        .applied
+        .get(&partition)
+        .copied()
+        .unwrap_or(Position::START)
+}
