@@ -1,0 +1,186 @@
+//! What may stand on the command line. The settings' flags come from the table of settings.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Command};
+
+use crate::settings::{Kind, SETTINGS, Setting};
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Everything in one process on one file.
+    Dev,
+    /// The services, on the servers that the settings name.
+    Serve,
+    /// Brings the database to this program's version.
+    Migrate,
+    /// Builds a view anew.
+    Replay {
+        /// Which.
+        view: String,
+    },
+    /// Checks the servers, or declares a new history.
+    Doctor {
+        /// Whether a new history is declared.
+        new_history: bool,
+    },
+    /// Shows the settings.
+    Config,
+}
+
+/// The command line, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    /// What is asked for.
+    pub(crate) action: Action,
+    /// The settings that were given as flags, by key.
+    pub(crate) flags: BTreeMap<&'static str, String>,
+    /// The settings file that was named.
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Reads the command line of the program `name`.
+    ///
+    /// # Errors
+    ///
+    /// What clap has to say about it; also the text of `--help` and `--version`.
+    pub(crate) fn parse(
+        name: &str,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, clap::Error> {
+        let matches = command(name).try_get_matches_from(arguments)?;
+        let (action, inner) = match matches.subcommand() {
+            Some(("serve", inner)) => (Action::Serve, inner),
+            Some(("migrate", inner)) => (Action::Migrate, inner),
+            Some(("replay", inner)) => {
+                (Action::Replay { view: inner.get_one("view").cloned().unwrap_or_default() }, inner)
+            }
+            Some(("doctor", inner)) => {
+                (Action::Doctor { new_history: inner.get_flag("new-history") }, inner)
+            }
+            Some(("config", inner)) => (Action::Config, inner),
+            Some((_, inner)) => (Action::Dev, inner),
+            None => (Action::Dev, &matches),
+        };
+        let flag = |key: &str| inner.get_one::<String>(key).or_else(|| matches.get_one(key)).cloned();
+        Ok(Self {
+            action,
+            flags: SETTINGS.iter().filter_map(|s| Some((s.key, flag(s.key)?))).collect(),
+            config: flag("config").map(PathBuf::from),
+        })
+    }
+}
+
+/// The whole command line.
+fn command(name: &str) -> Command {
+    Command::new(name.to_owned())
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("An event-sourced service: without a command, `dev`")
+        .args_conflicts_with_subcommands(true)
+        .args(settings())
+        .subcommand(
+            Command::new("dev")
+                .about("Run everything in one process on one SQLite file, without any server")
+                .args(settings()),
+        )
+        .subcommand(
+            Command::new("serve")
+                .about("Run the services, all or one --role, on the servers that the settings name")
+                .args(settings()),
+        )
+        .subcommand(
+            Command::new("migrate")
+                .about("Bring the log's database to this program's version")
+                .args(settings()),
+        )
+        .subcommand(
+            Command::new("replay")
+                .alias("rebuild")
+                .about("Build a view anew from the log, beside the one being read, and switch to it")
+                .arg(Arg::new("view").required(true).help("The view's name, such as post"))
+                .args(settings()),
+        )
+        .subcommand(
+            Command::new("doctor")
+                .about("Check the servers and the log")
+                .arg(
+                    Arg::new("new-history").long("new-history").action(clap::ArgAction::SetTrue).help(
+                        "Declare that the log was restored or replaced: new bus keys, every view is replayed. \
+                         Stop the services first",
+                    ),
+                )
+                .args(settings()),
+        )
+        .subcommand(
+            Command::new("config")
+                .about("Show what is set and by whom, secrets masked")
+                .args(settings()),
+        )
+}
+
+/// A flag for each setting, and one for the file.
+fn settings() -> Vec<Arg> {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help("A settings file; without it tidelog.toml is read when it is there");
+    SETTINGS.iter().map(flag).chain([file]).collect()
+}
+
+/// The flag of a setting.
+fn flag(setting: &'static Setting) -> Arg {
+    let value = match setting.kind {
+        Kind::SecretUrl => "URL",
+        Kind::Address => "HOST:PORT",
+        Kind::Path => "PATH",
+        Kind::Duration => "TIME",
+        Kind::Number => "N",
+        Kind::Text => "TEXT",
+    };
+    let default = setting.default.map(|value| format!(" [default: {value}]")).unwrap_or_default();
+    Arg::new(setting.key)
+        .long(setting.flag())
+        .value_name(value)
+        .help(format!("{} [env: {}]{default}", setting.help, setting.env.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::parse("bank", format!("bank {line}").split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command("bank").debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_it_is_dev() {
+        let arguments = parse("--entities dir").unwrap();
+        assert_eq!(arguments.action, Action::Dev);
+        assert_eq!(arguments.flags, BTreeMap::from([("entities", "dir".to_owned())]));
+        assert_eq!(parse("dev").unwrap().action, Action::Dev);
+    }
+
+    #[test]
+    fn rebuild_is_replay() {
+        assert_eq!(parse("rebuild post").unwrap().action, parse("replay post").unwrap().action);
+        assert!(parse("replay").is_err());
+    }
+
+    #[test]
+    fn every_setting_is_a_flag() {
+        let arguments = parse("serve --role query --query-addr h:1 --config f.toml").unwrap();
+        assert_eq!(arguments.flags.get("role").map(String::as_str), Some("query"));
+        assert_eq!(arguments.flags.get("query_addr").map(String::as_str), Some("h:1"));
+        assert_eq!(arguments.config, Some("f.toml".into()));
+        assert!(parse("serve --nonsense 1").is_err());
+    }
+}

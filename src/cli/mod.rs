@@ -1,0 +1,94 @@
+//! The command line: what `App::run` does.
+
+mod arguments;
+mod commands;
+mod welcome;
+
+use std::process::ExitCode;
+
+use crate::App;
+use crate::settings::{InvalidSettings, Layers, Settings};
+use arguments::{Action, Arguments};
+
+/// The exit status of a command that was asked for something it cannot do: a bad flag, a bad setting.
+const USAGE: u8 = 2;
+
+/// Runs the command line of `app` and gives its exit status: 0 when it did what was asked, 1 when that failed, 2
+/// when it was asked wrongly.
+pub(crate) fn run(app: App) -> ExitCode {
+    let arguments = match Arguments::parse(app.name(), std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Also how clap hands over the text of --help, which is no failure.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let settings = gather(&arguments);
+    match settings {
+        Ok((layers, settings)) => perform(app, &arguments.action, layers, settings),
+        Err(error) => fail(&error, USAGE),
+    }
+}
+
+/// All settings, as texts with their origins and as values.
+fn gather(arguments: &Arguments) -> Result<(Layers, Settings), InvalidSettings> {
+    let env = |name: &str| std::env::var(name).ok();
+    let mut layers = Layers::gather(&arguments.flags, env, arguments.config.as_deref())?;
+    if arguments.action == Action::Dev {
+        layers = commands::embedded(layers);
+    }
+    let settings = Settings::from_layers(&layers)?;
+    Ok((layers, settings))
+}
+
+/// Does what was asked.
+fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> ExitCode {
+    start_logging(&settings.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    let outcome = runtime.block_on(async {
+        match action {
+            Action::Dev => commands::dev(app, settings).await,
+            Action::Serve => commands::serve(app, settings).await,
+            Action::Migrate => commands::migrate(app, settings).await,
+            Action::Replay { view } => commands::replay(app, settings, view).await,
+            Action::Doctor { new_history } => commands::doctor(app, settings, *new_history).await,
+            Action::Config => commands::config(&layers),
+        }
+    });
+    // A task that does not end (a connection that hangs) must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.as_ref(), 1),
+    }
+}
+
+/// Says what went wrong, with its causes, and gives the exit status.
+fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
+    let mut causes = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        causes.push_str(&format!("\n  because: {cause}"));
+        source = cause.source();
+    }
+    commands::say_error(&format!("error: {error}{causes}"));
+    ExitCode::from(status)
+}
+
+/// Sends what is logged to standard error.
+fn start_logging(directives: &str) {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_new(directives)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    // A second start in the same process (tests) keeps the first one's logging.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .try_init();
+}

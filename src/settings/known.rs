@@ -1,0 +1,175 @@
+//! The one table of all settings: flags, environment variables, file keys, help and documentation come from it.
+
+/// A setting that the program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key in `tidelog.toml`; as a flag, with `-` for `_`.
+    pub key: &'static str,
+    /// Its environment variables; the first is the one to use, the others are aliases.
+    pub env: &'static [&'static str],
+    /// What its value is.
+    pub kind: Kind,
+    /// What it is when nobody says.
+    pub default: Option<&'static str>,
+    /// What it means, with units.
+    pub help: &'static str,
+}
+
+/// What a setting's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A URL that may have a password in it, which is never shown.
+    SecretUrl,
+    /// An address to listen on, `host:port`.
+    Address,
+    /// A directory or file.
+    Path,
+    /// A span of time: `30s`, `500ms`, `2m`.
+    Duration,
+    /// A whole number.
+    Number,
+    /// One word, or free text.
+    Text,
+}
+
+impl Setting {
+    /// The flag, without its dashes.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The setting of this key.
+    #[must_use]
+    pub fn find(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+}
+
+/// A row of the table.
+const fn setting(
+    key: &'static str,
+    env: &'static [&'static str],
+    kind: Kind,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting { key, env, kind, default, help }
+}
+
+/// All settings.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "role",
+        &["TIDELOG_ROLE"],
+        Kind::Text,
+        Some("all"),
+        "What `serve` runs: command, eventbus, query, or all of them in one process",
+    ),
+    setting(
+        "database_url",
+        &["DATABASE_URL"],
+        Kind::SecretUrl,
+        None,
+        "The log's database: mysql://user:password@host:port/database or sqlite:///path/to/file",
+    ),
+    setting(
+        "bus_url",
+        &["TIDELOG_BUS_URL", "REDIS_URL"],
+        Kind::SecretUrl,
+        None,
+        "The event bus: redis://host:port; without it (and with SQLite) the bus is inside the process",
+    ),
+    setting(
+        "mongodb_url",
+        &["MONGODB_URL"],
+        Kind::SecretUrl,
+        None,
+        "The read models' store: mongodb://host:port/database; without it (and with SQLite) they live in the same file",
+    ),
+    setting(
+        "command_addr",
+        &["TIDELOG_COMMAND_ADDR"],
+        Kind::Address,
+        Some("127.0.0.1:3000"),
+        "Where the command service listens",
+    ),
+    setting(
+        "query_addr",
+        &["TIDELOG_QUERY_ADDR"],
+        Kind::Address,
+        Some("127.0.0.1:4000"),
+        "Where the query service listens",
+    ),
+    setting(
+        "admin_addr",
+        &["TIDELOG_ADMIN_ADDR"],
+        Kind::Address,
+        None,
+        "Where health and administration listen; by default 127.0.0.1 at port 3001 (command), 4001 (query) or 5050",
+    ),
+    setting(
+        "query_url",
+        &["TIDELOG_QUERY_URL"],
+        Kind::Text,
+        None,
+        "The query service's address as clients see it, for the Location header of what was created",
+    ),
+    setting(
+        "data_dir",
+        &["TIDELOG_DATA_DIR"],
+        Kind::Path,
+        Some("tidelog-data"),
+        "Where `dev` keeps its one SQLite file",
+    ),
+    setting(
+        "entities",
+        &["TIDELOG_ENTITIES"],
+        Kind::Path,
+        None,
+        "A directory of entities, one <name>.schema.json each",
+    ),
+    setting(
+        "partitions",
+        &["TIDELOG_PARTITIONS"],
+        Kind::Number,
+        Some("16"),
+        "How many partitions a new log gets (1 to 1024); fixed once the log is made",
+    ),
+    setting(
+        "wait_for_backends",
+        &["TIDELOG_WAIT_FOR_BACKENDS"],
+        Kind::Duration,
+        Some("0s"),
+        "How long start-up keeps trying servers that do not answer yet",
+    ),
+    setting(
+        "shutdown_grace",
+        &["TIDELOG_SHUTDOWN_GRACE"],
+        Kind::Duration,
+        Some("10s"),
+        "How long a stop waits for work in flight before it gives up",
+    ),
+    setting(
+        "log",
+        &["TIDELOG_LOG"],
+        Kind::Text,
+        Some("info"),
+        "What is logged: a level, or tracing directives such as tidelog=debug,info",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_settings_share_a_key_or_a_variable() {
+        let mut names: Vec<&str> = SETTINGS.iter().map(|s| s.key).collect();
+        names.extend(SETTINGS.iter().flat_map(|s| s.env));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

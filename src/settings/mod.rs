@@ -1,0 +1,10 @@
+//! What a program is told from outside: by flag, environment variable, file, in that order of precedence.
+
+mod known;
+mod sources;
+mod values;
+
+pub use known::{Kind, SETTINGS, Setting};
+pub(crate) use sources::shown_url;
+pub use sources::{InvalidSettings, Layers, Origin};
+pub use values::{Role, Settings};

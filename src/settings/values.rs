@@ -1,0 +1,222 @@
+//! Settings with types.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidelog_domain::Partitions;
+
+use super::known::Setting;
+use super::sources::{InvalidSettings, Layers, Origin, shown};
+
+/// What a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The command service: HTTP writes, the appender, the relay.
+    Command,
+    /// The subscriptions, and a polling relay as a backstop.
+    EventBus,
+    /// The query service: HTTP reads.
+    Query,
+    /// All of them in one process.
+    All,
+}
+
+impl Role {
+    /// The name, as it is set.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::EventBus => "eventbus",
+            Self::Query => "query",
+            Self::All => "all",
+        }
+    }
+
+    /// Whether a process of this role runs `part`.
+    #[must_use]
+    pub fn runs(self, part: Self) -> bool {
+        self == Self::All || self == part
+    }
+
+    /// The admin listener's address when nobody says.
+    const fn admin_addr(self) -> &'static str {
+        match self {
+            Self::Command => "127.0.0.1:3001",
+            Self::Query => "127.0.0.1:4001",
+            Self::EventBus | Self::All => "127.0.0.1:5050",
+        }
+    }
+}
+
+/// The settings of one process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What it runs.
+    pub role: Role,
+    /// The log's database.
+    pub database_url: Option<String>,
+    /// The event bus; `None`: inside the process.
+    pub bus_url: Option<String>,
+    /// The read models' store; `None`: the log's SQLite file.
+    pub mongodb_url: Option<String>,
+    /// Where the command service listens.
+    pub command_addr: String,
+    /// Where the query service listens.
+    pub query_addr: String,
+    /// Where health and administration listen.
+    pub admin_addr: String,
+    /// The query service's address as clients see it.
+    pub query_url: Option<String>,
+    /// Where `dev` keeps its file.
+    pub data_dir: PathBuf,
+    /// A directory of entities.
+    pub entities: Option<PathBuf>,
+    /// How many partitions a new log gets.
+    pub partitions: Partitions,
+    /// How long start-up keeps trying.
+    pub wait_for_backends: Duration,
+    /// How long a stop waits for work in flight.
+    pub shutdown_grace: Duration,
+    /// What is logged.
+    pub log: String,
+}
+
+impl Settings {
+    /// Reads the texts.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSettings::Value`] for the first that is not of its kind.
+    pub fn from_layers(layers: &Layers) -> Result<Self, InvalidSettings> {
+        let text = |key| layers.get(key).map(|(value, _)| value.to_owned());
+        let role = parsed(layers, "role", "one of command, eventbus, query and all", role)?;
+        Ok(Self {
+            role,
+            database_url: url(layers, "database_url", &["mysql", "sqlite"])?,
+            bus_url: url(layers, "bus_url", &["redis", "rediss"])?,
+            mongodb_url: url(layers, "mongodb_url", &["mongodb", "mongodb+srv"])?,
+            command_addr: parsed(layers, "command_addr", ADDRESS, address)?,
+            query_addr: parsed(layers, "query_addr", ADDRESS, address)?,
+            admin_addr: match layers.get("admin_addr") {
+                Some(_) => parsed(layers, "admin_addr", ADDRESS, address)?,
+                None => role.admin_addr().to_owned(),
+            },
+            query_url: text("query_url"),
+            data_dir: text("data_dir").unwrap_or_default().into(),
+            entities: text("entities").map(PathBuf::from),
+            partitions: parsed(layers, "partitions", "a whole number from 1 to 1024", |text| {
+                Partitions::new(text.parse().ok()?)
+            })?,
+            wait_for_backends: parsed(layers, "wait_for_backends", DURATION, duration)?,
+            shutdown_grace: parsed(layers, "shutdown_grace", DURATION, duration)?,
+            log: text("log").unwrap_or_default(),
+        })
+    }
+}
+
+const ADDRESS: &str = "an address to listen on, such as 127.0.0.1:3000";
+const DURATION: &str = "a span of time, such as 500ms, 30s or 2m";
+
+/// Reads the value of `key` with `read`.
+fn parsed<T>(
+    layers: &Layers,
+    key: &'static str,
+    expected: &str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<T, InvalidSettings> {
+    let (value, origin) = layers.get(key).unwrap_or(("", &Origin::Default));
+    read(value).ok_or_else(|| invalid(key, value, origin, expected.to_owned()))
+}
+
+/// Reads a URL whose scheme is one of `schemes`.
+fn url(
+    layers: &Layers,
+    key: &'static str,
+    schemes: &[&str],
+) -> Result<Option<String>, InvalidSettings> {
+    let Some((value, origin)) = layers.get(key) else { return Ok(None) };
+    let scheme = value.split_once(':').map_or("", |(scheme, _)| scheme);
+    if schemes.contains(&scheme) {
+        return Ok(Some(value.to_owned()));
+    }
+    let expected = format!("a URL that begins with {}://", schemes.join(":// or "));
+    Err(invalid(key, value, origin, expected))
+}
+
+/// The value of `key` is not what it should be.
+fn invalid(key: &'static str, value: &str, origin: &Origin, expected: String) -> InvalidSettings {
+    let found = Setting::find(key).map_or_else(String::new, |setting| shown(setting.kind, value));
+    InvalidSettings::Value { key, origin: origin.clone(), expected, found }
+}
+
+/// Reads a role.
+fn role(text: &str) -> Option<Role> {
+    [Role::Command, Role::EventBus, Role::Query, Role::All].into_iter().find(|role| role.name() == text)
+}
+
+/// Reads `host:port`.
+fn address(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    port.parse::<u16>().ok().filter(|_| !host.is_empty()).map(|_| text.to_owned())
+}
+
+/// Reads a number and its unit.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn settings(flags: &[(&'static str, &str)]) -> Result<Settings, InvalidSettings> {
+        let flags: BTreeMap<_, _> = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Settings::from_layers(&Layers::gather(&flags, |_| None, None)?)
+    }
+
+    #[test]
+    fn the_admin_listener_follows_the_role() {
+        let at = |role| settings(&[("role", role)]).unwrap().admin_addr;
+        assert_eq!(
+            [at("command"), at("query"), at("eventbus"), at("all")],
+            ["127.0.0.1:3001", "127.0.0.1:4001", "127.0.0.1:5050", "127.0.0.1:5050"]
+        );
+        let told = settings(&[("role", "query"), ("admin_addr", "0.0.0.0:1")]).unwrap();
+        assert_eq!(told.admin_addr, "0.0.0.0:1");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_named_with_where_it_came_from() {
+        for (key, value, part) in [
+            ("role", "writer", "command, eventbus, query and all"),
+            ("database_url", "postgres://u:hunter2@h/d", "mysql:// or sqlite://"),
+            ("bus_url", "127.0.0.1:6379", "redis:// or rediss://"),
+            ("command_addr", "3000", "127.0.0.1:3000"),
+            ("partitions", "0", "1 to 1024"),
+            ("wait_for_backends", "30", "30s"),
+        ] {
+            let error = settings(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("flag --") && error.contains(part), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn spans_of_time_have_a_unit() {
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(duration("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(duration("2m"), Some(Duration::from_secs(120)));
+        assert_eq!([duration("2h"), duration("s"), duration(""), duration("-1s")], [None; 4]);
+    }
+}
