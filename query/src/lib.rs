@@ -16,6 +16,8 @@ mod http;
 mod live;
 mod projector;
 pub mod store;
+#[cfg(test)]
+mod testing;
 mod versions;
 
 pub use catalog::{Catalog, NameTaken, Named};
