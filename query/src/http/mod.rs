@@ -13,6 +13,8 @@ mod prefer;
 mod read;
 mod representation;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use crate::catalog::Catalog;
 use crate::consistency::Consistency;

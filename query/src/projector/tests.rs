@@ -193,7 +193,7 @@ fn equals_the_fold(view: Arc<dyn ViewDefinition>, changes: &[(u8, Change)], step
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_full_state_view_equals_the_fold_after_any_faults(
