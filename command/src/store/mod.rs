@@ -18,6 +18,14 @@ mod page;
 )]
 mod plan;
 
+#[cfg(feature = "conformance")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the suite is a test: it fails loudly"
+)]
+pub mod conformance;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

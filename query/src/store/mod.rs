@@ -232,6 +232,23 @@ pub struct Alias {
     pub revision: u64,
 }
 
+impl Alias {
+    /// Leads to `collection`, the first version of a view, built with the definition of this fingerprint.
+    #[must_use]
+    pub fn first(collection: impl Into<String>, fingerprint: impl Into<String>) -> Self {
+        Self {
+            collection: collection.into(),
+            number: 1,
+            fingerprint: fingerprint.into(),
+            previous: None,
+            replaying: None,
+            retired: Vec::new(),
+            last_number: 1,
+            revision: 0,
+        }
+    }
+}
+
 /// A replay in progress: a lease on the right to build the view's next version.
 ///
 /// It has expired when it has not changed for a time on the observer's own clock.
