@@ -12,18 +12,30 @@
     )
 )]
 
+mod backoff;
 mod bus;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod gate;
+mod in_process;
 mod log;
+mod outage;
+#[cfg(feature = "redis")]
+mod redis_streams;
 mod retry;
 mod signal;
 mod state;
 mod subscription;
 mod tail;
+pub mod wire;
 
+pub use backoff::Backoff;
 pub use bus::{BusError, EventBus};
 pub use gate::{Gate, gate};
+pub use in_process::InProcessEventBus;
 pub use log::{LogError, LogIdentity, LogReader};
+#[cfg(feature = "redis")]
+pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, RedisServer};
 pub use retry::Retry;
 pub use signal::CommitSignal;
 pub use state::{Checkpoint, ParkedSequence, StateError, StateRecord, StateStore};
