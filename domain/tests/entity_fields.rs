@@ -7,8 +7,8 @@
 )]
 
 use serde_json::{Value, json};
-use tidelog_domain::EntitySchema;
 use tidelog_domain::testing::{create, created, given_entity, patch};
+use tidelog_domain::{Decider, EntityDecider, EntitySchema};
 
 /// The entity `thing` of this schema.
 fn thing(schema: Value) -> EntitySchema {
@@ -145,7 +145,7 @@ fn what_the_schema_itself_says_of_unevaluated_fields_holds() {
     let schema = thing(json!({
         "type": "object",
         "properties": {"kind": {"enum": ["person", "company"]}},
-        "allOf": [{"properties": {"name": {"type": "string"}}}],
+        "allOf": [{"properties": {"name": {"type": "string"}, "nick": true}}],
         "if": {"properties": {"kind": {"const": "company"}}, "required": ["kind"]},
         "then": {"properties": {"vat": true}},
         "unevaluatedProperties": false,
@@ -156,8 +156,11 @@ fn what_the_schema_itself_says_of_unevaluated_fields_holds() {
         json!({"kind": "person", "name": "x", "vat": 1}),
         &["/vat"],
     );
-    // Only what is really wrong is named: the validator also calls `name` unevaluated here.
-    refuses(&schema, json!({"kind": "person", "name": 1}), &["/name"]);
+    // Only what is really wrong is named: the validator also calls `name` and `nick` unevaluated here.
+    let errors = given_entity(&schema, [])
+        .when(create(json!({"kind": "person", "name": 1, "nick": "x"})))
+        .then_invalid(&["/name"]);
+    assert_eq!(errors.len(), 1, "{errors:?}");
 }
 
 #[test]
@@ -243,6 +246,11 @@ fn references_by_id_by_anchor_and_to_the_schema_itself_are_followed() {
             "by_id": {"$ref": "shapes/point"},
             "by_anchor": {"$ref": "#size"},
             "by_dynamic_anchor": {"$dynamicRef": "#color"},
+            "inline": {
+                "$id": "shapes/line",
+                "$ref": "#/$defs/end",
+                "$defs": {"end": {"type": "object", "properties": {"y": true}}},
+            },
             "parent": {"$ref": "#"},
         },
         "$defs": {
@@ -266,12 +274,14 @@ fn references_by_id_by_anchor_and_to_the_schema_itself_are_followed() {
             "by_id": {"x": {"m": 1}},
             "by_anchor": {"h": 1},
             "by_dynamic_anchor": {"cmyk": 1},
+            "inline": {"z": 1},
             "parent": {"parent": {"papa": 1}},
         }),
         &[
             "/by_anchor/h",
             "/by_dynamic_anchor/cmyk",
             "/by_id/x/m",
+            "/inline/z",
             "/parent/parent/papa",
         ],
     );
@@ -286,6 +296,15 @@ fn references_that_go_in_circles_come_to_an_end() {
     });
     let schema = thing(circle);
     accepts(&schema, json!({"a": {"x": 1}}));
+}
+
+#[test]
+fn a_patch_is_checked_without_the_state_also_where_the_schema_closes_an_object_itself() {
+    let closed =
+        json!({"type": "object", "properties": {"a": true}, "additionalProperties": false});
+    let decider = EntityDecider::new(thing(closed));
+    assert!(decider.check(&patch(json!({"a": 1}))).is_ok());
+    assert!(decider.check(&patch(json!({"b": 1}))).is_err());
 }
 
 #[test]
