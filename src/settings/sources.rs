@@ -141,7 +141,8 @@ impl Layers {
     }
 
     /// Forgets what the environment says of `keys`, and returns the variables that were ignored.
-    pub(crate) fn ignore_environment(&mut self, keys: &[&str]) -> Vec<String> {
+    #[allow(dead_code, reason = "for the command `dev`")]
+    pub(crate) fn ignore_environment(&mut self, keys: &[&'static str]) -> Vec<String> {
         let mut ignored = Vec::new();
         for key in keys {
             if let Some((_, Origin::Environment(name))) = self.values.get(key) {

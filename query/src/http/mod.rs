@@ -81,7 +81,6 @@ impl QueryService {
 /// The query service as HTTP.md has it: `GET /{view}/{id}`, `GET /{views}?…`, `GET /{view}?…`.
 ///
 /// It is part of a service: [`tidelog_http::app`] gives it the problem documents for unknown paths and methods.
-#[must_use]
 pub fn query_router(service: QueryService, settings: QuerySettings) -> Router {
     Router::new()
         .route("/{name}", get(read::documents))

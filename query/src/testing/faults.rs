@@ -43,6 +43,7 @@ impl FaultyStore {
     }
 
     /// How often state records were loaded.
+    #[allow(dead_code, reason = "for the tests of the replay")]
     pub(crate) fn state_loads(&self) -> usize {
         self.faults.state_loads.load(Ordering::SeqCst)
     }
