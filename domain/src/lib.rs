@@ -16,10 +16,13 @@ mod aggregate;
 mod append;
 mod context;
 mod decider;
+pub mod entity;
 mod event;
+pub mod json;
 mod position;
 mod projection;
 mod stream;
+pub mod testing;
 mod token;
 
 pub use aggregate::{Aggregate, Command, Data, Decision, DecodeError, Event, Named, Rejection};
@@ -29,6 +32,7 @@ pub use decider::{
     CommandInput, CommandSpec, Decider, Endpoint, EventDraft, FieldError, Lifecycle, Loading,
     Refusal, State, TypedDecider,
 };
+pub use entity::{EntityDecider, EntitySchema, EntityView, InvalidSchema};
 pub use event::{EventId, Metadata, NewEvent, Payload, RecordedEvent};
 pub use position::{Cursor, HistoryId, Partition, Partitions, Position, Version};
 pub use projection::{
