@@ -17,12 +17,16 @@ mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod gate;
+mod heads;
 mod in_process;
 mod log;
 mod outage;
 #[cfg(feature = "redis")]
 mod redis_streams;
+mod relay;
 mod retry;
+#[cfg(any(test, feature = "conformance"))]
+mod sample;
 mod signal;
 mod state;
 mod subscription;
@@ -36,6 +40,7 @@ pub use in_process::InProcessEventBus;
 pub use log::{LogError, LogIdentity, LogReader};
 #[cfg(feature = "redis")]
 pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, RedisServer};
+pub use relay::{Relay, RelayOptions, RelayPartition, RelayState, RelayStatus};
 pub use retry::Retry;
 pub use signal::CommitSignal;
 pub use state::{Checkpoint, ParkedSequence, StateError, StateRecord, StateStore};
@@ -43,4 +48,4 @@ pub use subscription::{
     CatchUp, CatchUpError, CatchUpProgress, Cause, Handler, HandlerError, PartitionState,
     PartitionStatus, Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus,
 };
-pub use tail::Tail;
+pub use tail::{Tail, TailOptions, TailState, TailStatus};

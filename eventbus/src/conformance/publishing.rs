@@ -3,7 +3,8 @@
 use tidelog_domain::Partition;
 
 use super::EventBusFactory;
-use super::sample::{Bench, KEEP_ALL, event_id, events, positions};
+use super::sample::{Bench, KEEP_ALL, positions};
+use crate::sample::{event_id, events};
 
 /// What is published comes back in order, the same in every byte.
 pub async fn what_is_published_comes_in_order_and_to_the_byte(factory: &dyn EventBusFactory) {

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::EventBusFactory;
-use super::sample::{Bench, KEEP_ALL, PATIENCE, events, positions};
+use super::sample::{Bench, KEEP_ALL, PATIENCE, positions};
+use crate::sample::events;
 
 const NO_WAIT: Duration = Duration::from_millis(1);
 

@@ -4,13 +4,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_domain::{
-    EventId, HistoryId, Partition, Payload, Position, RecordedEvent, StreamId, Version,
-};
+use tidelog_domain::{EventId, HistoryId, Partition, Position, RecordedEvent};
 use uuid::Uuid;
 
 use super::EventBusFactory;
 use crate::bus::{BusError, EventBus};
+use crate::sample::events;
 
 /// More than any case publishes.
 pub(super) const KEEP_ALL: usize = 100_000;
@@ -91,45 +90,6 @@ impl Bench {
             all.extend(page);
         }
     }
-}
-
-/// Events as a log would have them; the same positions give the same events.
-pub(super) fn events(partition: u16, positions: RangeInclusive<u64>) -> Vec<RecordedEvent> {
-    positions
-        .map(|position| event(partition, position))
-        .collect()
-}
-
-pub(super) fn event(partition: u16, position: u64) -> RecordedEvent {
-    let stream = StreamId::new("sample", &format!("s{}", position % 3));
-    let Ok(stream) = stream else {
-        panic!("a sample's stream has a bad name: {stream:?}");
-    };
-    RecordedEvent {
-        stream,
-        version: Version::new(position),
-        partition: Partition::new(partition),
-        position: Position::new(position),
-        id: event_id(partition, position),
-        event_type: "sample.made".into(),
-        schema_version: 2,
-        payload: Payload::from_stored(payload(position).as_bytes()),
-        metadata: Payload::from_stored(br#"{"correlation_id":"c","actor":"a\u00e9"}"#),
-        recorded_at: std::time::UNIX_EPOCH.into(),
-    }
-}
-
-pub(super) fn event_id(partition: u16, position: u64) -> EventId {
-    EventId::new(Uuid::from_u128(
-        u128::from(partition) << 64 | u128::from(position),
-    ))
-}
-
-/// JSON whose bytes a careless adapter changes: the order of keys, white space, escapes, and numbers too big or too exact.
-fn payload(position: u64) -> String {
-    format!(
-        r#"{{"z": {position}, "a":12345678901234567890.10,"e":"\u00e9é","n":1.0e+2,"\/":null}}"#
-    )
 }
 
 /// The positions of events, in the order that they came.
