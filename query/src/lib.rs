@@ -15,6 +15,7 @@ mod consistency;
 mod http;
 mod live;
 mod projector;
+mod replay;
 pub mod store;
 #[cfg(test)]
 mod testing;
@@ -25,4 +26,5 @@ pub use consistency::{Consistency, ConsistencyError};
 pub use http::{QueryService, QuerySettings, query_router};
 pub use live::LiveViews;
 pub use projector::{MAX_KEY_BYTES, ProjectError, Projector};
+pub use replay::{OnProgress, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
 pub use versions::{ALIAS_MAX_AGE, Current, DROP_GRACE, Versions};
