@@ -1,18 +1,23 @@
 //! The user's program: its aggregates and its views.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tidelog_domain::{
-    Aggregate, Decider, EntityDecider, EntitySchema, EntityView, Projection, TypedDecider, TypedProjector,
-    ViewDefinition,
+    Aggregate, Decider, EntityDecider, EntitySchema, EntityView, Projection, TypedDecider,
+    TypedProjector, ViewDefinition,
 };
 
-/// A program: a name, its aggregates, its read models. Its [`run`](App::run) is the whole command line.
+use crate::entities::InvalidEntities;
+
+/// A program: a name, its aggregates, its read models.
 ///
-/// ```no_run
-/// fn main() -> std::process::ExitCode {
-///     tidelog::App::new("blog").run()
-/// }
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app = tidelog::App::new("blog").entities_from(None)?;
+/// app.check()?;
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// A program without any aggregate of its own takes its entities from the directory that the setting `entities` names, and
@@ -31,7 +36,9 @@ pub enum InvalidApp {
     #[error("an app's name is 1 to 64 of a-z, 0-9, _ and -, but this one is called {0:?}")]
     Name(String),
     /// Two aggregates have the same name.
-    #[error("two aggregates are called {0}: rename one, or take its file out of the entities' directory")]
+    #[error(
+        "two aggregates are called {0}: rename one, or take its file out of the entities' directory"
+    )]
     Aggregate(String),
     /// Two views have the same name or plural.
     #[error("two views are called {0}: rename one, or give it another plural")]
@@ -43,7 +50,11 @@ impl App {
     /// share a bus need two names.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), deciders: Vec::new(), views: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            deciders: Vec::new(),
+            views: Vec::new(),
+        }
     }
 
     /// The program's name.
@@ -62,7 +73,7 @@ impl App {
     /// The same with an entity that is a JSON Schema, and its default view.
     #[must_use]
     pub fn entity_schema(mut self, schema: EntitySchema) -> Self {
-        self.views.push(Arc::new(EntityView::new(&schema)));
+        self.views.push(Arc::new(EntityView::new(schema.clone())));
         self.deciders.push(Arc::new(EntityDecider::new(schema)));
         self
     }
@@ -74,21 +85,25 @@ impl App {
         self
     }
 
-    /// Runs the command line, and gives the process's exit status: `dev` without arguments, else `serve`, `migrate`,
-    /// `replay`, `doctor` or `config`; `--help` says more.
-    #[cfg(feature = "cli")]
-    #[must_use]
-    pub fn run(self) -> std::process::ExitCode {
-        crate::cli::run(self)
+    /// The same with the entities of `directory`, each `<name>.schema.json` of it one; without a directory, and where the
+    /// program has no aggregate of its own, with the demo's.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEntities`] for the first file that cannot be used.
+    pub fn entities_from(self, directory: Option<&Path>) -> Result<Self, InvalidEntities> {
+        crate::entities::with_entities(self, directory)
     }
 
     /// The aggregates.
-    pub(crate) fn deciders(&self) -> &[Arc<dyn Decider>] {
+    #[must_use]
+    pub fn deciders(&self) -> &[Arc<dyn Decider>] {
         &self.deciders
     }
 
     /// The views.
-    pub(crate) fn views(&self) -> &[Arc<dyn ViewDefinition>] {
+    #[must_use]
+    pub fn views(&self) -> &[Arc<dyn ViewDefinition>] {
         &self.views
     }
 
@@ -97,7 +112,7 @@ impl App {
     /// # Errors
     ///
     /// The first that is not.
-    pub(crate) fn check(&self) -> Result<(), InvalidApp> {
+    pub fn check(&self) -> Result<(), InvalidApp> {
         let fits = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
         if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(fits) {
             return Err(InvalidApp::Name(self.name.clone()));
@@ -105,7 +120,10 @@ impl App {
         if let Some(name) = repeated(self.deciders.iter().map(|decider| decider.category())) {
             return Err(InvalidApp::Aggregate(name));
         }
-        let names = self.views.iter().flat_map(|view| [view.name(), view.plural()]);
+        let names = self
+            .views
+            .iter()
+            .flat_map(|view| [view.name(), view.plural()]);
         repeated(names).map_or(Ok(()), |name| Err(InvalidApp::View(name)))
     }
 }
@@ -113,5 +131,8 @@ impl App {
 /// The first name that comes twice.
 fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut seen = std::collections::BTreeSet::new();
-    names.into_iter().find(|name| !seen.insert(*name)).map(str::to_owned)
+    names
+        .into_iter()
+        .find(|name| !seen.insert(*name))
+        .map(str::to_owned)
 }

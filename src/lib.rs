@@ -13,6 +13,6 @@
 mod app;
 mod entities;
 pub mod settings;
-mod checks;
-#[cfg(feature = "cli")]
-mod cli;
+
+pub use app::{App, InvalidApp};
+pub use entities::InvalidEntities;

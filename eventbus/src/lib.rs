@@ -43,7 +43,7 @@ pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, Redis
 pub use relay::{Relay, RelayOptions, RelayPartition, RelayState, RelayStatus};
 pub use retry::Retry;
 pub use signal::CommitSignal;
-pub use state::{Checkpoint, ParkedSequence, StateError, StateRecord, StateStore};
+pub use state::{Checkpoint, Claim, ParkedSequence, StateError, StateRecord, StateStore};
 pub use subscription::{
     CatchUp, CatchUpError, CatchUpProgress, Cause, Handler, HandlerError, PartitionState,
     PartitionStatus, Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus,

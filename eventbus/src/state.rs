@@ -1,5 +1,7 @@
 //! The state record of a subscription: one a partition, changed by compare-and-set only.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tidelog_domain::{Cursor, HistoryId, Partition, Position};
@@ -63,6 +65,73 @@ impl StateRecord {
             paused: false,
         }
     }
+
+    /// Taken by `owner`, who may work on it from now on.
+    #[must_use]
+    pub fn taken_by(&self, owner: &str) -> Self {
+        Self {
+            owner: Some(owner.to_owned()),
+            epoch: self.epoch.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// Given back: anybody may take it at once.
+    #[must_use]
+    pub fn released(&self) -> Self {
+        Self {
+            owner: None,
+            ..self.clone()
+        }
+    }
+
+    /// With everything up to `cursor` done.
+    #[must_use]
+    pub fn advanced_to(&self, cursor: Cursor) -> Self {
+        let mut record = self.clone();
+        record.checkpoint.cursor = cursor;
+        record
+    }
+
+    /// Paused, or not. Its owner finishes the batch in flight and gives the record back: a record that is paused and
+    /// has no owner is at rest.
+    #[must_use]
+    pub fn with_paused(&self, paused: bool) -> Self {
+        Self {
+            paused,
+            ..self.clone()
+        }
+    }
+
+    /// Whether it still is what `owner` took in `epoch`.
+    #[must_use]
+    pub fn is_held_by(&self, owner: &str, epoch: u64) -> bool {
+        self.epoch == epoch && self.owner.as_deref() == Some(owner)
+    }
+
+    /// Whether `owner` may take it, when it has not changed for `unchanged` on its own monotonic clock and a lease
+    /// lasts `lease`.
+    #[must_use]
+    pub fn claim(&self, owner: &str, unchanged: Duration, lease: Duration) -> Claim {
+        match self.owner.as_deref() {
+            _ if self.paused => Claim::Paused,
+            None => Claim::Free,
+            Some(holder) if holder == owner => Claim::Free,
+            Some(_) if unchanged >= lease => Claim::Free,
+            Some(_) => Claim::Held,
+        }
+    }
+}
+
+/// Whether a record can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It can: nobody has it, or its owner has not been heard of for a whole lease.
+    Free,
+    /// Somebody else has it.
+    Held,
+    /// Nobody may work on it.
+    Paused,
 }
 
 /// Keeps state records. Implemented by read stores (for views) and event stores (for reactions).
@@ -118,5 +187,48 @@ impl StateError {
             Self::Unavailable(_) => Retry::AfterBackoff,
             Self::Corrupt { .. } => Retry::Never,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(5);
+
+    fn record() -> StateRecord {
+        StateRecord::at_start(HistoryId::new(uuid::Uuid::from_u128(1)))
+    }
+
+    #[test]
+    fn a_lease_ends_by_silence_or_by_giving_it_back() {
+        let taken = record().taken_by("a");
+        let silent = |for_ms| Duration::from_millis(for_ms);
+        assert_eq!(record().claim("a", silent(0), LEASE), Claim::Free);
+        assert_eq!(taken.claim("b", silent(4_999), LEASE), Claim::Held);
+        assert_eq!(taken.claim("b", silent(5_000), LEASE), Claim::Free);
+        assert_eq!(taken.claim("a", silent(0), LEASE), Claim::Free);
+        assert_eq!(taken.released().claim("b", silent(0), LEASE), Claim::Free);
+    }
+
+    #[test]
+    fn nobody_takes_what_is_paused() {
+        let paused = record().with_paused(true);
+        assert_eq!(paused.claim("a", LEASE * 2, LEASE), Claim::Paused);
+        assert_eq!(
+            paused.with_paused(false).claim("a", LEASE, LEASE),
+            Claim::Free
+        );
+    }
+
+    #[test]
+    fn a_zombie_does_not_hold_what_was_taken_again() {
+        let first = record().taken_by("a");
+        assert!(first.is_held_by("a", first.epoch));
+        let second = first.taken_by("b");
+        assert!(!second.is_held_by("a", first.epoch));
+        // Not even when the same process took it again.
+        assert!(!second.taken_by("a").is_held_by("a", first.epoch));
+        assert!(!first.released().is_held_by("a", first.epoch));
     }
 }

@@ -54,7 +54,13 @@ const fn setting(
     default: Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { key, env, kind, default, help }
+    Setting {
+        key,
+        env,
+        kind,
+        default,
+        help,
+    }
 }
 
 /// All settings.

@@ -68,7 +68,9 @@ pub enum InvalidSettings {
         found: String,
     },
     /// A setting that is needed has no value.
-    #[error("{key} is not set: {why}; set the environment variable {env}, the flag --{flag}, or the key {key} in {DEFAULT_FILE}")]
+    #[error(
+        "{key} is not set: {why}; set the environment variable {env}, the flag --{flag}, or the key {key} in {DEFAULT_FILE}"
+    )]
     Missing {
         /// The setting's key.
         key: &'static str,
@@ -105,14 +107,26 @@ impl Layers {
             Some(path) => Some(path.to_path_buf()),
             None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()),
         };
-        let from_file = file.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let from_file = file
+            .as_deref()
+            .map(read_file)
+            .transpose()?
+            .unwrap_or_default();
         let mut values = BTreeMap::new();
         for setting in SETTINGS {
             let found = None
-                .or_else(|| flags.get(setting.key).map(|value| (value.clone(), Origin::Flag(setting.flag()))))
+                .or_else(|| {
+                    flags
+                        .get(setting.key)
+                        .map(|value| (value.clone(), Origin::Flag(setting.flag())))
+                })
                 .or_else(|| from_environment(setting, &env))
                 .or_else(|| from_file.get(setting.key).cloned())
-                .or_else(|| setting.default.map(|value| (value.to_owned(), Origin::Default)));
+                .or_else(|| {
+                    setting
+                        .default
+                        .map(|value| (value.to_owned(), Origin::Default))
+                });
             values.extend(found.map(|found| (setting.key, found)));
         }
         Ok(Self { values })
@@ -121,7 +135,9 @@ impl Layers {
     /// The value of `key` and where it came from.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<(&str, &Origin)> {
-        self.values.get(key).map(|(value, origin)| (value.as_str(), origin))
+        self.values
+            .get(key)
+            .map(|(value, origin)| (value.as_str(), origin))
     }
 
     /// Forgets what the environment says of `keys`, and returns the variables that were ignored.
@@ -140,14 +156,21 @@ impl Layers {
     pub fn shown(&self) -> impl Iterator<Item = (&'static Setting, Option<(String, &Origin)>)> {
         SETTINGS.iter().map(|setting| {
             let value = self.get(setting.key);
-            (setting, value.map(|(value, origin)| (shown(setting.kind, value), origin)))
+            (
+                setting,
+                value.map(|(value, origin)| (shown(setting.kind, value), origin)),
+            )
         })
     }
 }
 
 /// The value as it may be shown.
 pub(crate) fn shown(kind: Kind, value: &str) -> String {
-    if kind == Kind::SecretUrl { shown_url(value) } else { value.to_owned() }
+    if kind == Kind::SecretUrl {
+        shown_url(value)
+    } else {
+        value.to_owned()
+    }
 }
 
 /// A backend's URL as it may be shown.
@@ -159,14 +182,27 @@ pub(crate) fn shown_url(value: &str) -> String {
     let secrets: Vec<(String, String)> = url
         .query_pairs()
         .map(|(name, value)| {
-            let secret = ["pass", "secret", "token", "key"].iter().any(|word| name.to_lowercase().contains(word));
-            (name.to_string(), if secret { "***".to_owned() } else { value.to_string() })
+            let secret = ["pass", "secret", "token", "key"]
+                .iter()
+                .any(|word| name.to_lowercase().contains(word));
+            (
+                name.to_string(),
+                if secret {
+                    "***".to_owned()
+                } else {
+                    value.to_string()
+                },
+            )
         })
         .collect();
     if !secrets.is_empty() {
         url.query_pairs_mut().clear().extend_pairs(secrets);
     }
-    if masked { url.to_string() } else { "(not shown, as it may hold a password)".to_owned() }
+    if masked {
+        url.to_string()
+    } else {
+        "(not shown, as it may hold a password)".to_owned()
+    }
 }
 
 /// The first of the setting's variables that has a value.
@@ -182,14 +218,22 @@ fn from_environment(
 
 /// The settings of a file, by key.
 fn read_file(path: &Path) -> Result<BTreeMap<String, (String, Origin)>, InvalidSettings> {
-    let unreadable = |reason: String| InvalidSettings::File { path: path.display().to_string(), reason };
+    let unreadable = |reason: String| InvalidSettings::File {
+        path: path.display().to_string(),
+        reason,
+    };
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
     // The parser's own rendering would quote the line, which may hold a password.
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text.get(..span.start).unwrap_or("").lines().count().max(1));
+        let line = error.span().map_or(0, |span| {
+            text.get(..span.start).unwrap_or("").lines().count().max(1)
+        });
         unreadable(format!("line {line}: {}", error.message()))
     })?;
-    table.into_iter().map(|(key, value)| file_value(path, key, &value)).collect()
+    table
+        .into_iter()
+        .map(|(key, value)| file_value(path, key, &value))
+        .collect()
 }
 
 /// One key of a file.
@@ -199,15 +243,29 @@ fn file_value(
     value: &toml::Value,
 ) -> Result<(String, (String, Origin)), InvalidSettings> {
     if Setting::find(&key).is_none() {
-        let known = SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>().join(", ");
-        return Err(InvalidSettings::UnknownKey { path: path.display().to_string(), key, known });
+        let known = SETTINGS
+            .iter()
+            .map(|setting| setting.key)
+            .collect::<Vec<_>>()
+            .join(", ");
+        return Err(InvalidSettings::UnknownKey {
+            path: path.display().to_string(),
+            key,
+            known,
+        });
     }
     let text = match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),
         other => {
-            let reason = format!("`{key}` is a {}; write it as a text or a whole number", other.type_str());
-            return Err(InvalidSettings::File { path: path.display().to_string(), reason });
+            let reason = format!(
+                "`{key}` is a {}; write it as a text or a whole number",
+                other.type_str()
+            );
+            return Err(InvalidSettings::File {
+                path: path.display().to_string(),
+                reason,
+            });
         }
     };
     Ok((key, (text, Origin::File(path.to_path_buf()))))
@@ -225,7 +283,8 @@ mod tests {
 
     #[test]
     fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
-        let file = file("command_addr = \"file:1\"\nquery_addr = \"file:2\"\nadmin_addr = \"file:3\"\n");
+        let file =
+            file("command_addr = \"file:1\"\nquery_addr = \"file:2\"\nadmin_addr = \"file:3\"\n");
         let flags = BTreeMap::from([("command_addr", "flag:1".to_owned())]);
         let env = |name: &str| match name {
             "TIDELOG_COMMAND_ADDR" => Some("env:1".to_owned()),
@@ -234,10 +293,23 @@ mod tests {
             _ => None,
         };
         let layers = Layers::gather(&flags, env, Some(file.path())).unwrap();
-        let value = |key| layers.get(key).map(|(value, origin)| (value, origin.clone()));
-        assert_eq!(value("command_addr"), Some(("flag:1", Origin::Flag("command-addr".into()))));
-        assert_eq!(value("query_addr"), Some(("env:2", Origin::Environment("TIDELOG_QUERY_ADDR".into()))));
-        assert_eq!(value("admin_addr"), Some(("file:3", Origin::File(file.path().into()))));
+        let value = |key| {
+            layers
+                .get(key)
+                .map(|(value, origin)| (value, origin.clone()))
+        };
+        assert_eq!(
+            value("command_addr"),
+            Some(("flag:1", Origin::Flag("command-addr".into())))
+        );
+        assert_eq!(
+            value("query_addr"),
+            Some(("env:2", Origin::Environment("TIDELOG_QUERY_ADDR".into())))
+        );
+        assert_eq!(
+            value("admin_addr"),
+            Some(("file:3", Origin::File(file.path().into())))
+        );
         assert_eq!(value("data_dir"), Some(("tidelog-data", Origin::Default)));
         assert_eq!(value("database_url"), None);
     }
@@ -268,8 +340,13 @@ mod tests {
     #[test]
     fn a_broken_file_is_named_by_its_line_and_not_quoted() {
         let file = file("log = \"info\"\ndatabase_url = \"mysql://u:hunter2@h/d\n");
-        let error = Layers::gather(&BTreeMap::new(), |_| None, Some(file.path())).unwrap_err().to_string();
-        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+        let error = Layers::gather(&BTreeMap::new(), |_| None, Some(file.path()))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("line 2") && !error.contains("hunter2"),
+            "{error}"
+        );
     }
 
     #[test]

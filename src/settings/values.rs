@@ -90,7 +90,12 @@ impl Settings {
     /// [`InvalidSettings::Value`] for the first that is not of its kind.
     pub fn from_layers(layers: &Layers) -> Result<Self, InvalidSettings> {
         let text = |key| layers.get(key).map(|(value, _)| value.to_owned());
-        let role = parsed(layers, "role", "one of command, eventbus, query and all", role)?;
+        let role = parsed(
+            layers,
+            "role",
+            "one of command, eventbus, query and all",
+            role,
+        )?;
         Ok(Self {
             role,
             database_url: url(layers, "database_url", &["mysql", "sqlite"])?,
@@ -105,9 +110,12 @@ impl Settings {
             query_url: text("query_url"),
             data_dir: text("data_dir").unwrap_or_default().into(),
             entities: text("entities").map(PathBuf::from),
-            partitions: parsed(layers, "partitions", "a whole number from 1 to 1024", |text| {
-                Partitions::new(text.parse().ok()?)
-            })?,
+            partitions: parsed(
+                layers,
+                "partitions",
+                "a whole number from 1 to 1024",
+                |text| Partitions::new(text.parse().ok()?),
+            )?,
             wait_for_backends: parsed(layers, "wait_for_backends", DURATION, duration)?,
             shutdown_grace: parsed(layers, "shutdown_grace", DURATION, duration)?,
             log: text("log").unwrap_or_default(),
@@ -135,7 +143,9 @@ fn url(
     key: &'static str,
     schemes: &[&str],
 ) -> Result<Option<String>, InvalidSettings> {
-    let Some((value, origin)) = layers.get(key) else { return Ok(None) };
+    let Some((value, origin)) = layers.get(key) else {
+        return Ok(None);
+    };
     let scheme = value.split_once(':').map_or("", |(scheme, _)| scheme);
     if schemes.contains(&scheme) {
         return Ok(Some(value.to_owned()));
@@ -147,23 +157,35 @@ fn url(
 /// The value of `key` is not what it should be.
 fn invalid(key: &'static str, value: &str, origin: &Origin, expected: String) -> InvalidSettings {
     let found = Setting::find(key).map_or_else(String::new, |setting| shown(setting.kind, value));
-    InvalidSettings::Value { key, origin: origin.clone(), expected, found }
+    InvalidSettings::Value {
+        key,
+        origin: origin.clone(),
+        expected,
+        found,
+    }
 }
 
 /// Reads a role.
 fn role(text: &str) -> Option<Role> {
-    [Role::Command, Role::EventBus, Role::Query, Role::All].into_iter().find(|role| role.name() == text)
+    [Role::Command, Role::EventBus, Role::Query, Role::All]
+        .into_iter()
+        .find(|role| role.name() == text)
 }
 
 /// Reads `host:port`.
 fn address(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
-    port.parse::<u16>().ok().filter(|_| !host.is_empty()).map(|_| text.to_owned())
+    port.parse::<u16>()
+        .ok()
+        .filter(|_| !host.is_empty())
+        .map(|_| text.to_owned())
 }
 
 /// Reads a number and its unit.
 fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
     let number: u64 = number.parse().ok()?;
     match unit {
@@ -181,7 +203,10 @@ mod tests {
     use super::*;
 
     fn settings(flags: &[(&'static str, &str)]) -> Result<Settings, InvalidSettings> {
-        let flags: BTreeMap<_, _> = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let flags: BTreeMap<_, _> = flags
+            .iter()
+            .map(|(key, value)| (*key, (*value).to_owned()))
+            .collect();
         Settings::from_layers(&Layers::gather(&flags, |_| None, None)?)
     }
 
@@ -190,7 +215,12 @@ mod tests {
         let at = |role| settings(&[("role", role)]).unwrap().admin_addr;
         assert_eq!(
             [at("command"), at("query"), at("eventbus"), at("all")],
-            ["127.0.0.1:3001", "127.0.0.1:4001", "127.0.0.1:5050", "127.0.0.1:5050"]
+            [
+                "127.0.0.1:3001",
+                "127.0.0.1:4001",
+                "127.0.0.1:5050",
+                "127.0.0.1:5050"
+            ]
         );
         let told = settings(&[("role", "query"), ("admin_addr", "0.0.0.0:1")]).unwrap();
         assert_eq!(told.admin_addr, "0.0.0.0:1");
@@ -200,14 +230,21 @@ mod tests {
     fn a_value_of_the_wrong_kind_is_named_with_where_it_came_from() {
         for (key, value, part) in [
             ("role", "writer", "command, eventbus, query and all"),
-            ("database_url", "postgres://u:hunter2@h/d", "mysql:// or sqlite://"),
+            (
+                "database_url",
+                "postgres://u:hunter2@h/d",
+                "mysql:// or sqlite://",
+            ),
             ("bus_url", "127.0.0.1:6379", "redis:// or rediss://"),
             ("command_addr", "3000", "127.0.0.1:3000"),
             ("partitions", "0", "1 to 1024"),
             ("wait_for_backends", "30", "30s"),
         ] {
             let error = settings(&[(key, value)]).unwrap_err().to_string();
-            assert!(error.contains(key) && error.contains("flag --") && error.contains(part), "{error}");
+            assert!(
+                error.contains(key) && error.contains("flag --") && error.contains(part),
+                "{error}"
+            );
             assert!(!error.contains("hunter2"), "{error}");
         }
     }
@@ -217,6 +254,9 @@ mod tests {
         assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(duration("30s"), Some(Duration::from_secs(30)));
         assert_eq!(duration("2m"), Some(Duration::from_secs(120)));
-        assert_eq!([duration("2h"), duration("s"), duration(""), duration("-1s")], [None; 4]);
+        assert_eq!(
+            [duration("2h"), duration("s"), duration(""), duration("-1s")],
+            [None; 4]
+        );
     }
 }

@@ -1,13 +1,25 @@
 //! A subscription that runs from the log alone, up to given heads: what a replay is made of.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use tidelog_domain::{HistoryId, Partition, Position};
+use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::delivery::{Portions, deliver};
+use super::handler::{Handler, HandlerError};
+use super::lease::{Held, Lease, Records};
+use super::worker::{BACKOFF_FIRST, BACKOFF_MAX};
+use crate::backoff::Backoff;
 use crate::log::{LogError, LogReader};
-use crate::state::{StateError, StateStore};
-use crate::subscription::{Handler, HandlerError};
+use crate::outage::chain;
+use crate::retry::Retry;
+use crate::state::{StateError, StateRecord, StateStore};
+
+/// How many reports of progress may wait to be told.
+const PROGRESS_BUFFER: usize = 64;
 
 /// What a catch-up works with.
 #[derive(Clone)]
@@ -32,8 +44,9 @@ impl CatchUp {
     /// Handles everything from the stored checkpoints up to `heads` (index = partition), several partitions at once,
     /// and returns when every checkpoint is there. It can be called again, with later heads.
     ///
-    /// `progress` is told of each batch, and of each failure that is retried. Something unavailable is tried again without end, until `cancel`.
-    /// The state records are taken over from whoever has them, and left without an owner.
+    /// `progress` is told of each batch, and of each failure that is tried again: what is unavailable is waited for
+    /// without end, until `cancel`. The state records are made if there are none, taken over from whoever has them,
+    /// and left without an owner.
     ///
     /// # Errors
     ///
@@ -44,8 +57,287 @@ impl CatchUp {
         progress: &(dyn Fn(CatchUpProgress<'_>) + Send + Sync),
         cancel: &CancellationToken,
     ) -> Result<(), CatchUpError> {
-        let _ = (heads, progress, cancel);
-        Err(CatchUpError::Cancelled)
+        let (reports, mut reported) = mpsc::channel(PROGRESS_BUFFER);
+        let mut first = PartitionRun {
+            catch_up: Arc::new(self.clone()),
+            partition: Partition::new(0),
+            reports,
+            // One that fails stops the others, and they give their partitions back.
+            cancel: cancel.child_token(),
+            permits: Arc::new(Semaphore::new(self.concurrent_partitions.max(1))),
+            backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MAX),
+        };
+        let cancel_all = first.cancel.clone();
+        let running = async {
+            let history = first.history().await?;
+            let mut partitions = JoinSet::new();
+            for (partition, head) in (0..).map(Partition::new).zip(heads.iter().copied()) {
+                partitions.spawn(first.of(partition).run_to(history, head));
+            }
+            drop(first);
+            let mut result = Ok(());
+            while let Some(done) = partitions.join_next().await {
+                // A panic of an adapter goes on where it was waited for.
+                let done = done.unwrap_or_else(|panic| resume_unwind(panic.into_panic()));
+                if done.is_err() && result.is_ok() {
+                    cancel_all.cancel();
+                    result = done;
+                }
+            }
+            result
+        };
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                biased;
+                Some(report) = reported.recv() => report.tell(progress),
+                result = &mut running => {
+                    while let Ok(report) = reported.try_recv() {
+                        report.tell(progress);
+                    }
+                    return result;
+                }
+            }
+        }
+    }
+}
+
+/// What a partition reports to the one who asked for the catch-up.
+enum Report {
+    Reached {
+        partition: Partition,
+        position: Position,
+        events: usize,
+    },
+    Retrying {
+        partition: Partition,
+        reason: String,
+    },
+}
+
+impl Report {
+    fn tell(&self, progress: &(dyn Fn(CatchUpProgress<'_>) + Send + Sync)) {
+        progress(match self {
+            &Self::Reached {
+                partition,
+                position,
+                events,
+            } => CatchUpProgress::Reached {
+                partition,
+                position,
+                events,
+            },
+            Self::Retrying { partition, reason } => CatchUpProgress::Retrying {
+                partition: *partition,
+                reason,
+            },
+        });
+    }
+}
+
+/// A catch-up of one partition.
+struct PartitionRun {
+    catch_up: Arc<CatchUp>,
+    partition: Partition,
+    reports: mpsc::Sender<Report>,
+    cancel: CancellationToken,
+    permits: Arc<Semaphore>,
+    backoff: Backoff,
+}
+
+impl PartitionRun {
+    /// The same for another partition.
+    fn of(&self, partition: Partition) -> Self {
+        Self {
+            catch_up: Arc::clone(&self.catch_up),
+            partition,
+            reports: self.reports.clone(),
+            cancel: self.cancel.clone(),
+            permits: Arc::clone(&self.permits),
+            backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MAX),
+        }
+    }
+
+    /// The log's history.
+    async fn history(&mut self) -> Result<HistoryId, CatchUpError> {
+        loop {
+            match self.catch_up.log.identity().await {
+                Ok(identity) => return Ok(identity.history),
+                Err(error) => self.wait_out_log(error).await?,
+            }
+        }
+    }
+
+    async fn run_to(mut self, history: HistoryId, head: Position) -> Result<(), CatchUpError> {
+        let permits = Arc::clone(&self.permits);
+        let _permit = permits.acquire().await;
+        let mut lease = self.acquire(history).await?;
+        let done = self.handle_up_to(&mut lease, head).await;
+        // Given back also after a failure, so that the next one need not wait; if that fails too, its lease ends.
+        let cursor = lease.checkpoint();
+        let released = lease.release(cursor).await;
+        done.and_then(|()| released.map_err(CatchUpError::State))
+    }
+
+    /// Takes the state record, made at the start of the log if there is none.
+    async fn acquire(&mut self, history: HistoryId) -> Result<Lease, CatchUpError> {
+        let records = Records {
+            states: Arc::clone(&self.catch_up.states),
+            subscription: self.catch_up.name.as_str().into(),
+            owner: self.catch_up.owner.as_str().into(),
+        };
+        loop {
+            self.unless_cancelled()?;
+            let taken = match records.load(self.partition).await {
+                Ok((revision, record)) => {
+                    let record = record.unwrap_or_else(|| StateRecord::at_start(history));
+                    if record.checkpoint.history != history {
+                        return Err(CatchUpError::HistoryChanged {
+                            records: record.checkpoint.history,
+                            log: history,
+                        });
+                    }
+                    if record.paused {
+                        return Err(self.taken_over());
+                    }
+                    records.take(self.partition, revision, &record).await
+                }
+                Err(error) => Err(error),
+            };
+            match taken {
+                Ok(Some(lease)) => return Ok(lease),
+                // Somebody changed it in between: look again.
+                Ok(None) => {}
+                Err(error) => self.wait_out_state(error).await?,
+            }
+        }
+    }
+
+    async fn handle_up_to(
+        &mut self,
+        lease: &mut Lease,
+        head: Position,
+    ) -> Result<(), CatchUpError> {
+        while lease.checkpoint().position < head {
+            let mut page = self.read_log(lease.checkpoint()).await?;
+            page.retain(|event| event.position <= head);
+            if page.is_empty() {
+                // The heads are not the log's own, or older than what a restore left of it.
+                return Err(CatchUpError::Log(LogError::Diverged {
+                    partition: self.partition,
+                    position: head,
+                }));
+            }
+            let mut portions = Portions::of(&page);
+            while let Some(portion) = portions.current() {
+                match deliver(&*self.catch_up.handler, self.partition, portion).await {
+                    Ok(_) => {
+                        portions.done();
+                        self.checkpoint(lease, portion).await?;
+                    }
+                    Err(failure) if failure.is_transient() => {
+                        self.wait_out(&chain(&failure)).await?;
+                    }
+                    Err(failure) => {
+                        if let Some(position) = portions.narrow(&failure) {
+                            return Err(CatchUpError::Handler {
+                                partition: self.partition,
+                                source: failure.into_handler_error(position),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_log(&mut self, cursor: Cursor) -> Result<Vec<RecordedEvent>, CatchUpError> {
+        let catch_up = Arc::clone(&self.catch_up);
+        let CatchUp {
+            log,
+            page_max_events,
+            ..
+        } = &*catch_up;
+        loop {
+            self.unless_cancelled()?;
+            match log.read(self.partition, cursor, *page_max_events).await {
+                Ok(page) => return Ok(page),
+                Err(error) => self.wait_out_log(error).await?,
+            }
+        }
+    }
+
+    /// Writes the checkpoint after a portion.
+    async fn checkpoint(
+        &mut self,
+        lease: &mut Lease,
+        portion: &[RecordedEvent],
+    ) -> Result<(), CatchUpError> {
+        let Some(last) = portion.last() else {
+            return Ok(());
+        };
+        loop {
+            match lease.checkpoint_at(last.cursor()).await {
+                Ok(Held::Yes) => break,
+                Ok(Held::Paused | Held::Lost) => return Err(self.taken_over()),
+                Err(error) => self.wait_out_state(error).await?,
+            }
+        }
+        self.backoff.reset();
+        let report = Report::Reached {
+            partition: self.partition,
+            position: last.position,
+            events: portion.len(),
+        };
+        self.report(report).await;
+        Ok(())
+    }
+
+    async fn wait_out_log(&mut self, error: LogError) -> Result<(), CatchUpError> {
+        match error.retry() {
+            Retry::Never => Err(CatchUpError::Log(error)),
+            Retry::AfterReload | Retry::AfterBackoff => self.wait_out(&chain(&error)).await,
+        }
+    }
+
+    async fn wait_out_state(&mut self, error: StateError) -> Result<(), CatchUpError> {
+        match error.retry() {
+            Retry::Never => Err(CatchUpError::State(error)),
+            Retry::AfterReload | Retry::AfterBackoff => self.wait_out(&chain(&error)).await,
+        }
+    }
+
+    /// Waits before another try.
+    async fn wait_out(&mut self, reason: &str) -> Result<(), CatchUpError> {
+        let report = Report::Retrying {
+            partition: self.partition,
+            reason: reason.to_owned(),
+        };
+        self.report(report).await;
+        let wait = tokio::time::sleep(self.backoff.next_wait());
+        match self.cancel.run_until_cancelled(wait).await {
+            Some(()) => Ok(()),
+            None => Err(CatchUpError::Cancelled),
+        }
+    }
+
+    /// Reports, unless nobody listens any more.
+    async fn report(&self, report: Report) {
+        let _ = self.reports.send(report).await;
+    }
+
+    fn unless_cancelled(&self) -> Result<(), CatchUpError> {
+        if self.cancel.is_cancelled() {
+            return Err(CatchUpError::Cancelled);
+        }
+        Ok(())
+    }
+
+    const fn taken_over(&self) -> CatchUpError {
+        CatchUpError::TakenOver {
+            partition: self.partition,
+        }
     }
 }
 

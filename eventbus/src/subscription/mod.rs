@@ -1,21 +1,37 @@
 //! Subscriptions: every event of the log, in order, to one handler.
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tidelog_domain::{HistoryId, Partition, Position};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::log::LogReader;
+use crate::outage::Outage;
 use crate::state::StateStore;
 use crate::tail::Tail;
 
 mod catch_up;
+mod delivery;
 mod handler;
+mod lease;
+mod observer;
 mod status;
+mod work;
+mod worker;
 
 pub use catch_up::{CatchUp, CatchUpError, CatchUpProgress};
 pub use handler::{Cause, Handler, HandlerError};
+use lease::Records;
+use observer::Observer;
 pub use status::{PartitionState, PartitionStatus, SubscriptionStatus};
+use worker::Worker;
+
+/// How often the heads of the status are brought up to date.
+const HEADS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The bounds and times of a subscription.
 #[derive(Clone, Debug)]
@@ -113,18 +129,183 @@ impl Subscription {
         self.status.clone()
     }
 
-    /// Runs until `shutdown`, or until the log has another history.
+    /// Runs until `shutdown`, or until the log has another history than the state records.
+    ///
+    /// It waits for the log, the state store and the bus as long as it takes. When it is told to stop, it finishes the
+    /// batches in flight, writes their checkpoints and gives its partitions back.
     pub async fn run(self, shutdown: CancellationToken) -> SubscriptionEnd {
-        let _ = (
-            &self.name,
-            &self.owner,
-            &self.handler,
-            &self.states,
-            &self.log,
-            &self.tail,
-            &self.options,
-        );
-        shutdown.cancelled().await;
-        SubscriptionEnd::Stopped
+        let status = self.status.clone();
+        let mut history = self.tail.history();
+        let known = tokio::select! {
+            () = shutdown.cancelled() => None,
+            known = history.wait_for(Option::is_some) => known.ok().and_then(|known| *known),
+        };
+        let Some(known) = known else {
+            status.set_all(&PartitionState::Stopped);
+            return SubscriptionEnd::Stopped;
+        };
+        let running = Arc::new(self.into_running(known, &shutdown));
+        Running::run(&running, &mut history).await;
+        match running.ending.get() {
+            Some(Ending::Diverged { .. }) => {
+                running.until_history_changes(&mut history, &shutdown).await
+            }
+            Some(Ending::HistoryChanged) => running.history_changed(*history.borrow()),
+            None => {
+                status.set_all(&PartitionState::Stopped);
+                SubscriptionEnd::Stopped
+            }
+        }
+    }
+
+    fn into_running(self, history: HistoryId, shutdown: &CancellationToken) -> Running {
+        let records = Records {
+            states: self.states,
+            subscription: self.name.as_str().into(),
+            owner: self.owner.into(),
+        };
+        let partitions = self.tail.partitions();
+        Running {
+            observer: Observer::new(records.clone(), partitions, self.options.watch_interval),
+            outage: Outage::new(format!("subscription {}", self.name)),
+            permits: Semaphore::new(self.options.concurrent_partitions.max(1)),
+            records,
+            history,
+            handler: self.handler,
+            log: self.log,
+            tail: self.tail,
+            options: self.options,
+            status: self.status,
+            stop: shutdown.child_token(),
+            ending: OnceLock::new(),
+        }
+    }
+}
+
+/// A subscription while it runs: what its workers share.
+struct Running {
+    records: Records,
+    history: HistoryId,
+    handler: Arc<dyn Handler>,
+    log: Arc<dyn LogReader>,
+    tail: Tail,
+    options: SubscriptionOptions,
+    status: SubscriptionStatus,
+    observer: Observer,
+    outage: Outage,
+    /// Bounds how many partitions read and handle at once.
+    permits: Semaphore,
+    /// Tells the workers to stop.
+    stop: CancellationToken,
+    /// Why, when it was not the shutdown.
+    ending: OnceLock<Ending>,
+}
+
+/// Why a subscription has to end as a whole.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    HistoryChanged,
+    Diverged {
+        partition: Partition,
+        position: Position,
+    },
+}
+
+impl Running {
+    /// Runs the workers until all have stopped.
+    async fn run(this: &Arc<Self>, history: &mut watch::Receiver<Option<HistoryId>>) {
+        let mut workers = JoinSet::new();
+        for partition in this.tail.partitions().iter() {
+            if let Some(worker) = Worker::new(this, partition) {
+                workers.spawn(worker.run());
+            }
+        }
+        loop {
+            tokio::select! {
+                stopped = workers.join_next() => match stopped {
+                    None => return,
+                    Some(Ok(())) => {}
+                    // Handlers' panics are caught; this one is a defect of ours or of an adapter. The subscription
+                    // must not go on with a partition missing.
+                    Some(Err(panic)) => {
+                        if let Ok(panic) = panic.try_into_panic() {
+                            std::panic::resume_unwind(panic);
+                        }
+                    }
+                },
+                _ = history.wait_for(|known| known.is_some_and(|known| known != this.history)),
+                    if !this.stop.is_cancelled() => this.end(Ending::HistoryChanged),
+                never = this.observer.run(&this.outage, &this.status) => match never {},
+                never = this.follow_heads() => match never {},
+            }
+        }
+    }
+
+    /// Keeps the heads of the status up to date, whatever the workers are doing.
+    async fn follow_heads(&self) -> Infallible {
+        loop {
+            for partition in self.tail.partitions().iter() {
+                self.status.head(partition, self.tail.head(partition));
+            }
+            tokio::time::sleep(HEADS_INTERVAL).await;
+        }
+    }
+
+    /// Ends the whole subscription.
+    fn end(&self, ending: Ending) {
+        // The first reason counts.
+        let _ = self.ending.set(ending);
+        self.stop.cancel();
+    }
+
+    /// A worker fails, and will try again.
+    fn fails(&self, partition: Partition, reason: String, attempts: u32) {
+        self.outage.failed(Some(partition), &reason);
+        let state = PartitionState::BackingOff { reason, attempts };
+        self.status.set(partition, state);
+    }
+
+    /// The log went back in time: nothing is done until it has a new history.
+    async fn until_history_changes(
+        &self,
+        history: &mut watch::Receiver<Option<HistoryId>>,
+        shutdown: &CancellationToken,
+    ) -> SubscriptionEnd {
+        if let Some(Ending::Diverged {
+            partition,
+            position,
+        }) = self.ending.get().copied()
+        {
+            tracing::error!(
+                subscription = %self.records.subscription, %partition, %position, history = %self.history,
+                "the log has another event, or none, where this subscription has read its last one: the log was \
+                 restored or replaced. Nothing goes on until it is given a new history"
+            );
+            self.status.set_all(&PartitionState::Diverged {
+                partition,
+                position,
+            });
+        }
+        let changed = history.wait_for(|known| known.is_some_and(|known| known != self.history));
+        let known = tokio::select! {
+            () = shutdown.cancelled() => None,
+            known = changed => known.ok().and_then(|known| *known),
+        };
+        if known.is_none() {
+            self.status.set_all(&PartitionState::Stopped);
+            return SubscriptionEnd::Stopped;
+        }
+        self.history_changed(known)
+    }
+
+    fn history_changed(&self, log: Option<HistoryId>) -> SubscriptionEnd {
+        if let Some(log) = log {
+            tracing::warn!(
+                subscription = %self.records.subscription, %log,
+                "the checkpoints belong to another history than the log has now"
+            );
+            self.status.set_all(&PartitionState::HistoryChanged { log });
+        }
+        SubscriptionEnd::HistoryChanged
     }
 }

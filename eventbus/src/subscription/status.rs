@@ -41,6 +41,8 @@ pub enum PartitionState {
     },
     /// The log went back in time: nothing goes on until it has a new history.
     Diverged {
+        /// The partition where it was noticed.
+        partition: Partition,
         /// The position that the log has no longer, or with another event.
         position: Position,
     },
@@ -148,4 +150,67 @@ impl SubscriptionStatus {
                 .await;
         }
     }
+
+    pub(super) fn set(&self, partition: Partition, state: PartitionState) {
+        if let Some(partition) = self.partitions.get(partition.index()) {
+            set_state(partition, state);
+        }
+    }
+
+    pub(super) fn set_all(&self, state: &PartitionState) {
+        for partition in self.partitions.iter() {
+            set_state(partition, state.clone());
+        }
+    }
+
+    /// The state records cannot be read: those partitions that wait for them say so.
+    pub(super) fn waits_for_records(&self, reason: &str, attempts: u32) {
+        for partition in self.partitions.iter() {
+            let waits = matches!(
+                partition.borrow().state,
+                PartitionState::Starting | PartitionState::BackingOff { .. }
+            );
+            if waits {
+                let reason = reason.to_owned();
+                set_state(partition, PartitionState::BackingOff { reason, attempts });
+            }
+        }
+    }
+
+    /// The log is known to have `head`.
+    pub(super) fn head(&self, partition: Partition, head: Position) {
+        if let Some(partition) = self.partitions.get(partition.index()) {
+            partition.send_if_modified(|status| {
+                let news = head > status.head;
+                status.head = status.head.max(head);
+                news
+            });
+        }
+    }
+
+    /// `partition` has come to `cursor`, and the log is known to have `head`.
+    pub(super) fn reached_by(&self, partition: Partition, cursor: Cursor, head: Position) {
+        if let Some(partition) = self.partitions.get(partition.index()) {
+            partition.send_if_modified(|status| {
+                let head = head.max(cursor.position).max(status.head);
+                let news = status.cursor != cursor || status.head != head;
+                (status.cursor, status.head) = (cursor, head);
+                news
+            });
+        }
+    }
+}
+
+/// Sets the state, with the time when it is another one than before.
+fn set_state(partition: &watch::Sender<PartitionStatus>, state: PartitionState) {
+    partition.send_if_modified(|status| {
+        if status.state == state {
+            return false;
+        }
+        if std::mem::discriminant(&status.state) != std::mem::discriminant(&state) {
+            status.since = Instant::now();
+        }
+        status.state = state;
+        true
+    });
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidelog_domain::{HistoryId, Partition, Partitions, RecordedEvent};
+use tidelog_domain::{HistoryId, Partition, Partitions, Position, RecordedEvent};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -149,6 +149,12 @@ impl Tail {
     /// The log's history, as it is known and changes.
     pub(crate) fn history(&self) -> watch::Receiver<Option<HistoryId>> {
         self.shared.history.subscribe()
+    }
+
+    /// The head of `partition`, as far as it is known.
+    pub(crate) fn head(&self, partition: Partition) -> Position {
+        let head = self.shared.heads.watch(partition);
+        head.map_or(Position::START, |head| head.borrow().known)
     }
 
     /// What a consumer of `partition` sees of the tail; `None` when there is no such partition.

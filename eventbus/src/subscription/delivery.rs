@@ -1,0 +1,180 @@
+//! Giving events to a handler, in portions that shrink around an event that it cannot handle.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use tidelog_domain::{Partition, Position, RecordedEvent};
+
+use super::handler::{Handler, HandlerError};
+
+/// Why a portion was not handled.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Undelivered {
+    #[error(transparent)]
+    Failed(#[from] HandlerError),
+    #[error("the handler panicked: {0}")]
+    Panicked(String),
+}
+
+/// Gives the wanted ones of `events` to `handler`, and says whether there were any.
+pub(super) async fn deliver(
+    handler: &dyn Handler,
+    partition: Partition,
+    events: &[RecordedEvent],
+) -> Result<bool, Undelivered> {
+    let wanted = wanted(handler, events);
+    if wanted.is_empty() {
+        return Ok(false);
+    }
+    let handling = AssertUnwindSafe(handler.handle(partition, &wanted)).catch_unwind();
+    match handling.await {
+        Ok(handled) => handled.map(|()| true).map_err(Undelivered::Failed),
+        Err(panic) => Err(Undelivered::Panicked(message(&*panic))),
+    }
+}
+
+/// What the handler wants; nothing is copied when that is all.
+fn wanted<'e>(handler: &dyn Handler, events: &'e [RecordedEvent]) -> Cow<'e, [RecordedEvent]> {
+    match events.iter().position(|event| !handler.wants(event)) {
+        None => Cow::Borrowed(events),
+        Some(first_unwanted) => {
+            let (before, rest) = events.split_at(first_unwanted);
+            let rest = rest.iter().filter(|event| handler.wants(event));
+            Cow::Owned(before.iter().chain(rest).cloned().collect())
+        }
+    }
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a message".to_owned())
+}
+
+impl Undelivered {
+    /// Whether the same portion may be handled later, as it is.
+    pub(super) const fn is_transient(&self) -> bool {
+        matches!(self, Self::Failed(HandlerError::Transient(_)))
+    }
+
+    /// The event that cannot be handled, if that is known.
+    const fn culprit(&self) -> Option<Position> {
+        match self {
+            Self::Failed(HandlerError::Permanent { position, .. }) => Some(*position),
+            Self::Failed(HandlerError::Transient(_)) | Self::Panicked(_) => None,
+        }
+    }
+
+    /// As an error of the handler, for an event at `position`.
+    pub(super) fn into_handler_error(self, position: Position) -> HandlerError {
+        match self {
+            Self::Failed(error) => error,
+            Self::Panicked(_) => HandlerError::Permanent {
+                position,
+                source: self.into(),
+            },
+        }
+    }
+}
+
+/// A batch on its way to a handler.
+pub(super) struct Portions<'e> {
+    rest: &'e [RecordedEvent],
+    size: usize,
+}
+
+impl<'e> Portions<'e> {
+    /// All in one portion, at first.
+    pub(super) const fn of(batch: &'e [RecordedEvent]) -> Self {
+        Self {
+            rest: batch,
+            size: batch.len(),
+        }
+    }
+
+    /// What is to be handled next; `None` when all is done.
+    pub(super) fn current(&self) -> Option<&'e [RecordedEvent]> {
+        let current = self.rest.get(..self.size)?;
+        (!current.is_empty()).then_some(current)
+    }
+
+    /// The current portion is done.
+    pub(super) fn done(&mut self) {
+        self.rest = self.rest.get(self.size..).unwrap_or_default();
+        self.size = self.rest.len();
+    }
+
+    /// Takes the part before the event that cannot be handled as the next portion, and then that event alone. `None`
+    /// when it is alone already: its position is given.
+    pub(super) fn narrow(&mut self, failure: &Undelivered) -> Option<Position> {
+        let first = self.rest.first().map(|event| event.position)?;
+        let before = failure.culprit().map_or(0, |culprit| {
+            let before = culprit.number().saturating_sub(first.number());
+            usize::try_from(before).unwrap_or(usize::MAX)
+        });
+        let alone = self.size <= 1;
+        self.size = before.clamp(1, self.size.saturating_sub(1).max(1));
+        alone.then_some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{event, events};
+
+    fn sizes(portions: &Portions<'_>) -> Vec<u64> {
+        let current = portions.current().unwrap_or_default();
+        current.iter().map(|e| e.position.number()).collect()
+    }
+
+    #[test]
+    fn what_comes_before_the_culprit_goes_first_and_then_the_culprit_alone() {
+        let batch = events(0, 11..=15);
+        let mut portions = Portions::of(&batch);
+        let failure = Undelivered::Failed(HandlerError::permanent(&event(0, 13), "poison"));
+        assert_eq!(portions.narrow(&failure), None);
+        assert_eq!(sizes(&portions), [11, 12]);
+        portions.done();
+        assert_eq!(sizes(&portions), [13, 14, 15]);
+        assert_eq!(portions.narrow(&failure), None);
+        assert_eq!(sizes(&portions), [13]);
+        assert_eq!(portions.narrow(&failure), Some(Position::new(13)));
+        assert_eq!(sizes(&portions), [13]);
+        portions.done();
+        assert_eq!(sizes(&portions), [14, 15]);
+        portions.done();
+        assert_eq!(portions.current(), None);
+    }
+
+    #[test]
+    fn an_unknown_culprit_is_looked_for_one_by_one() {
+        let batch = events(0, 1..=3);
+        let mut portions = Portions::of(&batch);
+        let failure = Undelivered::Panicked(String::new());
+        assert_eq!(portions.narrow(&failure), None);
+        assert_eq!(sizes(&portions), [1]);
+        portions.done();
+        assert_eq!(sizes(&portions), [2, 3]);
+    }
+
+    #[test]
+    fn a_culprit_outside_of_the_portion_does_no_harm() {
+        for wrong in [1, 99] {
+            let batch = events(0, 11..=13);
+            let mut portions = Portions::of(&batch);
+            let failure = Undelivered::Failed(HandlerError::permanent(&event(0, wrong), "?"));
+            assert_eq!(portions.narrow(&failure), None);
+            assert!(
+                !sizes(&portions).is_empty() && sizes(&portions).len() < 3,
+                "{:?}",
+                sizes(&portions)
+            );
+        }
+    }
+}

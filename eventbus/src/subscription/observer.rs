@@ -1,0 +1,109 @@
+//! Watching the state records of a subscription: one look for all of its partitions.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tidelog_domain::{Partition, Partitions};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::lease::Records;
+use super::status::SubscriptionStatus;
+use crate::backoff::Backoff;
+use crate::outage::{Outage, chain};
+use crate::state::{StateError, StateRecord};
+
+/// The longest wait before another look while the records cannot be read.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// What was seen of one record.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// Its revision; 0 when there is none.
+    pub(super) revision: u64,
+    /// The record.
+    pub(super) record: Option<StateRecord>,
+    /// Since when it has this revision, as far as it was looked: on this process' own clock.
+    pub(super) unchanged_since: Instant,
+}
+
+/// Looks at all records of a subscription again and again.
+pub(super) struct Observer {
+    records: Records,
+    partitions: Box<[watch::Sender<Option<Seen>>]>,
+    interval: Duration,
+}
+
+impl Observer {
+    pub(super) fn new(records: Records, partitions: Partitions, interval: Duration) -> Self {
+        Self {
+            records,
+            partitions: partitions
+                .iter()
+                .map(|_| watch::Sender::default())
+                .collect(),
+            interval,
+        }
+    }
+
+    /// What is seen of `partition`; nothing before the first look.
+    pub(super) fn watch(&self, partition: Partition) -> Option<watch::Receiver<Option<Seen>>> {
+        self.partitions
+            .get(partition.index())
+            .map(watch::Sender::subscribe)
+    }
+
+    /// Looks for ever.
+    pub(super) async fn run(&self, outage: &Outage, status: &SubscriptionStatus) -> Infallible {
+        let mut backoff = Backoff::new(self.interval, BACKOFF_MAX);
+        loop {
+            match self.look().await {
+                Ok(()) => {
+                    outage.recovered(None);
+                    backoff.reset();
+                    tokio::time::sleep(self.interval).await;
+                }
+                Err(error) => {
+                    let reason = chain(&error);
+                    outage.failed(None, &reason);
+                    let wait = backoff.next_wait();
+                    status.waits_for_records(&reason, backoff.attempts());
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StateError> {
+        let Records {
+            states,
+            subscription,
+            ..
+        } = &self.records;
+        let stored = states.load_states(subscription).await?;
+        // After the look: a lease must not seem to have been silent for longer than it was.
+        let now = Instant::now();
+        let mut stored = stored.into_iter().peekable();
+        for (number, seen) in (0..).map(Partition::new).zip(&self.partitions) {
+            while stored
+                .next_if(|(partition, ..)| *partition < number)
+                .is_some()
+            {}
+            let (revision, record) = stored
+                .next_if(|(partition, ..)| *partition == number)
+                .map_or((0, None), |(_, revision, record)| (revision, Some(record)));
+            seen.send_if_modified(|seen| {
+                if seen.as_ref().is_some_and(|seen| seen.revision == revision) {
+                    return false;
+                }
+                *seen = Some(Seen {
+                    revision,
+                    record,
+                    unchanged_since: now,
+                });
+                true
+            });
+        }
+        Ok(())
+    }
+}
