@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::select_all;
 use tidelog_domain::{ConsistencyToken, HistoryId, Partition, Position};
-use tidelog_eventbus::{PartitionStatus, StateError, StateRecord, SubscriptionStatus};
+use tidelog_eventbus::{PartitionStatus, StateRecord, SubscriptionStatus};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -192,7 +192,7 @@ impl Shared {
         }
         let look = match self.store.load_states(&collection).await {
             Ok(states) => Look::of_states(&states),
-            Err(error) => Look::Failed(Arc::new(of_state(error))),
+            Err(error) => Look::Failed(Arc::new(error.into())),
         };
         if let Look::Reached(history, _) = look {
             *known = Some((collection, history));
@@ -274,12 +274,4 @@ async fn moved(watches: Watches) {
 /// The store did not answer as long as somebody was willing to wait.
 fn unanswered() -> ReadError {
     ReadError::Unavailable("it did not answer in time".into())
-}
-
-/// The read store is where the state records of views are.
-fn of_state(error: StateError) -> ReadError {
-    match error {
-        StateError::Corrupt { what } => ReadError::Corrupt { what },
-        other => ReadError::Unavailable(Box::new(other)),
-    }
 }

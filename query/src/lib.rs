@@ -15,14 +15,18 @@ mod consistency;
 mod http;
 mod live;
 mod projector;
+mod replay;
 pub mod store;
 #[cfg(test)]
 mod testing;
 mod versions;
+mod views;
 
 pub use catalog::{Catalog, NameTaken, Named};
 pub use consistency::{Consistency, ConsistencyError};
 pub use http::{QueryService, QuerySettings, query_router};
-pub use live::LiveViews;
+pub use live::{LiveViews, ViewState};
 pub use projector::{MAX_KEY_BYTES, ProjectError, Projector};
+pub use replay::{OnProgress, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
 pub use versions::{ALIAS_MAX_AGE, Current, DROP_GRACE, Versions};
+pub use views::{Views, ViewsOptions};

@@ -1,38 +1,74 @@
 //! The subscriptions that run in this process, for whoever wants to know how far their views are.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tidelog_eventbus::{PartitionState, SubscriptionStatus};
 
-/// The views' subscriptions of this process, by the collection that each one writes.
+/// What this process does for a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ViewState {
+    /// It has not looked yet.
+    Starting,
+    /// It builds the view's first version; readers are led to it when it has caught up.
+    Building {
+        /// The collection.
+        collection: String,
+    },
+    /// It projects new events into the version that is read.
+    Following {
+        /// The collection.
+        collection: String,
+    },
+    /// It builds the view anew: the log has another history, or the view another definition.
+    Replaying {
+        /// Events that are folded.
+        events: u64,
+        /// Events that the log has, as far as is known.
+        of: u64,
+    },
+    /// It can do nothing for the view now.
+    Waiting {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// What this process does for the views, and the subscriptions that it runs for them.
 ///
 /// Empty in a process that only answers queries: then the state records in the read store say how far a view is. Cloning
 /// gives another handle to the same.
 #[derive(Clone, Debug, Default)]
 pub struct LiveViews {
-    subscriptions: Arc<RwLock<HashMap<String, SubscriptionStatus>>>,
+    inner: Arc<RwLock<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By the collection that each one writes.
+    subscriptions: HashMap<String, SubscriptionStatus>,
+    /// By view.
+    states: BTreeMap<String, ViewState>,
 }
 
 impl LiveViews {
     /// What can be seen of the subscription that writes `collection`, if it runs here.
     #[must_use]
     pub fn get(&self, collection: &str) -> Option<SubscriptionStatus> {
-        let subscriptions = self
-            .subscriptions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        subscriptions.get(collection).cloned()
+        self.read().subscriptions.get(collection).cloned()
     }
 
-    /// All of them, in no order.
+    /// What can be seen of all subscriptions, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<SubscriptionStatus> {
-        let subscriptions = self
-            .subscriptions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        subscriptions.values().cloned().collect()
+        self.read().subscriptions.values().cloned().collect()
+    }
+
+    /// What is done for each view, by name.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<String, ViewState> {
+        self.read().states.clone()
     }
 
     /// How many events `collection` is behind the log, where that is known here.
@@ -46,19 +82,24 @@ impl LiveViews {
         known.then(|| status.lag())
     }
 
-    /// From now on `status` is that of the subscription it names.
-    pub fn insert(&self, status: SubscriptionStatus) {
-        self.subscriptions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(status.name().to_owned(), status);
+    pub(crate) fn insert(&self, status: SubscriptionStatus) {
+        let name = status.name().to_owned();
+        self.write().subscriptions.insert(name, status);
     }
 
-    /// The subscription that writes `collection` runs here no longer.
-    pub fn remove(&self, collection: &str) {
-        self.subscriptions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(collection);
+    pub(crate) fn remove(&self, collection: &str) {
+        self.write().subscriptions.remove(collection);
+    }
+
+    pub(crate) fn set_state(&self, view: &str, state: ViewState) {
+        self.write().states.insert(view.to_owned(), state);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -31,7 +31,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidelog_domain::{Partition, Position, Version};
-use tidelog_eventbus::{Retry, StateStore};
+use tidelog_eventbus::{Retry, StateError, StateStore};
+
+/// How many documents [`ReadStore::count`] reads at once, where the store does not count by itself.
+const COUNT_PAGE: usize = 1_000;
 
 /// A read store: documents in collections, the state records of the subscriptions that write them, and an alias a
 /// view.
@@ -85,6 +88,30 @@ pub trait ReadStore: StateStore {
     ///
     /// [`ReadError::Unavailable`].
     async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, ReadError>;
+
+    /// How many documents fit the filters of `query` (which counts tombstones or not; its `after` and `limit` do not
+    /// matter).
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`].
+    async fn count(&self, collection: &str, query: &Query) -> Result<u64, ReadError> {
+        // For a store that cannot count by itself: page by page.
+        let mut page = Query {
+            after: None,
+            limit: COUNT_PAGE,
+            ..query.clone()
+        };
+        let mut count = 0;
+        loop {
+            let found = self.find(collection, &page).await?;
+            count += u64::try_from(found.len()).unwrap_or(u64::MAX);
+            match found.into_iter().nth(COUNT_PAGE - 1) {
+                Some(last) => page.after = Some(last.id),
+                None => return Ok(count),
+            }
+        }
+    }
 
     /// The alias of `view`: which version of it is read. `None` when there is none yet.
     ///
@@ -262,6 +289,10 @@ pub struct Replaying {
     pub owner: String,
     /// Goes up every now and then while the owner is alive.
     pub beat: u64,
+    /// Whether it may have paused the state records of the version that is read: who clears away a dead replay must
+    /// resume them first.
+    #[serde(default)]
+    pub switching: bool,
 }
 
 /// Why the read store did not do it.
@@ -302,6 +333,16 @@ impl ReadError {
             Self::Unwritable { .. } | Self::InvalidName { .. } | Self::Corrupt { .. } => {
                 Retry::Never
             }
+        }
+    }
+}
+
+/// The state records of a view are kept by its read store: what fails with them fails with the store.
+impl From<StateError> for ReadError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Corrupt { what } => Self::Corrupt { what },
+            other => Self::Unavailable(Box::new(other)),
         }
     }
 }

@@ -19,6 +19,7 @@ fn alias(number: u64) -> Alias {
             number,
             owner: "é\"'$.\0".to_owned(),
             beat: number,
+            switching: number > 3,
         }),
         retired: (1..number.min(4)).map(|n| format!("post_{n}")).collect(),
         last_number: number,

@@ -1,0 +1,159 @@
+//! The steps of a replay as changes of the view's alias: pure, so that each can be looked at by itself.
+
+use crate::store::{Alias, ReadError, ReadStore, Replaying};
+
+/// How often a change is tried against an alias that others change at the same time.
+const MAX_TRIES: usize = 32;
+
+/// The collection of version `number` of `view`.
+pub(crate) fn collection(view: &str, number: u64) -> String {
+    format!("{view}_v{number}")
+}
+
+impl Alias {
+    /// A replay by `owner` begins to build the next version of `view`.
+    #[must_use]
+    pub(crate) fn begun(&self, view: &str, owner: &str) -> Self {
+        let number = self.last_number.max(self.number).saturating_add(1);
+        Self {
+            replaying: Some(Replaying {
+                collection: collection(view, number),
+                number,
+                owner: owner.to_owned(),
+                beat: 1,
+                switching: false,
+            }),
+            last_number: number,
+            ..self.clone()
+        }
+    }
+
+    /// The replay by `owner`, if it still is the one that runs.
+    pub(crate) fn replay_of(&self, owner: &str) -> Option<&Replaying> {
+        self.replaying
+            .as_ref()
+            .filter(|running| running.owner == owner)
+    }
+
+    /// The replay by `owner` lives; from now on it may pause the version that is read, if it is `switching`.
+    pub(crate) fn beaten(&self, owner: &str, switching: bool) -> Option<Self> {
+        let running = self.replay_of(owner)?;
+        Some(Self {
+            replaying: Some(Replaying {
+                beat: running.beat.saturating_add(1),
+                switching: running.switching || switching,
+                ..running.clone()
+            }),
+            ..self.clone()
+        })
+    }
+
+    /// What the replay by `owner` built is read from now on; what was read before is kept for a rollback, and what
+    /// was kept before goes.
+    pub(crate) fn switched(&self, owner: &str, fingerprint: &str) -> Option<Self> {
+        let running = self.replay_of(owner)?.clone();
+        Some(Self {
+            collection: running.collection,
+            number: running.number,
+            fingerprint: fingerprint.to_owned(),
+            previous: Some(self.collection.clone()),
+            replaying: None,
+            retired: self.retired.iter().chain(&self.previous).cloned().collect(),
+            ..self.clone()
+        })
+    }
+
+    /// The replay that runs is given up, and what it built so far goes.
+    pub(crate) fn given_up(&self) -> Self {
+        let built = self.replaying.iter().map(|running| &running.collection);
+        Self {
+            replaying: None,
+            retired: self.retired.iter().chain(built).cloned().collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The retired `collection` has been dropped.
+    pub(crate) fn rid_of(&self, collection: &str) -> Self {
+        let left = self.retired.iter().filter(|retired| *retired != collection);
+        Self {
+            retired: left.cloned().collect(),
+            ..self.clone()
+        }
+    }
+}
+
+/// Changes the alias of `view` by compare-and-set as `change` says; `None` when it wants no change, or there is no alias.
+///
+/// After an error the change may have been made: `change` has to recognise that when it is called again.
+pub(crate) async fn change(
+    store: &dyn ReadStore,
+    view: &str,
+    change: impl Fn(&Alias) -> Option<Alias>,
+) -> Result<Option<Alias>, ReadError> {
+    for _ in 0..MAX_TRIES {
+        let Some(alias) = store.load_alias(view).await? else {
+            return Ok(None);
+        };
+        let Some(next) = change(&alias) else {
+            return Ok(None);
+        };
+        let expected = alias.revision;
+        if store.compare_and_set_alias(view, expected, &next).await? {
+            return Ok(Some(next));
+        }
+    }
+    Err(ReadError::Unavailable(
+        "the view's alias kept changing".into(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_builds_under_a_name_that_was_never_used() {
+        let first = Alias::first("post_v1", "a");
+        let begun = first.begun("post", "me");
+        assert_eq!(begun.replay_of("me").unwrap().collection, "post_v2");
+        let again = begun.given_up().begun("post", "me");
+        assert_eq!(again.replay_of("me").unwrap().collection, "post_v3");
+        assert_eq!(again.retired, ["post_v2"]);
+        assert_eq!(again.collection, "post_v1");
+    }
+
+    #[test]
+    fn a_switch_keeps_one_version_for_a_rollback() {
+        let switch = |alias: &Alias| alias.begun("post", "me").switched("me", "b").unwrap();
+        let second = switch(&Alias::first("post_v1", "a"));
+        assert_eq!((second.collection.as_str(), second.number), ("post_v2", 2));
+        assert_eq!(second.previous.as_deref(), Some("post_v1"));
+        assert_eq!(
+            (second.fingerprint.as_str(), second.retired.len()),
+            ("b", 0)
+        );
+        let third = switch(&second);
+        assert_eq!(third.previous.as_deref(), Some("post_v2"));
+        assert_eq!(third.retired, ["post_v1"]);
+        assert_eq!(third.rid_of("post_v1").retired, [""; 0]);
+    }
+
+    #[test]
+    fn who_lost_the_replay_can_neither_beat_nor_switch() {
+        let other = Alias::first("post_v1", "a").begun("post", "other");
+        assert_eq!(other.beaten("me", true), None);
+        assert_eq!(other.switched("me", "b"), None);
+        let beaten = other.beaten("other", true).unwrap();
+        let running = beaten.replay_of("other").unwrap();
+        assert_eq!((running.beat, running.switching), (2, true));
+        assert!(
+            beaten
+                .beaten("other", false)
+                .unwrap()
+                .replaying
+                .unwrap()
+                .switching
+        );
+    }
+}

@@ -1,0 +1,312 @@
+//! Keeping one view: which version, by which subscription, and when to build it anew.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tidelog_domain::{Partition, ViewDefinition};
+use tidelog_eventbus::{Backoff, Subscription, SubscriptionEnd, SubscriptionStatus};
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::steward::{Seen, Steward};
+use crate::causes::causes;
+use crate::live::ViewState;
+use crate::projector::Projector;
+use crate::replay::{Replay, ReplayError, ReplayProgress, collection};
+use crate::store::Alias;
+
+/// The first and the longest wait between tries while something is unavailable.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
+/// How long to wait while another process replays the view, before looking again.
+const OTHERS_REPLAY: Duration = Duration::from_secs(1);
+
+/// Keeps one view.
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    view: Arc<dyn ViewDefinition>,
+    seen: watch::Sender<Seen>,
+    /// Somebody wants the alias to be looked at now.
+    look_now: Notify,
+}
+
+impl Keeper {
+    pub(super) fn new(shared: Arc<Shared>, view: Arc<dyn ViewDefinition>) -> Self {
+        Self {
+            shared,
+            view,
+            seen: watch::Sender::default(),
+            look_now: Notify::new(),
+        }
+    }
+
+    /// Keeps the view until `shutdown`.
+    pub(super) async fn run(self, shutdown: CancellationToken) {
+        self.set_state(ViewState::Starting);
+        tokio::select! {
+            never = self.look_after_alias() => match never {},
+            () = self.keep(&shutdown) => {}
+        }
+    }
+
+    /// Looks at the alias again and again.
+    async fn look_after_alias(&self) -> Infallible {
+        let mut steward = Steward::default();
+        loop {
+            if let Some(seen) = steward.look(&self.shared, self.view.name()).await {
+                self.seen.send_replace(seen);
+            }
+            tokio::select! {
+                () = sleep(self.shared.options.alias_poll) => {}
+                () = self.look_now.notified() => {}
+            }
+        }
+    }
+
+    async fn keep(&self, shutdown: &CancellationToken) {
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        // Whether the version that is read was once one of our definition, since this program started.
+        let mut ours_once = false;
+        while let Some(known) = until(shutdown, self.known()).await {
+            match known {
+                None => self.build_first(shutdown).await,
+                Some(alias) if alias.fingerprint == self.view.fingerprint() => {
+                    ours_once = true;
+                    let ended = self.follow(&alias.collection, true, shutdown).await;
+                    if ended == SubscriptionEnd::HistoryChanged {
+                        let why = "the log has another history than the view";
+                        self.rebuild(&alias, why, &mut backoff, shutdown).await;
+                    }
+                }
+                Some(alias) if ours_once => {
+                    self.wait("another program has built it with another definition");
+                    until(shutdown, self.led_elsewhere(&alias.collection, true)).await;
+                }
+                Some(alias) => {
+                    let why = "the view has another definition than its version";
+                    self.rebuild(&alias, why, &mut backoff, shutdown).await;
+                }
+            }
+        }
+    }
+
+    /// The alias as it was seen last, once it was.
+    async fn known(&self) -> Option<Arc<Alias>> {
+        let mut seen = self.seen.subscribe();
+        let looked = seen.wait_for(|seen| !matches!(seen, Seen::Pending)).await;
+        match looked.as_deref() {
+            Ok(Seen::Alias(alias)) => Some(alias.clone()),
+            // The sender lives in `self`, so there always is something to see.
+            Ok(Seen::Nothing | Seen::Pending) | Err(_) => None,
+        }
+    }
+
+    /// Waits until readers are led to another collection. No alias leads nowhere, which is elsewhere if there was one.
+    async fn led_elsewhere(&self, collection: &str, was_led: bool) {
+        let mut seen = self.seen.subscribe();
+        let elsewhere = |seen: &Seen| match seen {
+            Seen::Pending => false,
+            Seen::Nothing => was_led,
+            Seen::Alias(alias) => alias.collection != collection,
+        };
+        let _ = seen.wait_for(elsewhere).await;
+    }
+
+    /// Projects the first version, and leads readers to it when it has caught up.
+    async fn build_first(&self, shutdown: &CancellationToken) {
+        let collection = collection(self.view.name(), 1);
+        let ended = self.follow(&collection, false, shutdown).await;
+        if ended == SubscriptionEnd::HistoryChanged {
+            // Nobody was ever led to it: what an earlier program began can go.
+            tracing::warn!(view = self.view.name(), %collection, "the log has another history: the first version begins anew");
+            let dropped = self.persist(|| self.shared.store.drop_collection(&collection));
+            until(shutdown, dropped).await;
+        }
+    }
+
+    /// Runs the subscription that writes `collection`, until `shutdown`, until readers are led elsewhere, or until the log
+    /// has another history. Where nobody is led to it yet (not `is_read`), they are when it has caught up.
+    async fn follow(
+        &self,
+        collection: &str,
+        is_read: bool,
+        shutdown: &CancellationToken,
+    ) -> SubscriptionEnd {
+        let Shared {
+            store,
+            log,
+            tail,
+            owner,
+            live,
+            options,
+            ..
+        } = &*self.shared;
+        let created = self.persist(|| store.create_collection(collection));
+        if until(shutdown, created).await.is_none() {
+            return SubscriptionEnd::Stopped;
+        }
+        let projector = Projector::new(self.view.clone(), store.clone(), collection);
+        let subscription = Subscription::new(
+            collection,
+            owner,
+            Arc::new(projector),
+            store.clone(),
+            log.clone(),
+            tail.clone(),
+        )
+        .with_options(options.subscription.clone());
+        let status = subscription.status();
+        live.insert(status.clone());
+        let collection = collection.to_owned();
+        self.set_state(if is_read {
+            ViewState::Following { collection }
+        } else {
+            ViewState::Building { collection }
+        });
+        let collection = status.name();
+        let stop = shutdown.child_token();
+        let running = subscription.run(stop.clone());
+        tokio::pin!(running);
+        let mut is_read = is_read;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut running => break ended,
+                () = self.publish(&status), if !is_read => is_read = true,
+                () = self.led_elsewhere(collection, is_read) => {
+                    stop.cancel();
+                    break running.await;
+                }
+            }
+        };
+        live.remove(collection);
+        ended
+    }
+
+    /// Leads readers to the first version once it has all that the log had when it began.
+    async fn publish(&self, status: &SubscriptionStatus) {
+        let Shared { store, log, .. } = &*self.shared;
+        let heads = self.persist(|| log.heads()).await;
+        let reached = (0_u16..).map(Partition::new).zip(heads);
+        let reached = reached.map(|(partition, head)| status.reached(partition, head));
+        join_all(reached).await;
+        let view = self.view.name();
+        let alias = Alias::first(status.name(), self.view.fingerprint());
+        let set = self.persist(|| store.compare_and_set_alias(view, 0, &alias));
+        if set.await {
+            tracing::info!(
+                view,
+                collection = status.name(),
+                "the first version of the view is built"
+            );
+        }
+        self.look_now.notify_one();
+        let mut seen = self.seen.subscribe();
+        let _ = seen.wait_for(|seen| matches!(seen, Seen::Alias(_))).await;
+        self.set_state(ViewState::Following {
+            collection: status.name().to_owned(),
+        });
+    }
+
+    /// Replays the view once. After an error a while passes, so that the caller can look and try again.
+    async fn rebuild(
+        &self,
+        alias: &Alias,
+        why: &str,
+        backoff: &mut Backoff,
+        shutdown: &CancellationToken,
+    ) {
+        let Shared {
+            store,
+            log,
+            options,
+            ..
+        } = &*self.shared;
+        tracing::info!(
+            view = self.view.name(),
+            why,
+            "the view is replayed by itself"
+        );
+        self.set_state(ViewState::Replaying { events: 0, of: 0 });
+        let progress = |told: ReplayProgress<'_>| match told {
+            ReplayProgress::Folded { events, of } => {
+                self.set_state(ViewState::Replaying { events, of });
+            }
+            ReplayProgress::Waiting { reason } => self.wait(reason),
+            ReplayProgress::Switching => {}
+        };
+        let replay = Replay::new(store.clone(), log.clone()).with_options(options.replay.clone());
+        let pause = match replay.run(&self.view, &progress, shutdown).await {
+            Ok(_) => {
+                backoff.reset();
+                self.look_now.notify_one();
+                until(shutdown, self.led_elsewhere(&alias.collection, true)).await;
+                return;
+            }
+            Err(ReplayError::Cancelled) => return,
+            Err(ReplayError::AlreadyRunning { .. }) => {
+                self.wait("another process replays the view");
+                OTHERS_REPLAY
+            }
+            Err(error) => {
+                self.wait(&causes(&error));
+                backoff.next_wait()
+            }
+        };
+        let paused = async {
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.led_elsewhere(&alias.collection, true) => {}
+            }
+        };
+        until(shutdown, paused).await;
+    }
+
+    /// Does `step` until it goes well: there is nothing else to do for the view without it.
+    async fn persist<T, E, F>(&self, step: impl Fn() -> F) -> T
+    where
+        E: std::error::Error + 'static,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        loop {
+            match step().await {
+                Ok(done) => return done,
+                Err(error) => {
+                    let reason = causes(&error);
+                    if backoff.attempts() == 0 {
+                        tracing::warn!(
+                            view = self.view.name(),
+                            error = reason,
+                            "the view waits; trying again"
+                        );
+                    }
+                    self.wait(&reason);
+                    sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+    }
+
+    fn wait(&self, reason: &str) {
+        self.set_state(ViewState::Waiting {
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn set_state(&self, state: ViewState) {
+        self.shared.live.set_state(self.view.name(), state);
+    }
+}
+
+/// What `work` gives, unless `shutdown` comes first.
+async fn until<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = shutdown.cancelled() => None,
+    }
+}

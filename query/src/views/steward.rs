@@ -1,0 +1,111 @@
+//! Looking at a view's alias, and clearing up what replays leave behind.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Shared;
+use crate::causes::causes;
+use crate::replay::{Sign, Silence, change, give_up};
+use crate::store::{Alias, ReadError};
+
+/// What was seen of a view's alias.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Seen {
+    /// Nobody has looked yet.
+    #[default]
+    Pending,
+    /// There is none.
+    Nothing,
+    /// This.
+    Alias(Arc<Alias>),
+}
+
+/// Looks after one view's alias.
+#[derive(Default)]
+pub(super) struct Steward {
+    replay: Silence,
+    /// Since when each collection is known to be retired.
+    retired: HashMap<String, Instant>,
+    /// Whether the last look failed.
+    failing: bool,
+}
+
+impl Steward {
+    /// Looks at the alias of `view`, and clears up where it is time. `None` when the store did not answer.
+    pub(super) async fn look(&mut self, shared: &Shared, view: &str) -> Option<Seen> {
+        let looked = self.try_look(shared, view).await;
+        match &looked {
+            Ok(_) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::warn!(
+                    view,
+                    error = causes(error),
+                    "the view's alias cannot be looked at; trying again"
+                );
+            }
+            Err(_) => {}
+        }
+        looked.ok()
+    }
+
+    async fn try_look(&mut self, shared: &Shared, view: &str) -> Result<Seen, ReadError> {
+        let Some(alias) = shared.store.load_alias(view).await? else {
+            return Ok(Seen::Nothing);
+        };
+        self.listen_to_replay(shared, view, &alias).await?;
+        self.drop_retired(shared, view, &alias).await?;
+        Ok(Seen::Alias(Arc::new(alias)))
+    }
+
+    /// Gives up a replay of which nothing has been heard for a whole lease.
+    async fn listen_to_replay(
+        &mut self,
+        shared: &Shared,
+        view: &str,
+        alias: &Alias,
+    ) -> Result<(), ReadError> {
+        let Some(running) = &alias.replaying else {
+            return Ok(());
+        };
+        let lease = shared.options.replay.lease;
+        if matches!(self.replay.look(running), Sign::Silent(time) if time >= lease)
+            && give_up(&*shared.store, view, alias).await?
+        {
+            tracing::warn!(view, owner = %running.owner, "a replay died; it was cleared away");
+        }
+        Ok(())
+    }
+
+    /// Drops what has been retired for the whole grace period.
+    async fn drop_retired(
+        &mut self,
+        shared: &Shared,
+        view: &str,
+        alias: &Alias,
+    ) -> Result<(), ReadError> {
+        self.retired
+            .retain(|collection, _| alias.retired.contains(collection));
+        for collection in &alias.retired {
+            let since = self.retired.entry(collection.clone());
+            let since = since.or_insert_with(Instant::now);
+            if since.elapsed() < shared.options.drop_grace || is_in_use(alias, collection) {
+                continue;
+            }
+            shared.store.drop_collection(collection).await?;
+            change(&*shared.store, view, |alias| Some(alias.rid_of(collection))).await?;
+            tracing::info!(view, %collection, "an old version was dropped");
+        }
+        Ok(())
+    }
+}
+
+/// Whether something still leads to `collection`: never so for a retired one, and not to be gambled with.
+fn is_in_use(alias: &Alias, collection: &str) -> bool {
+    let building = alias.replaying.as_ref().map(|running| &running.collection);
+    alias.collection == collection
+        || alias.previous.as_deref() == Some(collection)
+        || building.is_some_and(|building| building == collection)
+}
