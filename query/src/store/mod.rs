@@ -12,11 +12,17 @@ mod condition;
 pub mod conformance;
 mod filter;
 mod memory;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod name;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod storable;
 
+#[cfg(feature = "mongodb")]
+pub use self::mongodb::{
+    InvalidMongoUrl, MongoOptions, MongoReadStore, MongoServerError, MongoServerInfo,
+};
 pub use filter::matches;
 pub use memory::InMemoryReadStore;
 pub use name::{MAX_NAME_BYTES, is_name};

@@ -1,0 +1,269 @@
+//! The read store in MongoDB.
+
+mod document;
+mod error;
+mod filter;
+mod server;
+mod state;
+mod write;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::options::{
+    ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria,
+    ServerAddress, Tls,
+};
+use mongodb::{Client, Collection, Database};
+
+use self::error::{Fault, code, code_of, unavailable};
+use self::filter::Search;
+use super::filter::matches;
+use super::name::checked;
+use super::storable;
+use super::{Alias, Document, DocumentWrite, Query, ReadError, ReadStore, Written};
+
+pub use self::server::{MongoServerError, MongoServerInfo};
+
+/// The database of a URL that names none.
+const DEFAULT_DATABASE: &str = "tidelog";
+/// The most ids in one command.
+const GET_MAX_IDS: usize = 1_000;
+/// The most documents that come in one answer. Large ones come in more.
+const BATCH_MAX_DOCUMENTS: u32 = 1_000;
+
+/// How a [`MongoReadStore`] connects. What the URL says goes before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MongoOptions {
+    /// How long one command may take, from finding a server to its answer, in milliseconds. Default 5,000.
+    pub operation_timeout_ms: u64,
+    /// How long connecting to a server may take, in milliseconds. Default 2,000.
+    pub connect_timeout_ms: u64,
+    /// How long to look for a primary before a command fails, in milliseconds. Default 2,000.
+    pub server_selection_timeout_ms: u64,
+    /// The most connections to a server. Default 32.
+    pub max_connections: u32,
+}
+
+impl Default for MongoOptions {
+    fn default() -> Self {
+        Self {
+            operation_timeout_ms: 5_000,
+            connect_timeout_ms: 2_000,
+            server_selection_timeout_ms: 2_000,
+            max_connections: 32,
+        }
+    }
+}
+
+/// A URL that MongoDB's driver cannot use. It is not repeated here: there may be a password in it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "not a usable URL of MongoDB; it is mongodb://[user:password@]host[:port][,…][/database][?options], and characters \
+     such as @ : / in a user name or a password are percent-encoded"
+)]
+pub struct InvalidMongoUrl(());
+
+/// A read store in a database of MongoDB: 4.4 or later, a single server, a replica set or a sharded cluster.
+///
+/// It needs neither transactions nor anything else that only a replica set has. A collection of the port is one of MongoDB,
+/// with the state records in it; aliases are in the collection `tidelog_views`. Writes are answered when a majority has
+/// them in their journals; reads are from the primary and see only such writes.
+#[derive(Clone, Debug)]
+pub struct MongoReadStore {
+    database: Database,
+    timeout: Duration,
+    hosts: Vec<ServerAddress>,
+    is_encrypted: bool,
+}
+
+impl MongoReadStore {
+    /// A store in the database that `url` names (`tidelog`, if it names none). Connections are made when they are needed: no
+    /// server has to be there yet (for `mongodb+srv://` the name server has). [`check`](Self::check) asks who is there.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMongoUrl`].
+    pub async fn connect(url: &str, options: &MongoOptions) -> Result<Self, InvalidMongoUrl> {
+        let mut settings = ClientOptions::parse(url)
+            .await
+            .map_err(|_| InvalidMongoUrl(()))?;
+        let milliseconds = Duration::from_millis;
+        settings
+            .server_selection_timeout
+            .get_or_insert(milliseconds(options.server_selection_timeout_ms));
+        settings
+            .connect_timeout
+            .get_or_insert(milliseconds(options.connect_timeout_ms));
+        settings
+            .max_pool_size
+            .get_or_insert(options.max_connections);
+        settings
+            .app_name
+            .get_or_insert_with(|| "tidelog".to_owned());
+        let hosts = settings.hosts.clone();
+        let is_encrypted = matches!(settings.tls, Some(Tls::Enabled(_)));
+        let client = Client::with_options(settings).map_err(|_| InvalidMongoUrl(()))?;
+        let database = client.default_database();
+        Ok(Self {
+            database: database.unwrap_or_else(|| client.database(DEFAULT_DATABASE)),
+            timeout: milliseconds(options.operation_timeout_ms),
+            hosts,
+            is_encrypted,
+        })
+    }
+
+    /// A collection to read from.
+    fn collection(&self, name: &str) -> Collection<RawDocumentBuf> {
+        let options = CollectionOptions::builder()
+            .read_concern(ReadConcern::majority())
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .build();
+        self.database.collection_with_options(name, options)
+    }
+
+    /// What `asked` gives, if it gives it in time. A stalled connection is closed when this gives up.
+    async fn bounded<T>(
+        &self,
+        asked: impl IntoFuture<Output = mongodb::error::Result<T>>,
+    ) -> Result<T, Fault> {
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Fault::Timeout(self.timeout)),
+        }
+    }
+
+    /// The same, of more than one question.
+    async fn in_time<T>(
+        &self,
+        asked: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        tokio::time::timeout(self.timeout, asked)
+            .await
+            .unwrap_or_else(|_| Err(Fault::Timeout(self.timeout).into()))
+    }
+
+    /// The documents of at most [`GET_MAX_IDS`] ids.
+    async fn get_part(
+        &self,
+        collection: &str,
+        ids: &[&str],
+        found: &mut Vec<Document>,
+    ) -> Result<(), ReadError> {
+        let filter = match ids {
+            [id] => doc! { "_id": id },
+            ids => doc! { "_id": { "$in": ids } },
+        };
+        let collection = self.collection(collection);
+        let finding = collection
+            .find(filter)
+            .batch_size(BATCH_MAX_DOCUMENTS)
+            .max_time(self.timeout);
+        self.in_time(async {
+            let mut cursor = finding.await.map_err(unavailable)?;
+            while cursor.advance().await.map_err(unavailable)? {
+                found.push(document::read(cursor.current())?);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl ReadStore for MongoReadStore {
+    async fn create_collection(&self, collection: &str) -> Result<(), ReadError> {
+        let command = doc! { "create": checked(collection)?, "writeConcern": { "w": "majority" } };
+        let created = self.database.run_command(command);
+        let created = async {
+            match created.await {
+                Err(error) if code_of(&error) == Some(code::NAMESPACE_EXISTS) => Ok(()),
+                other => other.map(drop),
+            }
+        };
+        Ok(self.bounded(created).await?)
+    }
+
+    async fn drop_collection(&self, collection: &str) -> Result<(), ReadError> {
+        let command = doc! { "drop": checked(collection)?, "writeConcern": { "w": "majority" } };
+        let dropped = self.database.run_command(command);
+        let dropped = async {
+            match dropped.await {
+                Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => Ok(()),
+                other => other.map(drop),
+            }
+        };
+        Ok(self.bounded(dropped).await?)
+    }
+
+    async fn get(&self, collection: &str, ids: &[&str]) -> Result<Vec<Document>, ReadError> {
+        let collection = checked(collection)?;
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut found = Vec::with_capacity(ids.len());
+        for part in ids.chunks(GET_MAX_IDS) {
+            self.get_part(collection, part, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    async fn write(
+        &self,
+        collection: &str,
+        writes: &[DocumentWrite],
+    ) -> Result<Vec<Written>, ReadError> {
+        let collection = checked(collection)?;
+        for write in writes {
+            storable::check(write.document())?;
+        }
+        self.write_batch(collection, writes).await
+    }
+
+    async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, ReadError> {
+        let collection = self.collection(checked(collection)?);
+        let Some(search) = Search::of(query) else {
+            return Ok(Vec::new());
+        };
+        let finding = collection
+            .find(search.filter)
+            .sort(doc! { "_id": 1 })
+            .batch_size(BATCH_MAX_DOCUMENTS)
+            .max_time(self.timeout);
+        let finding = match search.limit {
+            Some(limit) => finding.limit(limit),
+            None => finding,
+        };
+        self.in_time(async {
+            let mut found = Vec::new();
+            let mut cursor = finding.await.map_err(unavailable)?;
+            while found.len() < query.limit && cursor.advance().await.map_err(unavailable)? {
+                let document = document::read(cursor.current())?;
+                if search
+                    .remaining
+                    .iter()
+                    .all(|filter| matches(&document, filter))
+                {
+                    found.push(document);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {
+        self.read_alias(checked(view)?).await
+    }
+
+    async fn compare_and_set_alias(
+        &self,
+        view: &str,
+        expected: u64,
+        alias: &Alias,
+    ) -> Result<bool, ReadError> {
+        self.set_alias(checked(view)?, expected, alias).await
+    }
+}
