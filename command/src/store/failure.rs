@@ -71,6 +71,23 @@ impl Failure {
     }
 }
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        let known = Err(error);
+        #[cfg(feature = "mysql")]
+        let known = known.or_else(super::mysql::error::failure);
+        #[cfg(feature = "sqlite")]
+        let known = known.or_else(super::sqlite::error::failure);
+        known.unwrap_or_else(|error| match error {
+            sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnIndexOutOfBounds { .. } => Self::Corrupt(error.to_string()),
+            other => Self::Unavailable(Cause::new(other)),
+        })
+    }
+}
+
 /// A cause that several errors share.
 #[derive(Clone)]
 pub(crate) struct Cause(Arc<dyn Error + Send + Sync>);

@@ -10,6 +10,8 @@ mod lane;
 mod memory;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod migrations;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "sqlite")),
     allow(dead_code, reason = "the databases use the rest")
@@ -41,6 +43,8 @@ use tidelog_domain::{Append, Appended, HistoryId, RecordedEvent, StreamId, Versi
 use tidelog_eventbus::{LogReader, Retry};
 
 pub use memory::InMemoryEventStore;
+#[cfg(feature = "mysql")]
+pub use mysql::{MySqlEventStore, MySqlOptions};
 pub use open::OpenError;
 pub use plan::{MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES};
 #[cfg(feature = "sqlite")]

@@ -188,6 +188,12 @@ impl<'a> Plan<'a> {
         self.verdicts.iter().all(Result::is_ok)
     }
 
+    /// Whether a stream was not at the version expected.
+    pub(crate) fn has_conflict(&self) -> bool {
+        let conflict = |verdict| matches!(verdict, &Err(AppendError::Conflict { .. }));
+        self.verdicts.iter().any(conflict)
+    }
+
     /// The result of the batch, now that its rows are in the log at `places`.
     pub(crate) fn settle(
         self,

@@ -1,5 +1,8 @@
 //! What the errors of SQLite mean.
 
+use sqlx::error::DatabaseError;
+use sqlx::sqlite::SqliteError;
+
 use crate::store::failure::{Cause, Failure};
 
 /// The primary result codes that say that it cannot be done now: permission, aborted, busy, locked, no memory, read-only,
@@ -12,33 +15,30 @@ const DAMAGED: [i32; 2] = [11, 26];
 /// The primary result code of a constraint that does not hold.
 const CONSTRAINT: i32 = 19;
 
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        let Some(code) = primary_code(&error) else {
-            return match error {
-                sqlx::Error::Decode(_)
-                | sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::TypeNotFound { .. } => Self::Corrupt(error.to_string()),
-                other => Self::Unavailable(Cause::new(other)),
-            };
-        };
-        if NOT_NOW.contains(&code) {
-            Self::Unavailable(Cause::new(error))
-        } else if DAMAGED.contains(&code) {
-            Self::Corrupt(format!(
-                "the file of the database is damaged (SQLite's error {code})"
-            ))
-        } else if code == CONSTRAINT {
-            // The versions were read in the same transaction: only a head that lags behind its events does this.
-            Self::Corrupt("the heads of the log do not fit its events".to_owned())
-        } else {
-            Self::Refused(format!("the database refused it (SQLite's error {code})"))
-        }
-    }
+/// What `error` makes of a read or a transaction; gives it back when it is not SQLite's.
+pub(in crate::store) fn failure(error: sqlx::Error) -> Result<Failure, sqlx::Error> {
+    let Some(code) = primary_code(&error) else {
+        return Err(error);
+    };
+    Ok(if NOT_NOW.contains(&code) {
+        Failure::Unavailable(Cause::new(error))
+    } else if DAMAGED.contains(&code) {
+        Failure::Corrupt(format!(
+            "the file of the database is damaged (SQLite's error {code})"
+        ))
+    } else if code == CONSTRAINT {
+        // The versions were read in the same transaction: only a head that lags behind its events does this.
+        Failure::Corrupt("the heads of the log do not fit its events".to_owned())
+    } else {
+        Failure::Refused(format!("the database refused it (SQLite's error {code})"))
+    })
 }
 
 /// The low byte of SQLite's result code.
 fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let code = error.as_database_error()?.code()?;
+    let error = error
+        .as_database_error()?
+        .try_downcast_ref::<SqliteError>()?;
+    let code = DatabaseError::code(error)?;
     Some(code.parse::<i32>().ok()? & 0xff)
 }

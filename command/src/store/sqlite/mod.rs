@@ -1,6 +1,6 @@
 //! The event store on SQLite: one file, one process.
 
-mod error;
+pub(super) mod error;
 mod opening;
 mod reader;
 mod writer;

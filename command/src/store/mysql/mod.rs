@@ -1,0 +1,154 @@
+//! The event store on MySQL and MariaDB.
+
+mod doubt;
+pub(super) mod error;
+mod known;
+mod opening;
+mod options;
+mod reader;
+mod script;
+mod session;
+mod writer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::mysql::MySqlPool;
+use tidelog_domain::{Append, Appended, Cursor, HistoryId, Partition, Position, RecordedEvent};
+use tidelog_eventbus::{LogError, LogIdentity, LogReader};
+
+use super::failure::Failure;
+use super::lane::Lane;
+use super::{AppendError, EventStore, OpenError, ReadFrom, StreamRead};
+use known::Known;
+use opening::ServerFacts;
+use writer::Shared;
+
+pub use options::MySqlOptions;
+
+/// An event store on MySQL (8.4 and later) or MariaDB (10.11 and later).
+///
+/// Each lane has a connection of its own, in a task that no caller can cancel, and appends a batch in one trip to the server
+/// as long as the versions that this process knows are true.
+///
+/// A clone is another handle to the same store.
+#[derive(Clone, Debug)]
+pub struct MySqlEventStore {
+    shared: Arc<Shared>,
+    lanes: Arc<[Lane]>,
+    pool: MySqlPool,
+    facts: Arc<ServerFacts>,
+}
+
+impl MySqlEventStore {
+    /// Opens the log, after making or migrating it where that is needed (one program at a time).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub async fn connect(options: MySqlOptions) -> Result<Self, OpenError> {
+        let facts = opening::open(&options).await?;
+        let shared = Arc::new(Shared {
+            partitions: options.partitions,
+            connect_timeout: options.connect_timeout,
+            in_doubt_timeout: options.in_doubt_timeout,
+            known: Known::new(options.partitions, options.known_streams),
+            address: options.address.clone(),
+        });
+        Ok(Self {
+            lanes: (0..options.lanes.max(1))
+                .map(|_| writer::start(Arc::clone(&shared)))
+                .collect(),
+            pool: opening::pool(&options),
+            shared,
+            facts: Arc::new(facts),
+        })
+    }
+
+    /// What the server calls its version: `9.7.0`, `10.11.4-MariaDB`.
+    #[must_use]
+    pub fn server_version(&self) -> &str {
+        &self.facts.version
+    }
+
+    /// What an operator should know of the server's settings, a sentence each: under some, a reader can see events that a crash
+    /// takes back.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.facts.warnings
+    }
+}
+
+#[async_trait]
+impl EventStore for MySqlEventStore {
+    async fn append(
+        &self,
+        lane: usize,
+        batch: Arc<[Append]>,
+    ) -> Vec<Result<Vec<Appended>, AppendError>> {
+        match self.lanes.get(lane % self.lanes.len()) {
+            Some(lane) => lane.append(batch).await,
+            None => Vec::new(),
+        }
+    }
+
+    fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    async fn read_streams(
+        &self,
+        reads: &[StreamRead],
+        limit: usize,
+    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError> {
+        let reading = reader::streams(self.pool.clone(), reads.to_vec(), limit);
+        let found = reader::to_its_end(reading).await;
+        let found = found.map_err(|failure| failure.append_error())?;
+        for (read, events) in reads.iter().zip(&found) {
+            self.shared.known.read(events);
+            let to_the_end = read.from == ReadFrom::Last || events.len() < limit;
+            if let (true, Some(last)) = (to_the_end, events.last()) {
+                self.shared.known.is_at(&last.stream, last.version);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn renew_history(&self) -> Result<HistoryId, AppendError> {
+        let renewed = reader::to_its_end(reader::renew_history(self.pool.clone())).await;
+        let history = renewed.map_err(|failure| failure.append_error())?;
+        self.shared.known.forget();
+        Ok(history)
+    }
+}
+
+#[async_trait]
+impl LogReader for MySqlEventStore {
+    async fn identity(&self) -> Result<LogIdentity, LogError> {
+        let history = reader::to_its_end(reader::history(self.pool.clone())).await;
+        Ok(LogIdentity {
+            history: history.map_err(Failure::log_error)?,
+            partitions: self.shared.partitions,
+        })
+    }
+
+    async fn heads(&self) -> Result<Vec<Position>, LogError> {
+        let heads = reader::to_its_end(reader::heads(self.pool.clone())).await;
+        heads.map_err(Failure::log_error)
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        cursor: Cursor,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        let reading = reader::page(self.pool.clone(), partition, cursor, limit);
+        let events = reader::to_its_end(reading).await;
+        let events = events.map_err(Failure::log_error)?;
+        if let Some(last) = events.last() {
+            self.shared.known.saw(partition, last.cursor());
+        }
+        Ok(events)
+    }
+}

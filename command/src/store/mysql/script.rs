@@ -1,0 +1,349 @@
+//! The text of a transaction: several statements that go to the server in one trip.
+//!
+//! Every value is written as a number or as a hexadecimal literal, so that nothing of what users send is ever part of
+//! the SQL itself. The forms are those that MySQL 8.4, 9.7 and MariaDB 10.11 have in common.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use tidelog_domain::{Cursor, EventId, Partition, StreamId, Version};
+use uuid::Uuid;
+
+use crate::store::plan::{Plan, Row};
+use crate::store::{ReadFrom, StreamRead};
+
+/// The columns of an event, as [`super::reader`] takes them from a row.
+pub(super) const COLUMNS: &str = "partition_no,position,stream,version,event_id,event_type,schema_version,payload,metadata,\
+     TIMESTAMPDIFF(MICROSECOND,'1970-01-01',recorded_at)";
+
+/// What a row takes in the text beside the doubled bytes of its event: numbers, quotes, the stream's name.
+const ROW_OVERHEAD: usize = 200;
+
+/// Some statements, run one after the other until one fails.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    text: String,
+    statements: usize,
+}
+
+impl Script {
+    /// How many statements there are.
+    pub(super) const fn statements(&self) -> usize {
+        self.statements
+    }
+
+    /// The bytes of the text.
+    pub(super) const fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The text.
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
+    /// Adds a statement that has no values.
+    pub(super) fn statement(&mut self, sql: &str) -> &mut Self {
+        self.next().push_str(sql);
+        self
+    }
+
+    /// Goes to the next statement.
+    fn next(&mut self) -> &mut String {
+        if self.statements > 0 {
+            self.text.push(';');
+        }
+        self.statements += 1;
+        &mut self.text
+    }
+
+    /// Locks the heads of `partitions`, in ascending order, and keeps for each `p` the next position in `@hp` and the last time
+    /// in `@tp`.
+    ///
+    /// Where `seen` knows an event of the partition that is no longer there, `@hp` is NULL: no row can be written then.
+    ///
+    /// The index is forced: a scan of the table would wait for the locks of other partitions too.
+    pub(super) fn lock(
+        &mut self,
+        partitions: &BTreeSet<Partition>,
+        seen: impl Fn(Partition) -> Option<Cursor>,
+    ) -> &mut Self {
+        let text = self.next();
+        text.push_str("SELECT ");
+        for (n, partition) in partitions.iter().enumerate() {
+            comma(text, n);
+            put(text, format_args!("MAX(IF(partition_no={partition}"));
+            if let Some(cursor) = seen(*partition) {
+                text.push_str(" AND ");
+                is_there(text, *partition, cursor);
+            }
+            put(
+                text,
+                format_args!(
+                    ",next_position,NULL)),MAX(IF(partition_no={partition},last_recorded_at,NULL))"
+                ),
+            );
+        }
+        text.push_str(" INTO ");
+        for (n, partition) in partitions.iter().enumerate() {
+            comma(text, n);
+            put(text, format_args!("@h{partition},@t{partition}"));
+        }
+        text.push_str(" FROM log_head FORCE INDEX (PRIMARY) WHERE partition_no IN (");
+        list(text, partitions);
+        text.push_str(") FOR UPDATE");
+        self
+    }
+
+    /// Asks for the versions of `streams`: a row `(n, version)` each, where `n` counts from 0; NULL for one without events.
+    ///
+    /// One subquery each, which the server answers by one look at the end of the stream's index entries. Grouping may
+    /// read all entries of a long stream instead.
+    pub(super) fn versions<'a>(
+        &mut self,
+        streams: impl IntoIterator<Item = &'a StreamId>,
+    ) -> &mut Self {
+        let text = self.next();
+        for (n, stream) in streams.into_iter().enumerate() {
+            if n > 0 {
+                text.push_str(" UNION ALL ");
+            }
+            put(
+                text,
+                format_args!("SELECT {n},(SELECT MAX(version) FROM events WHERE stream="),
+            );
+            hex(text, stream.as_str().as_bytes());
+            text.push(')');
+        }
+        self
+    }
+
+    /// Writes the rows of `plan` from the locked heads on, moves the heads, and asks for the places: a row `(partition,
+    /// next position, microseconds)` for each partition.
+    pub(super) fn write(&mut self, plan: &Plan<'_>) -> &mut Self {
+        self.times(plan).insert(plan).heads(plan);
+        let text = self.next();
+        text.push_str("SELECT partition_no,next_position,TIMESTAMPDIFF(MICROSECOND,'1970-01-01',last_recorded_at) FROM log_head WHERE partition_no IN (");
+        list(text, plan.counts.keys());
+        text.push(')');
+        self
+    }
+
+    /// Sets `@tp` to the time of the batch: now, but never before the partition's last time. Read once the heads are locked.
+    fn times(&mut self, plan: &Plan<'_>) -> &mut Self {
+        let text = self.next();
+        text.push_str("SET ");
+        for (n, partition) in plan.counts.keys().enumerate() {
+            comma(text, n);
+            put(
+                text,
+                format_args!(
+                    "@t{partition}=GREATEST(UTC_TIMESTAMP(6),CAST(@t{partition} AS DATETIME(6)))"
+                ),
+            );
+        }
+        self
+    }
+
+    /// One INSERT for all rows.
+    fn insert(&mut self, plan: &Plan<'_>) -> &mut Self {
+        let sizes = plan
+            .rows
+            .iter()
+            .map(|row| 2 * row.event.size() + ROW_OVERHEAD);
+        self.text.reserve(sizes.sum());
+        let text = self.next();
+        text.push_str(
+            "INSERT INTO events (partition_no,position,stream,version,event_id,event_type,schema_version,payload,metadata,\
+             recorded_at) VALUES ",
+        );
+        for (n, row) in plan.rows.iter().enumerate() {
+            comma(text, n);
+            row_values(text, row);
+        }
+        self
+    }
+
+    /// Moves the heads past the rows.
+    fn heads(&mut self, plan: &Plan<'_>) -> &mut Self {
+        let text = self.next();
+        text.push_str("UPDATE log_head FORCE INDEX (PRIMARY) SET next_position=CASE partition_no");
+        for (partition, count) in &plan.counts {
+            put(
+                text,
+                format_args!(" WHEN {partition} THEN @h{partition}+{count}"),
+            );
+        }
+        text.push_str(" END,last_recorded_at=CASE partition_no");
+        for partition in plan.counts.keys() {
+            put(text, format_args!(" WHEN {partition} THEN @t{partition}"));
+        }
+        text.push_str(" END WHERE partition_no IN (");
+        list(text, plan.counts.keys());
+        text.push(')');
+        self
+    }
+
+    /// Locks the heads of `partitions` and asks for nothing else of them.
+    pub(super) fn wait_for_heads<'a>(
+        &mut self,
+        partitions: impl IntoIterator<Item = &'a Partition>,
+    ) -> &mut Self {
+        let text = self.next();
+        text.push_str("SELECT COUNT(*) INTO @heads FROM log_head FORCE INDEX (PRIMARY) WHERE partition_no IN (");
+        list(text, partitions);
+        text.push_str(") FOR UPDATE");
+        self
+    }
+
+    /// Asks for the ids and places of the events that have the streams and versions of `rows`: a row `(n, id, position,
+    /// microseconds)` for each that is there, where `n` counts from 0.
+    pub(super) fn find(&mut self, rows: &[Row<'_>]) -> &mut Self {
+        let text = self.next();
+        for (n, row) in rows.iter().enumerate() {
+            if n > 0 {
+                text.push_str(" UNION ALL ");
+            }
+            put(
+                text,
+                format_args!(
+                    "SELECT {n},event_id,position,TIMESTAMPDIFF(MICROSECOND,'1970-01-01',recorded_at) FROM events WHERE stream="
+                ),
+            );
+            hex(text, row.stream.as_str().as_bytes());
+            put(text, format_args!(" AND version={}", row.version));
+        }
+        self
+    }
+
+    /// Asks which of `seen` are not there any more: a row `(n)` each, where `n` counts from 0.
+    pub(super) fn missing(&mut self, seen: &[(Partition, Cursor)]) -> &mut Self {
+        let text = self.next();
+        for (n, (partition, cursor)) in seen.iter().enumerate() {
+            if n > 0 {
+                text.push_str(" UNION ALL ");
+            }
+            put(text, format_args!("SELECT {n} FROM log_meta WHERE NOT "));
+            is_there(text, *partition, *cursor);
+        }
+        self
+    }
+
+    /// Asks for the events of `reads`, at most `limit` each: rows `(n, columns of the event)`, where `n` counts from 0. In the order of
+    /// `reads`, and within a stream by version.
+    pub(super) fn streams(&mut self, reads: &[StreamRead], limit: usize) -> &mut Self {
+        let text = self.next();
+        for (n, read) in reads.iter().enumerate() {
+            if n > 0 {
+                text.push_str(" UNION ALL ");
+            }
+            put(
+                text,
+                format_args!(
+                    "(SELECT {n},{COLUMNS} FROM events FORCE INDEX (stream_version) WHERE stream="
+                ),
+            );
+            hex(text, read.stream.as_str().as_bytes());
+            match read.from {
+                ReadFrom::After(Version::NONE) => {
+                    put(text, format_args!(" ORDER BY version LIMIT {limit})"));
+                }
+                ReadFrom::After(version) => {
+                    put(
+                        text,
+                        format_args!(" AND version>{version} ORDER BY version LIMIT {limit})"),
+                    );
+                }
+                ReadFrom::Last => {
+                    put(
+                        text,
+                        format_args!(" ORDER BY version DESC LIMIT {})", limit.min(1)),
+                    );
+                }
+            }
+        }
+        self
+    }
+}
+
+/// The values of one row of the INSERT.
+fn row_values(text: &mut String, row: &Row<'_>) {
+    let Row {
+        partition,
+        offset,
+        version,
+        ..
+    } = row;
+    put(text, format_args!("({partition},@h{partition}+{offset},"));
+    hex(text, row.stream.as_str().as_bytes());
+    put(text, format_args!(",{version},"));
+    id(text, row.event.id);
+    text.push(',');
+    hex(text, row.event.event_type.as_bytes());
+    put(text, format_args!(",{},", row.event.schema_version));
+    hex(text, row.event.payload.as_bytes());
+    text.push(',');
+    hex(text, row.event.metadata.as_bytes());
+    put(text, format_args!(",@t{partition})"));
+}
+
+/// Whether the event at `cursor` is in `partition`.
+fn is_there(text: &mut String, partition: Partition, cursor: Cursor) {
+    let position = cursor.position;
+    put(
+        text,
+        format_args!(
+            "EXISTS(SELECT 1 FROM events WHERE partition_no={partition} AND position={position}"
+        ),
+    );
+    if let Some(event_id) = cursor.event_id {
+        text.push_str(" AND event_id=");
+        id(text, event_id);
+    }
+    text.push(')');
+}
+
+/// The name of the user lock of a session.
+pub(super) fn lock_name(session: Uuid) -> String {
+    format!("'tidelog-{}'", session.simple())
+}
+
+/// The id as a literal.
+fn id(text: &mut String, id: EventId) {
+    hex(text, id.uuid().as_bytes());
+}
+
+/// Bytes as a literal.
+fn hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
+    text.push_str("x'");
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0xf));
+    }
+    text.push('\'');
+}
+
+/// Partitions, with commas between them.
+fn list<'a>(text: &mut String, partitions: impl IntoIterator<Item = &'a Partition>) {
+    for (n, partition) in partitions.into_iter().enumerate() {
+        comma(text, n);
+        put(text, format_args!("{partition}"));
+    }
+}
+
+/// A comma before all but the first.
+fn comma(text: &mut String, n: usize) {
+    if n > 0 {
+        text.push(',');
+    }
+}
+
+/// Writes numbers and fixed text.
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a String does not fail.
+    let _ = text.write_fmt(arguments);
+}
