@@ -32,6 +32,8 @@ pub struct RelayOptions {
     pub page_max_events: usize,
     /// How many partitions read and publish at once, at most. 4.
     pub concurrent_partitions: usize,
+    /// How often the bus is asked again where it is, while there is something to publish. 10 s.
+    pub recheck_interval: Duration,
     /// The longest wait before another try while the log or the bus is unavailable. 2 s.
     pub backoff_max: Duration,
 }
@@ -42,6 +44,7 @@ impl Default for RelayOptions {
             poll_interval: Duration::from_millis(500),
             page_max_events: 1_000,
             concurrent_partitions: 4,
+            recheck_interval: Duration::from_secs(10),
             backoff_max: Duration::from_secs(2),
         }
     }
@@ -50,7 +53,7 @@ impl Default for RelayOptions {
 /// Publishes what is committed to the log on the bus, in order, partition by partition.
 ///
 /// It has no state of its own: where it is, the bus knows ([`EventBus::last`]), which it is asked at start, after any
-/// failure, and when the log has another history. So any number of relays may run. A partition that the bus has
+/// failure, now and then, and when the log has another history. So any number of relays may run. A partition that the bus has
 /// nothing of begins at the log's head: what is older, consumers read from the log.
 ///
 /// When the bus's last event is not what the log has at that position, the log went back in time: the relay stops

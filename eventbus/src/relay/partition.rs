@@ -1,10 +1,10 @@
 //! The relay of one partition.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use tidelog_domain::{Cursor, HistoryId, Partition, Position};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::status::RelayState;
@@ -47,7 +47,9 @@ impl PartitionRelay<'_> {
         // A partition that the bus has nothing of begins at the log's head, which must be known for it.
         let _ = self.head.wait_for(|head| head.polls > 0).await;
         loop {
-            let Err(failure) = self.publish_until_failure(&mut backoff).await;
+            let Err(failure) = self.publish_for_a_while(&mut backoff).await else {
+                continue;
+            };
             if let Failure::Log(LogError::Diverged {
                 partition,
                 position,
@@ -68,12 +70,12 @@ impl PartitionRelay<'_> {
         }
     }
 
-    async fn publish_until_failure(
-        &mut self,
-        backoff: &mut Backoff,
-    ) -> Result<Infallible, Failure> {
+    /// Publishes until a failure, or until it is time to ask the bus again where it is. (A publish alone does not
+    /// notice that somebody else's entry has taken all later places.)
+    async fn publish_for_a_while(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
         let mut cursor = self.start().await?;
-        loop {
+        let ask_again_at = Instant::now() + self.shared.options.recheck_interval;
+        while Instant::now() < ask_again_at {
             let seen_polls = self.head.borrow_and_update().polls;
             let before = cursor.position;
             cursor = self.publish_page(cursor).await?;
@@ -85,6 +87,7 @@ impl PartitionRelay<'_> {
             let moved = cursor.position > before;
             self.wait_for_work(cursor.position, seen_polls, moved).await;
         }
+        Ok(())
     }
 
     /// Where the bus is; for a partition that it has nothing of, the log's head.

@@ -1,0 +1,438 @@
+//! What the tests of the bus are written with: a log in memory, a handler that remembers, a process made of them.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidelog_command::store::{EventStore, InMemoryEventStore};
+use tidelog_domain::{
+    Append, Cursor, EventId, ExpectedVersion, HistoryId, NewEvent, Partition, Partitions, Payload,
+    Position, RecordedEvent, StreamId,
+};
+use tidelog_eventbus::{
+    CommitSignal, EventBus, Handler, HandlerError, LogError, LogIdentity, LogReader,
+    PartitionState, Relay, RelayOptions, RelayStatus, StateRecord, StateStore, Subscription,
+    SubscriptionEnd, SubscriptionOptions, SubscriptionStatus, Tail, TailOptions,
+};
+use tidelog_query::store::InMemoryReadStore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+/// Long enough for any machine; no test waits for it when all is well.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Few partitions, so that each has many events.
+pub(super) const PARTITIONS: u16 = 4;
+
+pub(super) fn partitions() -> Partitions {
+    Partitions::new(PARTITIONS).unwrap()
+}
+
+/// A log in memory that can be restored from a backup, and the signal of its commits.
+#[derive(Clone)]
+pub(super) struct Log {
+    disk: Arc<Disk>,
+    pub(super) signal: CommitSignal,
+}
+
+/// What a log in memory is kept on. A restore puts another log in its place, with the same history.
+struct Disk {
+    history: Mutex<HistoryId>,
+    store: Mutex<InMemoryEventStore>,
+}
+
+impl Disk {
+    fn store(&self) -> InMemoryEventStore {
+        self.store.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl LogReader for Disk {
+    async fn identity(&self) -> Result<LogIdentity, LogError> {
+        Ok(LogIdentity {
+            history: *self.history.lock().unwrap(),
+            partitions: partitions(),
+        })
+    }
+
+    async fn heads(&self) -> Result<Vec<Position>, LogError> {
+        self.store().heads().await
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        cursor: Cursor,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        self.store().read(partition, cursor, limit).await
+    }
+}
+
+impl Log {
+    pub(super) fn new() -> Self {
+        Self {
+            disk: Arc::new(Disk {
+                history: Mutex::new(HistoryId::new(Uuid::now_v7())),
+                store: Mutex::new(InMemoryEventStore::new(partitions())),
+            }),
+            signal: CommitSignal::new(partitions()),
+        }
+    }
+
+    pub(super) fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::clone(&self.disk) as Arc<dyn LogReader>
+    }
+
+    /// Puts another log in the place of this one, as a restore of a backup does: positions are issued again.
+    pub(super) fn restore(&self, backup: &Log) {
+        *self.disk.store.lock().unwrap() = backup.disk.store();
+    }
+
+    /// Gives the log a new history, as the operator does after a restore.
+    pub(super) fn renew_history(&self) -> HistoryId {
+        let new = HistoryId::new(Uuid::now_v7());
+        *self.disk.history.lock().unwrap() = new;
+        new
+    }
+
+    /// Appends `count` events, spread over streams in all partitions, and tells the signal.
+    pub(super) async fn append(&self, count: usize) {
+        let batch: Vec<_> = (0..count)
+            .map(|number| append_to(&format!("sample/s{}", number % 64)))
+            .collect();
+        let appended = self.disk.store().append(0, batch.into()).await;
+        let heads: Vec<_> = appended
+            .into_iter()
+            .flat_map(Result::unwrap)
+            .map(|appended| (appended.partition, appended.position.unwrap()))
+            .collect();
+        self.signal.committed(heads);
+    }
+
+    /// Appends `count` events one by one to one stream, and says which partition has it.
+    pub(super) async fn append_to(&self, stream: &str, count: usize) -> Partition {
+        for _ in 0..count {
+            let batch = vec![append_to(stream)].into();
+            let appended = self.disk.store().append(0, batch).await;
+            let appended = appended.into_iter().next().unwrap().unwrap();
+            let heads = appended
+                .iter()
+                .map(|one| (one.partition, one.position.unwrap()));
+            self.signal.committed(heads.collect::<Vec<_>>());
+        }
+        StreamId::parse(stream).unwrap().partition(partitions())
+    }
+
+    pub(super) async fn heads(&self) -> Vec<Position> {
+        self.disk.heads().await.unwrap()
+    }
+
+    pub(super) fn history(&self) -> HistoryId {
+        *self.disk.history.lock().unwrap()
+    }
+
+    /// All events of a partition.
+    pub(super) async fn events(&self, partition: Partition) -> Vec<RecordedEvent> {
+        let all = self.disk.read(partition, Cursor::START, usize::MAX - 1);
+        all.await.unwrap()
+    }
+}
+
+fn append_to(stream: &str) -> Append {
+    let event = NewEvent {
+        id: EventId::new(Uuid::now_v7()),
+        event_type: "sample.made".into(),
+        schema_version: 1,
+        payload: Payload::from_stored(br#"{"a":1,"text":"some words that an event may have"}"#),
+        metadata: Payload::from_stored(br#"{"correlation_id":"c"}"#),
+    };
+    let stream = StreamId::parse(stream).unwrap();
+    Append::one(stream, ExpectedVersion::Any, vec![event])
+}
+
+/// Stays a stream's name and its partition.
+pub(super) fn stream_in(partition: Partition) -> String {
+    (0..)
+        .map(|number| format!("sample/s{number}"))
+        .find(|name| StreamId::parse(name).unwrap().partition(partitions()) == partition)
+        .unwrap()
+}
+
+/// What a handler is to do with the next batch.
+type Behaviour = Box<dyn Fn(&[RecordedEvent]) -> Result<(), HandlerError> + Send + Sync>;
+
+/// A handler that remembers what it handled, and insists that each event comes once and in order.
+pub(super) struct Recorder {
+    handled: Mutex<BTreeMap<Partition, Vec<RecordedEvent>>>,
+    behaviour: Mutex<Behaviour>,
+    wants: Box<dyn Fn(&RecordedEvent) -> bool + Send + Sync>,
+    /// Held by a test to stop the handler in the middle.
+    pub(super) gate: tokio::sync::RwLock<()>,
+}
+
+impl Recorder {
+    pub(super) fn new() -> Arc<Self> {
+        Self::wanting(|_| true)
+    }
+
+    pub(super) fn wanting(
+        wants: impl Fn(&RecordedEvent) -> bool + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            handled: Mutex::default(),
+            behaviour: Mutex::new(Box::new(|_| Ok(()))),
+            wants: Box::new(wants),
+            gate: tokio::sync::RwLock::new(()),
+        })
+    }
+
+    /// What it does from now on, before it remembers a batch.
+    pub(super) fn behave(
+        &self,
+        behaviour: impl Fn(&[RecordedEvent]) -> Result<(), HandlerError> + Send + Sync + 'static,
+    ) {
+        *self.behaviour.lock().unwrap() = Box::new(behaviour);
+    }
+
+    pub(super) fn positions(&self, partition: Partition) -> Vec<u64> {
+        let handled = self.handled.lock().unwrap();
+        let of_it = handled.get(&partition).map_or(&[][..], Vec::as_slice);
+        of_it.iter().map(|event| event.position.number()).collect()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.handled.lock().unwrap().values().map(Vec::len).sum()
+    }
+
+    /// Waits until it has handled as much as the log has, and compares event by event.
+    pub(super) async fn has_all_of(&self, log: &Log) {
+        let heads = log.heads().await;
+        let all: u64 = heads.iter().map(|head| head.number()).sum();
+        eventually("the handler has all events", || async {
+            self.count() as u64 >= all
+        })
+        .await;
+        for partition in partitions().iter() {
+            let handled = self.handled.lock().unwrap().get(&partition).cloned();
+            assert_eq!(
+                handled.unwrap_or_default(),
+                log.events(partition).await,
+                "partition {partition}"
+            );
+        }
+    }
+}
+
+#[async_trait]
+impl Handler for Recorder {
+    fn wants(&self, event: &RecordedEvent) -> bool {
+        (self.wants)(event)
+    }
+
+    async fn handle(
+        &self,
+        _partition: Partition,
+        events: &[RecordedEvent],
+    ) -> Result<(), HandlerError> {
+        let _open = self.gate.read().await;
+        assert!(!events.is_empty(), "a batch of nothing");
+        (self.behaviour.lock().unwrap())(events)?;
+        let mut handled = self.handled.lock().unwrap();
+        for event in events {
+            handled
+                .entry(event.partition)
+                .or_default()
+                .push(event.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Something that runs until it is dropped.
+pub(super) struct Run<T> {
+    pub(super) task: JoinHandle<T>,
+    stop: DropGuard,
+}
+
+impl<T: Send + 'static> Run<T> {
+    pub(super) fn start<F>(run: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        Self {
+            task: tokio::spawn(run(stop.clone())),
+            stop: stop.drop_guard(),
+        }
+    }
+
+    /// Tells it to stop, and waits until it has.
+    pub(super) async fn stop(self) -> T {
+        drop(self.stop);
+        within_patience("it stops", self.task).await.unwrap()
+    }
+
+    /// Ends it in the middle, as a crash does.
+    pub(super) async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.is_err_and(|ended| ended.is_cancelled()));
+    }
+}
+
+/// A relay that runs.
+pub(super) fn relay(log: &Log, bus: &Arc<dyn EventBus>, signal: bool) -> (Run<()>, RelayStatus) {
+    let relay = Relay::new(
+        partitions(),
+        log.reader(),
+        Arc::clone(bus),
+        signal.then(|| log.signal.clone()),
+        RelayOptions {
+            poll_interval: Duration::from_millis(50),
+            recheck_interval: Duration::from_millis(200),
+            ..RelayOptions::default()
+        },
+    );
+    let status = relay.status();
+    (Run::start(|stop| relay.run(stop)), status)
+}
+
+/// A tail that runs.
+pub(super) fn tail(log: &Log, bus: &Arc<dyn EventBus>, signal: bool) -> (Run<()>, Tail) {
+    let tail = Tail::new(
+        partitions(),
+        Arc::clone(bus),
+        log.reader(),
+        signal.then(|| log.signal.clone()),
+        TailOptions {
+            poll_interval: Duration::from_millis(100),
+            poll_interval_without_bus: Duration::from_millis(20),
+            ..TailOptions::default()
+        },
+    );
+    let running = tail.clone();
+    (
+        Run::start(|stop| async move { running.run(stop).await }),
+        tail,
+    )
+}
+
+/// Times that a test can wait for.
+pub(super) fn quick() -> SubscriptionOptions {
+    SubscriptionOptions {
+        lease: Duration::from_millis(600),
+        watch_interval: Duration::from_millis(20),
+        failed_retry_max: Duration::from_millis(50),
+        ..SubscriptionOptions::default()
+    }
+}
+
+/// A process that runs a subscription, with a tail of its own.
+pub(super) struct Consumer {
+    pub(super) subscription: Run<SubscriptionEnd>,
+    pub(super) status: SubscriptionStatus,
+    pub(super) tail: Tail,
+    _tail: Run<()>,
+}
+
+/// Where the subscriptions of a test keep their state.
+pub(super) type States = Arc<InMemoryReadStore>;
+
+impl Consumer {
+    /// Runs the subscription `view` as the process `owner`.
+    pub(super) fn start(
+        owner: &str,
+        log: &Log,
+        bus: &Arc<dyn EventBus>,
+        states: Arc<dyn StateStore>,
+        handler: &Arc<Recorder>,
+        options: SubscriptionOptions,
+    ) -> Self {
+        let (running, tail) = tail(log, bus, true);
+        let handler = Arc::clone(handler) as Arc<dyn Handler>;
+        let subscription =
+            Subscription::new("view", owner, handler, states, log.reader(), tail.clone())
+                .with_options(options);
+        let status = subscription.status();
+        Self {
+            subscription: Run::start(|stop| subscription.run(stop)),
+            status,
+            tail,
+            _tail: running,
+        }
+    }
+
+    /// Waits until a partition is in such a state, and gives it.
+    pub(super) async fn state(
+        &self,
+        partition: Partition,
+        wanted: impl Fn(&PartitionState) -> bool,
+    ) -> PartitionState {
+        let mut watch = self.status.watch(partition).unwrap();
+        let found = within_patience("the state", watch.wait_for(|status| wanted(&status.state)));
+        found.await.unwrap().state.clone()
+    }
+}
+
+/// The state records of `view`, by partition.
+pub(super) async fn records(states: &dyn StateStore) -> BTreeMap<Partition, (u64, StateRecord)> {
+    let stored = states.load_states("view").await.unwrap();
+    stored
+        .into_iter()
+        .map(|(partition, revision, record)| (partition, (revision, record)))
+        .collect()
+}
+
+/// Changes a state record, whatever else happens to it.
+pub(super) async fn change(
+    states: &dyn StateStore,
+    partition: Partition,
+    change: impl Fn(&StateRecord) -> StateRecord,
+) {
+    loop {
+        let (revision, record) = records(states).await.remove(&partition).unwrap();
+        let changed = change(&record);
+        let written = states.compare_and_set_state("view", partition, revision, &changed);
+        if written.await.unwrap() {
+            return;
+        }
+    }
+}
+
+/// Waits until the condition holds.
+pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    within_patience(what, async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Waits for something that will happen.
+pub(super) async fn within_patience<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited in vain: {what}"),
+    }
+}
+
+/// A connection of the test's own to a Redis.
+pub(super) async fn redis_at(url: &str) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(url).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
+}
+
+/// Removes a key.
+pub(super) async fn del(url: &str, key: &str) {
+    let removed: i64 = redis::cmd("DEL")
+        .arg(key)
+        .query_async(&mut redis_at(url).await)
+        .await
+        .unwrap();
+    assert_eq!(removed, 1, "{key} was not there");
+}

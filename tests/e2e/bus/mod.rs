@@ -1,0 +1,11 @@
+//! The event bus: the relay, the tail and subscriptions, on the in-process bus and on a real Redis.
+
+mod kit;
+
+mod catch_up;
+mod conformance;
+mod failures;
+mod faults;
+mod leases;
+mod relay;
+mod subscription;
