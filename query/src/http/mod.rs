@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 
+mod admin;
 mod cursor;
 mod filters;
 mod parameters;
@@ -15,6 +16,8 @@ mod representation;
 mod shape;
 #[cfg(test)]
 mod tests;
+
+pub use admin::views_admin_router;
 
 use crate::catalog::Catalog;
 use crate::consistency::Consistency;

@@ -33,7 +33,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const PROJECTION_LAG: HeaderName = HeaderName::from_static("projection-lag");
 
 /// When to ask again after something that passes.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -341,7 +341,7 @@ fn bad_path(_: PathRejection) -> Problem {
     Problem::new(ProblemKind::MalformedRequest, detail)
 }
 
-fn no_view(name: &str) -> Problem {
+pub(super) fn no_view(name: &str) -> Problem {
     let name: String = name.chars().take(64).collect();
     Problem::new(
         ProblemKind::NotFound,

@@ -354,12 +354,17 @@ impl Run<'_> {
             }
             _ => {}
         };
-        let folded = folding.catch_up.run_to(heads, &report, self.cancel).await;
-        folded.map_err(|error| match error {
-            CatchUpError::Cancelled => ReplayError::Cancelled,
-            CatchUpError::TakenOver { .. } => ReplayError::Superseded,
-            other => ReplayError::Fold(other),
+        self.persist(|| async {
+            let folded = folding.catch_up.run_to(heads, &report, self.cancel).await;
+            folded.map_err(|error| match error {
+                CatchUpError::Cancelled => ReplayError::Cancelled,
+                CatchUpError::TakenOver { .. } => ReplayError::Superseded,
+                CatchUpError::Log(error) => ReplayError::Log(error),
+                CatchUpError::State(error) => ReplayError::Store(error.into()),
+                other => ReplayError::Fold(other),
+            })
         })
+        .await
     }
 
     /// How many documents `collection` has, tombstones aside; `None` when that takes too long or fails.

@@ -25,6 +25,7 @@ pub(crate) enum Change {
 pub(crate) struct Log {
     pub(crate) store: InMemoryEventStore,
     pub(crate) signal: CommitSignal,
+    partitions: Partitions,
     posts: Mutex<HashMap<String, Map<String, Value>>>,
 }
 
@@ -34,6 +35,7 @@ impl Log {
         Self {
             store: InMemoryEventStore::new(partitions),
             signal: CommitSignal::new(partitions),
+            partitions,
             posts: Mutex::default(),
         }
     }
@@ -41,6 +43,10 @@ impl Log {
     #[allow(dead_code, reason = "for the tests of the replay")]
     pub(crate) fn reader(&self) -> Arc<dyn LogReader> {
         Arc::new(self.store.clone())
+    }
+
+    pub(crate) fn partitions(&self) -> Partitions {
+        self.partitions
     }
 
     /// Appends a change of the post `id`; one that makes no sense (to a deleted post, say) is none. Gives the token of

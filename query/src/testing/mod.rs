@@ -3,9 +3,11 @@
 mod faults;
 mod fold;
 mod log;
+mod system;
 mod views;
 
 pub(crate) use faults::FaultyStore;
 pub(crate) use fold::{folded, stored};
 pub(crate) use log::{Change, Log};
+pub(crate) use system::{Process, System, eventually};
 pub(crate) use views::{authors, posts};

@@ -98,6 +98,12 @@ impl Views {
         self.shared.live.clone()
     }
 
+    /// The views that are kept.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.shared.catalog
+    }
+
     /// What replays a view on demand, with the same options as the replays that begin by themselves.
     #[must_use]
     pub fn replay(&self) -> Replay {
