@@ -275,3 +275,55 @@ async fn moved(watches: Watches) {
 fn unanswered() -> ReadError {
     ReadError::Unavailable("it did not answer in time".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::testing::{System, posts};
+
+    const WAIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn one_watcher_serves_all_who_wait_for_a_view_and_ends_with_the_last() {
+        let system = System::new();
+        let process = system.start(vec![posts()]);
+        system.write("p", "one").await;
+        system.settled(&*posts()).await;
+        process.stop().await;
+        // Nobody projects any more: what is written now is waited for in vain.
+        let token = system.write("p", "two").await;
+        let (_, consistency) = system.reader();
+        let before = system.store.state_loads();
+        let deadline = Instant::now() + WAIT;
+        let waiting = (0..500).map(|_| consistency.wait_for("post", &token, deadline));
+        let waiting = join_all(waiting);
+        let mut watchers = 0;
+        let watching = async {
+            sleep(WAIT / 2).await;
+            watchers = consistency.watchers();
+        };
+        let (waited, ()) = tokio::join!(waiting, watching);
+        let is_missing = |waited: &Result<_, _>| {
+            matches!(waited, Err::<(), _>(ConsistencyError::NotYetProjected))
+        };
+        assert!(waited.iter().all(is_missing));
+        assert_eq!(watchers, 1);
+        let looks = u128::try_from(system.store.state_loads() - before).unwrap();
+        assert!(
+            looks < 20 + WAIT.as_millis() / LONGEST_PAUSE.as_millis(),
+            "{looks}"
+        );
+        sleep(LONGEST_PAUSE * 2).await;
+        assert_eq!(consistency.watchers(), 0);
+        // The next one is served by a new watcher.
+        let process = system.start(vec![posts()]);
+        let deadline = Instant::now() + WAIT;
+        consistency
+            .wait_for("post", &token, deadline)
+            .await
+            .unwrap();
+        process.stop().await;
+    }
+}

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidelog_eventbus::Retry;
+use tokio::time::Instant;
 
 use crate::store::{Alias, ReadError, ReadStore};
 
@@ -109,6 +110,7 @@ impl Versions {
         }
         let begun = Instant::now();
         let alias = self.store.load_alias(view).await;
+        let alias = alias.map(|alias| alias.filter(|alias| alias.built));
         let looked = Looked {
             begun,
             ended: Instant::now(),

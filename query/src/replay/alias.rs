@@ -6,11 +6,51 @@ use crate::store::{Alias, ReadError, ReadStore, Replaying};
 const MAX_TRIES: usize = 32;
 
 /// The collection of version `number` of `view`.
-pub(crate) fn collection(view: &str, number: u64) -> String {
+fn collection(view: &str, number: u64) -> String {
     format!("{view}_v{number}")
 }
 
 impl Alias {
+    /// The first version of `view` begins to be built, with the definition of this fingerprint.
+    pub(crate) fn founded(view: &str, fingerprint: &str) -> Self {
+        Self {
+            built: false,
+            ..Self::first(collection(view, 1), fingerprint)
+        }
+    }
+
+    /// The first version begins anew in another collection, because what is in `collection` has another history or
+    /// another definition. `None` where it is built already, or somebody else began anew.
+    pub(crate) fn founded_anew(
+        &self,
+        view: &str,
+        collection: &str,
+        fingerprint: &str,
+    ) -> Option<Self> {
+        if self.built || self.collection != collection {
+            return None;
+        }
+        let number = self.last_number.max(self.number).saturating_add(1);
+        let begun = self.retired.iter().chain([&self.collection]);
+        Some(Self {
+            collection: self::collection(view, number),
+            number,
+            last_number: number,
+            fingerprint: fingerprint.to_owned(),
+            retired: begun.cloned().collect(),
+            ..self.clone()
+        })
+    }
+
+    /// Readers are led to `collection`, the first version, from now on. `None` where they are already, or where it has
+    /// been begun anew.
+    pub(crate) fn opened(&self, collection: &str) -> Option<Self> {
+        (!self.built && self.collection == collection).then(|| Self {
+            built: true,
+            ..self.clone()
+        })
+    }
+
     /// A replay by `owner` begins to build the next version of `view`.
     #[must_use]
     pub(crate) fn begun(&self, view: &str, owner: &str) -> Self {
@@ -121,6 +161,22 @@ mod tests {
         assert_eq!(again.replay_of("me").unwrap().collection, "post_v3");
         assert_eq!(again.retired, ["post_v2"]);
         assert_eq!(again.collection, "post_v1");
+    }
+
+    #[test]
+    fn a_first_version_is_opened_once_and_never_again_begun_anew() {
+        let first = Alias::founded("post", "a");
+        let anew = first.founded_anew("post", "post_v1", "b").unwrap();
+        assert_eq!((anew.collection.as_str(), anew.number), ("post_v2", 2));
+        assert_eq!((anew.fingerprint.as_str(), anew.built), ("b", false));
+        assert_eq!(anew.retired, ["post_v1"]);
+        assert_eq!(anew.opened("post_v1"), None);
+        assert_eq!(anew.founded_anew("post", "post_v1", "a"), None);
+        let open = anew.opened("post_v2").unwrap();
+        assert!(open.built);
+        assert_eq!(open.opened("post_v2"), None);
+        assert_eq!(open.founded_anew("post", "post_v2", "a"), None);
+        assert_eq!(open.begun("post", "me").last_number, 3);
     }
 
     #[test]

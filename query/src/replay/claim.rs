@@ -47,9 +47,11 @@ impl Claim {
         };
         loop {
             let alias = store.load_alias(view).await?;
-            let alias = alias.ok_or_else(|| ReplayError::NotBuilt {
-                view: view.to_owned(),
-            })?;
+            let alias = alias
+                .filter(|alias| alias.built)
+                .ok_or_else(|| ReplayError::NotBuilt {
+                    view: view.to_owned(),
+                })?;
             match (&alias.replaying, &heard) {
                 (Some(ours), _) if ours.owner == owner => {
                     return Ok(Self {

@@ -44,8 +44,10 @@ mod alias;
 mod claim;
 mod rest;
 mod silence;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use alias::{change, collection};
+pub(crate) use alias::change;
 pub(crate) use claim::give_up;
 pub(crate) use silence::{Sign, Silence};
 

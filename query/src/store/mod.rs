@@ -119,7 +119,7 @@ pub trait ReadStore: StateStore {
         }
     }
 
-    /// The alias of `view`: which version of it is read. `None` when there is none yet.
+    /// The alias of `view`: which version of it is read, or being built as its first one. `None` when there is none yet.
     ///
     /// # Errors
     ///
@@ -242,8 +242,11 @@ pub enum Field {
 /// Which version of a view is read, and what it was before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alias {
-    /// The collection that reads go to.
+    /// The collection that reads go to, once it is [built](Self::built).
     pub collection: String,
+    /// Whether readers are led to it. False only while a view's first version is being built.
+    #[serde(default = "built")]
+    pub built: bool,
     /// The number of that version, from 1.
     pub number: u64,
     /// The fingerprint of the definition that it was built with.
@@ -265,12 +268,18 @@ pub struct Alias {
     pub revision: u64,
 }
 
+/// What an alias says that does not say whether its version is built.
+const fn built() -> bool {
+    true
+}
+
 impl Alias {
     /// Leads to `collection`, the first version of a view, built with the definition of this fingerprint.
     #[must_use]
     pub fn first(collection: impl Into<String>, fingerprint: impl Into<String>) -> Self {
         Self {
             collection: collection.into(),
+            built: true,
             number: 1,
             fingerprint: fingerprint.into(),
             previous: None,

@@ -1,21 +1,26 @@
-//! A read store that fails when it is told to: the one in memory, with a fault in front of it.
+//! A read store that fails when it is told to, in front of one that works.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tidelog_domain::Partition;
 use tidelog_eventbus::{StateError, StateRecord, StateStore};
+use tokio::sync::watch;
 
 use crate::store::{
     Alias, Document, DocumentWrite, InMemoryReadStore, Query, ReadError, ReadStore, Written,
 };
 
-/// The store in memory, which can be cut off, and can die in the middle of a write.
-#[derive(Clone, Default)]
+/// A store that can be cut off, can die in the middle of a write, and can stand still.
+///
+/// Cloning gives another handle with the same faults, [`FaultyStore::elsewhere`] one with faults of its own.
+#[derive(Clone)]
 pub(crate) struct FaultyStore {
-    inner: Arc<InMemoryReadStore>,
+    inner: Arc<dyn ReadStore>,
     faults: Arc<Faults>,
+    /// The collections that readers were led to, one after the other, by whoever did it.
+    led_to: Arc<Mutex<Vec<String>>>,
 }
 
 #[derive(Default)]
@@ -23,10 +28,37 @@ struct Faults {
     cut_off: AtomicBool,
     /// How many documents the next bulk writes before it fails, and one more; 0: it does not fail.
     torn: AtomicUsize,
+    /// How many calls are made before all stand still, and one more; 0: none does.
+    calls_left: AtomicUsize,
+    frozen: watch::Sender<bool>,
     state_loads: AtomicUsize,
+    documents: AtomicUsize,
+}
+
+impl Default for FaultyStore {
+    fn default() -> Self {
+        Self::around(Arc::new(InMemoryReadStore::new()))
+    }
 }
 
 impl FaultyStore {
+    /// Faults in front of `inner`.
+    pub(crate) fn around(inner: Arc<dyn ReadStore>) -> Self {
+        Self {
+            inner,
+            faults: Arc::default(),
+            led_to: Arc::default(),
+        }
+    }
+
+    /// The same store as another process sees it: with faults of its own.
+    pub(crate) fn elsewhere(&self) -> Self {
+        Self {
+            faults: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     /// Nothing can be reached until it is put back.
     pub(crate) fn cut_off(&self, cut_off: bool) {
         self.faults.cut_off.store(cut_off, Ordering::SeqCst);
@@ -42,37 +74,72 @@ impl FaultyStore {
         self.faults.torn.store(0, Ordering::SeqCst);
     }
 
+    /// After `calls` more calls every one stands still before it is made, as those of a stopped process do.
+    pub(crate) fn freeze_after(&self, calls: usize) {
+        self.faults.calls_left.store(calls + 1, Ordering::SeqCst);
+    }
+
+    /// Waits until it stands still.
+    pub(crate) async fn frozen(&self) {
+        let mut frozen = self.faults.frozen.subscribe();
+        frozen.wait_for(|frozen| *frozen).await.unwrap();
+    }
+
+    /// Lets what stands still go on.
+    pub(crate) fn thaw(&self) {
+        self.faults.frozen.send_replace(false);
+    }
+
     /// How often state records were loaded.
-    #[allow(dead_code, reason = "for the tests of the replay")]
     pub(crate) fn state_loads(&self) -> usize {
         self.faults.state_loads.load(Ordering::SeqCst)
     }
 
-    fn reach(&self) -> Result<&InMemoryReadStore, ReadError> {
-        if self.faults.cut_off.load(Ordering::SeqCst) {
-            return Err(ReadError::Unavailable("cut off".into()));
-        }
-        Ok(&self.inner)
+    /// How many documents were handed over to be written.
+    pub(crate) fn documents_handed_over(&self) -> usize {
+        self.faults.documents.load(Ordering::SeqCst)
     }
 
-    fn reach_states(&self) -> Result<&InMemoryReadStore, StateError> {
-        self.reach()
-            .map_err(|error| StateError::Unavailable(Box::new(error)))
+    /// The collections that readers were led to, one after the other.
+    pub(crate) fn led_to(&self) -> Vec<String> {
+        self.led_to.lock().unwrap().clone()
+    }
+
+    async fn reach(&self) -> Result<&dyn ReadStore, ReadError> {
+        let faults = &*self.faults;
+        let one_less = |left: usize| left.checked_sub(1);
+        let left = faults
+            .calls_left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        if left == Ok(1) {
+            faults.frozen.send_replace(true);
+        }
+        let mut frozen = faults.frozen.subscribe();
+        frozen.wait_for(|frozen| !frozen).await.unwrap();
+        if faults.cut_off.load(Ordering::SeqCst) {
+            return Err(ReadError::Unavailable("cut off".into()));
+        }
+        Ok(&*self.inner)
+    }
+
+    async fn reach_states(&self) -> Result<&dyn ReadStore, StateError> {
+        let reached = self.reach().await;
+        reached.map_err(|error| StateError::Unavailable(Box::new(error)))
     }
 }
 
 #[async_trait]
 impl ReadStore for FaultyStore {
     async fn create_collection(&self, collection: &str) -> Result<(), ReadError> {
-        self.reach()?.create_collection(collection).await
+        self.reach().await?.create_collection(collection).await
     }
 
     async fn drop_collection(&self, collection: &str) -> Result<(), ReadError> {
-        self.reach()?.drop_collection(collection).await
+        self.reach().await?.drop_collection(collection).await
     }
 
     async fn get(&self, collection: &str, ids: &[&str]) -> Result<Vec<Document>, ReadError> {
-        self.reach()?.get(collection, ids).await
+        self.reach().await?.get(collection, ids).await
     }
 
     async fn write(
@@ -80,22 +147,26 @@ impl ReadStore for FaultyStore {
         collection: &str,
         writes: &[DocumentWrite],
     ) -> Result<Vec<Written>, ReadError> {
+        let store = self.reach().await?;
+        self.faults
+            .documents
+            .fetch_add(writes.len(), Ordering::SeqCst);
         match self.faults.torn.swap(0, Ordering::SeqCst) {
-            0 => self.reach()?.write(collection, writes).await,
+            0 => store.write(collection, writes).await,
             torn => {
                 let some = writes.get(..torn - 1).unwrap_or(writes);
-                self.inner.write(collection, some).await?;
+                store.write(collection, some).await?;
                 Err(ReadError::Unavailable("torn".into()))
             }
         }
     }
 
     async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, ReadError> {
-        self.reach()?.find(collection, query).await
+        self.reach().await?.find(collection, query).await
     }
 
     async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {
-        self.reach()?.load_alias(view).await
+        self.reach().await?.load_alias(view).await
     }
 
     async fn compare_and_set_alias(
@@ -104,9 +175,14 @@ impl ReadStore for FaultyStore {
         expected: u64,
         alias: &Alias,
     ) -> Result<bool, ReadError> {
-        self.reach()?
-            .compare_and_set_alias(view, expected, alias)
-            .await
+        let store = self.reach().await?;
+        let set = store.compare_and_set_alias(view, expected, alias).await?;
+        let mut led_to = self.led_to.lock().unwrap();
+        let of_view = |led: &&String| led.starts_with(&format!("{view}_v"));
+        if set && alias.built && led_to.iter().rfind(of_view) != Some(&alias.collection) {
+            led_to.push(alias.collection.clone());
+        }
+        Ok(set)
     }
 }
 
@@ -117,7 +193,7 @@ impl StateStore for FaultyStore {
         subscription: &str,
     ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
         self.faults.state_loads.fetch_add(1, Ordering::SeqCst);
-        self.reach_states()?.load_states(subscription).await
+        self.reach_states().await?.load_states(subscription).await
     }
 
     async fn compare_and_set_state(
@@ -127,7 +203,8 @@ impl StateStore for FaultyStore {
         expected: u64,
         record: &StateRecord,
     ) -> Result<bool, StateError> {
-        self.reach_states()?
+        self.reach_states()
+            .await?
             .compare_and_set_state(subscription, partition, expected, record)
             .await
     }

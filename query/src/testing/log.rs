@@ -40,7 +40,6 @@ impl Log {
         }
     }
 
-    #[allow(dead_code, reason = "for the tests of the replay")]
     pub(crate) fn reader(&self) -> Arc<dyn LogReader> {
         Arc::new(self.store.clone())
     }

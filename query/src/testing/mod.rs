@@ -9,5 +9,5 @@ mod views;
 pub(crate) use faults::FaultyStore;
 pub(crate) use fold::{folded, stored};
 pub(crate) use log::{Change, Log};
-pub(crate) use system::{Process, System, eventually};
-pub(crate) use views::{authors, posts};
+pub(crate) use system::{Process, Reading, System, eventually};
+pub(crate) use views::{authors, edition, posts};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tidelog_domain::{ConsistencyToken, ViewDefinition};
 use tidelog_eventbus::{
-    EventBus, InProcessEventBus, LogReader, Relay, RelayOptions, SubscriptionOptions, Tail,
-    TailOptions,
+    EventBus, InProcessEventBus, LogReader, Relay, RelayOptions, StateRecord, StateStore,
+    SubscriptionOptions, Tail, TailOptions,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -17,7 +17,7 @@ use crate::catalog::Catalog;
 use crate::consistency::Consistency;
 use crate::live::LiveViews;
 use crate::replay::{Replay, ReplayOptions};
-use crate::store::{Alias, ReadStore};
+use crate::store::{Alias, Query, ReadStore};
 use crate::versions::Versions;
 use crate::views::{Views, ViewsOptions};
 
@@ -40,14 +40,19 @@ pub(crate) struct Process {
 
 impl System {
     pub(crate) fn new() -> Self {
+        Self::on(FaultyStore::default())
+    }
+
+    /// With views in `store`.
+    pub(crate) fn on(store: FaultyStore) -> Self {
         Self {
             log: Log::new(4),
-            store: FaultyStore::default(),
+            store,
             bus: Arc::new(InProcessEventBus::new()),
         }
     }
 
-    pub(crate) fn reads(&self) -> Arc<dyn ReadStore> {
+    fn reads(&self) -> Arc<dyn ReadStore> {
         Arc::new(self.store.clone())
     }
 
@@ -70,13 +75,15 @@ impl System {
 
     /// Starts a process that keeps `views`.
     pub(crate) fn start(&self, views: Vec<Arc<dyn ViewDefinition>>) -> Process {
-        self.start_with(views, Self::options())
+        self.start_with(views, Self::options(), self.store.clone())
     }
 
+    /// Starts a process that keeps `views`, and reaches the store by a handle of its own.
     pub(crate) fn start_with(
         &self,
         views: Vec<Arc<dyn ViewDefinition>>,
         options: ViewsOptions,
+        store: FaultyStore,
     ) -> Process {
         let stop = CancellationToken::new();
         let signal = Some(self.log.signal.clone());
@@ -99,7 +106,7 @@ impl System {
         let catalog = Catalog::new(views).unwrap();
         let views = Views::new(
             catalog,
-            self.reads(),
+            Arc::new(store),
             self.log.reader(),
             tail.clone(),
             owner,
@@ -116,7 +123,12 @@ impl System {
 
     /// What replays from another process.
     pub(crate) fn replay(&self) -> Replay {
-        Replay::new(self.reads(), self.log.reader()).with_options(Self::options().replay)
+        self.replay_on(self.store.clone())
+    }
+
+    /// What replays from another process that reaches the store by a handle of its own.
+    pub(crate) fn replay_on(&self, store: FaultyStore) -> Replay {
+        Replay::new(Arc::new(store), self.log.reader()).with_options(Self::options().replay)
     }
 
     pub(crate) async fn write(&self, id: &str, title: &str) -> ConsistencyToken {
@@ -128,6 +140,12 @@ impl System {
         self.store.load_alias(view).await.unwrap().unwrap()
     }
 
+    /// The state records of `collection`.
+    pub(crate) async fn states(&self, collection: &str) -> Vec<StateRecord> {
+        let states = self.store.load_states(collection).await.unwrap();
+        states.into_iter().map(|(.., record)| record).collect()
+    }
+
     /// A reader of its own process: nothing shared but the store.
     pub(crate) fn reader(&self) -> (Versions, Consistency) {
         let versions = Versions::new(self.reads());
@@ -137,7 +155,6 @@ impl System {
     }
 
     /// Waits until `view` has been built and has all of the log, and compares it with the fold.
-    #[track_caller]
     pub(crate) async fn settled(&self, view: &dyn ViewDefinition) {
         let heads = self.log.store.heads().await.unwrap();
         let history = self.log.store.identity().await.unwrap().history;
@@ -148,7 +165,8 @@ impl System {
         let (_, consistency) = self.reader();
         let deadline = Instant::now() + PATIENCE;
         let reached = consistency.wait_for(view.name(), &token, deadline).await;
-        assert!(reached.is_ok(), "{reached:?}");
+        let alias = self.store.load_alias(view.name()).await;
+        assert!(reached.is_ok(), "{reached:?}: {alias:?}");
         let alias = self.alias(view.name()).await;
         let found = stored(view, &self.store, &alias.collection).await;
         assert_eq!(found, folded(view, &self.log.all().await));
@@ -173,11 +191,52 @@ impl Process {
 }
 
 /// Waits until `condition` holds.
-#[track_caller]
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Reads a view again and again, as clients do, and never sees less of it than before.
+pub(crate) struct Reading {
+    reads: JoinHandle<usize>,
+    stop: CancellationToken,
+}
+
+impl Reading {
+    /// Reads `view`, of which nothing is deleted meanwhile and which has been built.
+    pub(crate) fn of(system: &System, view: &'static str) -> Self {
+        let (versions, _) = system.reader();
+        let store = system.store.elsewhere();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let reads = tokio::spawn(async move {
+            let everything = Query {
+                limit: usize::MAX,
+                ..Query::default()
+            };
+            let (mut reads, mut seen) = (0, 0);
+            while !stopped.is_cancelled() {
+                let current = versions.current(view).await.unwrap().unwrap();
+                let collection = &current.alias.collection;
+                let found = store.find(collection, &everything).await.unwrap().len();
+                assert!(
+                    found >= seen,
+                    "{collection} has {found} documents after {seen} were seen"
+                );
+                (reads, seen) = (reads + 1, found);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            reads
+        });
+        Self { reads, stop }
+    }
+
+    /// Stops, and gives how often it has read.
+    pub(crate) async fn stop(self) -> usize {
+        self.stop.cancel();
+        self.reads.await.unwrap()
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidelog_domain::{
-    DecodeError, EntitySchema, EntityView, Event, Keys, Named, Payload, Projection, Recorded,
-    TypedProjector, View, ViewDefinition,
+    DecodeError, EntitySchema, EntityView, Event, EventFilter, Folding, Keys, Named, Payload,
+    Projection, Recorded, RecordedEvent, TypedProjector, View, ViewDefinition,
 };
 
 /// The posts: one document a stream, full state.
@@ -32,6 +32,63 @@ pub(crate) fn posts() -> Arc<dyn ViewDefinition> {
 /// The authors: one document over streams of several partitions, counted.
 pub(crate) fn authors() -> Arc<dyn ViewDefinition> {
     Arc::new(TypedProjector::<Author>::new())
+}
+
+/// `view` as a later edition of the program defines it: each document says which edition made it.
+pub(crate) fn edition(number: u64, view: Arc<dyn ViewDefinition>) -> Arc<dyn ViewDefinition> {
+    Arc::new(Edition { number, view })
+}
+
+struct Edition {
+    number: u64,
+    view: Arc<dyn ViewDefinition>,
+}
+
+impl ViewDefinition for Edition {
+    fn name(&self) -> &str {
+        self.view.name()
+    }
+
+    fn plural(&self) -> &str {
+        self.view.plural()
+    }
+
+    fn schema(&self) -> &Value {
+        self.view.schema()
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("{} edition {}", self.view.fingerprint(), self.number)
+    }
+
+    fn filter(&self) -> &EventFilter {
+        self.view.filter()
+    }
+
+    fn folding(&self) -> Folding {
+        self.view.folding()
+    }
+
+    fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError> {
+        self.view.keys(event)
+    }
+
+    fn project(
+        &self,
+        before: Option<Map<String, Value>>,
+        key: &str,
+        event: &RecordedEvent,
+    ) -> Result<Option<Map<String, Value>>, DecodeError> {
+        let after = self.view.project(before, key, event)?;
+        Ok(after.map(|mut after| {
+            after.insert("edition".to_owned(), json!(self.number));
+            after
+        }))
+    }
+
+    fn last_state(&self, event: &RecordedEvent) -> Result<Map<String, Value>, DecodeError> {
+        self.view.last_state(event)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

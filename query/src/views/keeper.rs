@@ -17,8 +17,8 @@ use super::steward::{Seen, Steward};
 use crate::causes::causes;
 use crate::live::ViewState;
 use crate::projector::Projector;
-use crate::replay::{Replay, ReplayError, ReplayProgress, collection};
-use crate::store::Alias;
+use crate::replay::{Replay, ReplayError, ReplayProgress, change};
+use crate::store::{Alias, ReadError};
 
 /// The first and the longest wait between tries while something is unavailable.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -73,25 +73,26 @@ impl Keeper {
         // Whether the version that is read was once one of our definition, since this program started.
         let mut ours_once = false;
         while let Some(known) = until(shutdown, self.known()).await {
-            match known {
-                None => self.build_first(shutdown).await,
-                Some(alias) if alias.fingerprint == self.view.fingerprint() => {
-                    ours_once = true;
-                    let ended = self.follow(&alias.collection, true, shutdown).await;
-                    if ended == SubscriptionEnd::HistoryChanged {
-                        let why = "the log has another history than the view";
-                        self.rebuild(&alias, why, &mut backoff, shutdown).await;
-                    }
+            let Some(alias) = known else {
+                until(shutdown, self.found()).await;
+                continue;
+            };
+            let is_ours = alias.fingerprint == self.view.fingerprint();
+            let why = if is_ours {
+                ours_once = true;
+                let ended = self.follow(&alias, shutdown).await;
+                if ended != SubscriptionEnd::HistoryChanged {
+                    continue;
                 }
-                Some(alias) if ours_once => {
-                    self.wait("another program has built it with another definition");
-                    until(shutdown, self.led_elsewhere(&alias.collection, true)).await;
-                }
-                Some(alias) => {
-                    let why = "the view has another definition than its version";
-                    self.rebuild(&alias, why, &mut backoff, shutdown).await;
-                }
-            }
+                "the log has another history than the view"
+            } else if ours_once {
+                self.wait("another program has built it with another definition");
+                until(shutdown, self.led_elsewhere(&alias.collection)).await;
+                continue;
+            } else {
+                "the view has another definition than its version"
+            };
+            self.build_anew(&alias, why, &mut backoff, shutdown).await;
         }
     }
 
@@ -106,37 +107,65 @@ impl Keeper {
         }
     }
 
-    /// Waits until readers are led to another collection. No alias leads nowhere, which is elsewhere if there was one.
-    async fn led_elsewhere(&self, collection: &str, was_led: bool) {
+    /// Waits until the alias names another collection. No alias names none.
+    async fn led_elsewhere(&self, collection: &str) {
         let mut seen = self.seen.subscribe();
         let elsewhere = |seen: &Seen| match seen {
             Seen::Pending => false,
-            Seen::Nothing => was_led,
+            Seen::Nothing => true,
             Seen::Alias(alias) => alias.collection != collection,
         };
         let _ = seen.wait_for(elsewhere).await;
     }
 
-    /// Projects the first version, and leads readers to it when it has caught up.
-    async fn build_first(&self, shutdown: &CancellationToken) {
-        let collection = collection(self.view.name(), 1);
-        let ended = self.follow(&collection, false, shutdown).await;
-        if ended == SubscriptionEnd::HistoryChanged {
-            // Nobody was ever led to it: what an earlier program began can go.
-            tracing::warn!(view = self.view.name(), %collection, "the log has another history: the first version begins anew");
-            let dropped = self.persist(|| self.shared.store.drop_collection(&collection));
-            until(shutdown, dropped).await;
+    /// Says that the view's first version is being built, unless somebody did.
+    async fn found(&self) {
+        let Shared { store, .. } = &*self.shared;
+        let view = self.view.name();
+        let alias = Alias::founded(view, &self.view.fingerprint());
+        self.persist(|| store.compare_and_set_alias(view, 0, &alias))
+            .await;
+        self.look_now.notify_one();
+        let mut seen = self.seen.subscribe();
+        let _ = seen.wait_for(|seen| matches!(seen, Seen::Alias(_))).await;
+    }
+
+    /// Builds the view anew, because the version that `alias` names is of another history or definition: by a replay beside it
+    /// where it is read, in another collection where it is not.
+    async fn build_anew(
+        &self,
+        alias: &Alias,
+        why: &str,
+        backoff: &mut Backoff,
+        shutdown: &CancellationToken,
+    ) {
+        let Shared { store, .. } = &*self.shared;
+        let view = self.view.name();
+        let fingerprint = self.view.fingerprint();
+        let begun = self.persist(async || {
+            let begin = |now: &Alias| now.founded_anew(view, &alias.collection, &fingerprint);
+            let begun = change(&**store, view, begin).await?;
+            let now = match begun {
+                Some(_) => None,
+                None => store.load_alias(view).await?,
+            };
+            // Whether it is read, and still the one that is.
+            Ok::<_, ReadError>(now.is_some_and(|now| now.collection == alias.collection))
+        });
+        match until(shutdown, begun).await {
+            None => {}
+            Some(true) => self.rebuild(alias, why, backoff, shutdown).await,
+            Some(false) => {
+                tracing::info!(view, why, "the first version of the view is begun anew");
+                self.look_now.notify_one();
+                until(shutdown, self.led_elsewhere(&alias.collection)).await;
+            }
         }
     }
 
-    /// Runs the subscription that writes `collection`, until `shutdown`, until readers are led elsewhere, or until the log
-    /// has another history. Where nobody is led to it yet (not `is_read`), they are when it has caught up.
-    async fn follow(
-        &self,
-        collection: &str,
-        is_read: bool,
-        shutdown: &CancellationToken,
-    ) -> SubscriptionEnd {
+    /// Runs the subscription that writes the collection of `alias`, until `shutdown`, until the alias names another one, or
+    /// until the log has another history. Where nobody is led to it yet, they are when it has caught up.
+    async fn follow(&self, alias: &Alias, shutdown: &CancellationToken) -> SubscriptionEnd {
         let Shared {
             store,
             log,
@@ -146,6 +175,7 @@ impl Keeper {
             options,
             ..
         } = &*self.shared;
+        let collection = alias.collection.as_str();
         let created = self.persist(|| store.create_collection(collection));
         if until(shutdown, created).await.is_none() {
             return SubscriptionEnd::Stopped;
@@ -162,22 +192,24 @@ impl Keeper {
         .with_options(options.subscription.clone());
         let status = subscription.status();
         live.insert(status.clone());
-        let collection = collection.to_owned();
+        let mut is_read = alias.built;
         self.set_state(if is_read {
-            ViewState::Following { collection }
+            ViewState::Following {
+                collection: collection.to_owned(),
+            }
         } else {
-            ViewState::Building { collection }
+            ViewState::Building {
+                collection: collection.to_owned(),
+            }
         });
-        let collection = status.name();
         let stop = shutdown.child_token();
         let running = subscription.run(stop.clone());
         tokio::pin!(running);
-        let mut is_read = is_read;
         let ended = loop {
             tokio::select! {
                 ended = &mut running => break ended,
-                () = self.publish(&status), if !is_read => is_read = true,
-                () = self.led_elsewhere(collection, is_read) => {
+                () = self.open(&status), if !is_read => is_read = true,
+                () = self.led_elsewhere(collection) => {
                     stop.cancel();
                     break running.await;
                 }
@@ -188,16 +220,15 @@ impl Keeper {
     }
 
     /// Leads readers to the first version once it has all that the log had when it began.
-    async fn publish(&self, status: &SubscriptionStatus) {
+    async fn open(&self, status: &SubscriptionStatus) {
         let Shared { store, log, .. } = &*self.shared;
         let heads = self.persist(|| log.heads()).await;
         let reached = (0_u16..).map(Partition::new).zip(heads);
         let reached = reached.map(|(partition, head)| status.reached(partition, head));
         join_all(reached).await;
         let view = self.view.name();
-        let alias = Alias::first(status.name(), self.view.fingerprint());
-        let set = self.persist(|| store.compare_and_set_alias(view, 0, &alias));
-        if set.await {
+        let opened = self.persist(|| change(&**store, view, |alias| alias.opened(status.name())));
+        if opened.await.is_some() {
             tracing::info!(
                 view,
                 collection = status.name(),
@@ -206,7 +237,8 @@ impl Keeper {
         }
         self.look_now.notify_one();
         let mut seen = self.seen.subscribe();
-        let _ = seen.wait_for(|seen| matches!(seen, Seen::Alias(_))).await;
+        let is_open = |seen: &Seen| matches!(seen, Seen::Alias(alias) if alias.built);
+        let _ = seen.wait_for(is_open).await;
         self.set_state(ViewState::Following {
             collection: status.name().to_owned(),
         });
@@ -244,7 +276,7 @@ impl Keeper {
             Ok(_) => {
                 backoff.reset();
                 self.look_now.notify_one();
-                until(shutdown, self.led_elsewhere(&alias.collection, true)).await;
+                until(shutdown, self.led_elsewhere(&alias.collection)).await;
                 return;
             }
             Err(ReplayError::Cancelled) => return,
@@ -260,7 +292,7 @@ impl Keeper {
         let paused = async {
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.led_elsewhere(&alias.collection, true) => {}
+                () = self.led_elsewhere(&alias.collection) => {}
             }
         };
         until(shutdown, paused).await;

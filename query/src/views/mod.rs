@@ -1,7 +1,8 @@
 //! Keeping the views: a subscription for the version of each view that is read, followed from version to version.
 //!
 //! - A view without a version gets its first one: it is projected live, and readers are led to it once it has reached the heads that the
-//!   log had at the start. Until then there is nothing to read: a half-built view is never seen.
+//!   log had at the start. Until then there is nothing to read: a half-built view is never seen. Its alias says with which definition
+//!   it is being built: a program with another one begins anew, in another collection.
 //! - When the alias leads elsewhere (a replay took over), the subscription there begins.
 //! - When the log has a new history, the view is replayed by itself. So it is when the program starts with another definition of
 //!   the view than the one that the version was built with; a program that finds such a version *later* leaves it

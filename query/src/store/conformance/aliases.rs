@@ -11,6 +11,7 @@ use crate::store::{Alias, Replaying};
 fn alias(number: u64) -> Alias {
     Alias {
         collection: format!("post_{number}"),
+        built: number > 1,
         number,
         fingerprint: "é\"'$.\0".to_owned(),
         previous: (number > 1).then(|| format!("post_{}", number - 1)),

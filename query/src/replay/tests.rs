@@ -1,0 +1,327 @@
+//! Replays while writes and reads go on, and replays that are cancelled, die, hang or meet each other.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::json;
+use tidelog_eventbus::HandlerError;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{CatchUpError, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
+use crate::testing::{FaultyStore, Process, Reading, System, authors, eventually, posts};
+
+/// The posts of a system that keeps both views, `count` of them, all projected.
+async fn kept(count: usize) -> (System, Process) {
+    let system = System::new();
+    let process = system.start(vec![posts(), authors()]);
+    for n in 0..count {
+        system.write(&format!("p{n}"), "one").await;
+    }
+    settled(&system).await;
+    (system, process)
+}
+
+async fn settled(system: &System) {
+    system.settled(&*posts()).await;
+    system.settled(&*authors()).await;
+}
+
+async fn run(replay: &Replay) -> Result<Replayed, ReplayError> {
+    let never = CancellationToken::new();
+    replay.run(&posts(), &|_| {}, &never).await
+}
+
+/// The same, a few events at a time, so that there is a middle. (Of 600 events not all are folded before the first progress
+/// is told.)
+fn in_small_steps(system: &System, store: &FaultyStore) -> Replay {
+    system.replay_on(store.clone()).with_options(ReplayOptions {
+        page_max_events: 5,
+        ..System::options().replay
+    })
+}
+
+/// That the version that is read goes on: it is not paused, and has what is written now.
+async fn goes_on(system: &System, collection: &str) {
+    assert_eq!(system.alias("post").await.collection, collection);
+    let states = system.states(collection).await;
+    assert!(states.iter().all(|state| !state.paused), "{states:?}");
+    system.write("after", "one").await;
+    settled(system).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_takes_over_while_writes_and_reads_go_on() {
+    // So many that the growing log has to be run after.
+    let (system, process) = kept(2_200).await;
+    let reading = Reading::of(&system, "post");
+    let (versions, consistency) = system.reader();
+    let replay = system.replay();
+    let replaying = async { run(&replay).await.unwrap() };
+    let begun = Instant::now();
+    let mut written = 0;
+    let writing = async {
+        loop {
+            // What is in one version when the write is seen is in each that a reader is led to afterwards.
+            let id = format!("q{written}");
+            let token = system.write(&id, "one").await;
+            written += 1;
+            let deadline = Instant::now() + Duration::from_secs(60);
+            consistency
+                .wait_for("post", &token, deadline)
+                .await
+                .unwrap();
+            let current = versions.latest("post").await.unwrap().unwrap();
+            let collection = &current.alias.collection;
+            let found = crate::store::ReadStore::get(&system.store, collection, &[&id]).await;
+            assert_eq!(found.unwrap().len(), 1, "{id} in {collection}");
+            let is_over = collection == "post_v2" && begun.elapsed() > Duration::from_secs(2);
+            if is_over {
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (replayed, ()) = tokio::join!(replaying, writing);
+    settled(&system).await;
+    assert!(reading.stop().await > 10);
+    assert_eq!(
+        system.store.led_to().len(),
+        3,
+        "{:?}",
+        system.store.led_to()
+    );
+    assert_eq!(replayed.view, "post");
+    assert_eq!(
+        (replayed.collection.as_str(), replayed.number),
+        ("post_v2", 2)
+    );
+    assert_eq!(replayed.previous, "post_v1");
+    assert!(replayed.events >= 2_200);
+    assert!(replayed.documents >= Some(2_200));
+    let alias = system.alias("post").await;
+    assert_eq!(alias.previous.as_deref(), Some("post_v1"));
+    assert_eq!((alias.replaying, alias.retired.len()), (None, 0));
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_is_cancelled_in_the_middle_leaves_the_old_version_in_use() {
+    let (system, process) = kept(600).await;
+    let cancel = CancellationToken::new();
+    let in_the_middle = |told: ReplayProgress<'_>| {
+        if matches!(told, ReplayProgress::Folded { events, .. } if events >= 50) {
+            cancel.cancel();
+        }
+    };
+    let replay = in_small_steps(&system, &system.store);
+    let cancelled = replay.run(&posts(), &in_the_middle, &cancel).await;
+    assert!(
+        matches!(cancelled, Err(ReplayError::Cancelled)),
+        "{cancelled:?}"
+    );
+    let alias = system.alias("post").await;
+    assert_eq!(
+        (alias.replaying, alias.retired),
+        (None, vec!["post_v2".into()])
+    );
+    goes_on(&system, "post_v1").await;
+    // The next one can begin at once.
+    let begun = Instant::now();
+    assert_eq!(run(&system.replay()).await.unwrap().collection, "post_v3");
+    assert!(begun.elapsed() < System::options().replay.lease);
+    settled(&system).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_is_killed_at_any_moment_does_no_harm() {
+    let mut deaths = 0;
+    for calls in 0.. {
+        let (system, process) = kept(12).await;
+        let store = system.store.elsewhere();
+        let replay = in_small_steps(&system, &store);
+        store.freeze_after(calls);
+        tokio::select! {
+            done = run(&replay) => {
+                done.unwrap();
+                break;
+            }
+            // Its future is dropped: it does nothing more.
+            () = store.frozen() => deaths += 1,
+        }
+        system.write("q", "one").await;
+        eventually("it was cleared away", async || {
+            system.alias("post").await.replaying.is_none()
+        })
+        .await;
+        goes_on(&system, "post_v1").await;
+        let replayed = run(&system.replay()).await.unwrap();
+        assert_ne!(replayed.collection, "post_v1");
+        settled(&system).await;
+        process.stop().await;
+    }
+    assert!(deaths > 20, "{deaths}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_died_is_cleared_away_by_the_next_one_when_nobody_keeps_the_views() {
+    let (system, process) = kept(50).await;
+    let store = system.store.elsewhere();
+    let replay = in_small_steps(&system, &store);
+    let freeze = |told: ReplayProgress<'_>| {
+        if matches!(told, ReplayProgress::Switching) {
+            // The announcement takes two calls; a few later the version that is read is paused.
+            store.freeze_after(6);
+        }
+    };
+    let never = CancellationToken::new();
+    let view = posts();
+    tokio::select! {
+        done = replay.run(&view, &freeze, &never) => panic!("{done:?}"),
+        () = store.frozen() => {}
+    }
+    let states = system.states("post_v1").await;
+    assert!(states.iter().any(|state| state.paused), "{states:?}");
+    process.kill();
+    let begun = Instant::now();
+    let replayed = run(&system.replay()).await.unwrap();
+    assert!(begun.elapsed() >= System::options().replay.lease);
+    assert_eq!(replayed.collection, "post_v3");
+    let process = system.start(vec![posts(), authors()]);
+    settled(&system).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_was_thought_dead_does_no_harm_when_it_wakes_at_any_moment() {
+    let mut superseded = 0;
+    for calls in 0.. {
+        let (system, process) = kept(12).await;
+        let store = system.store.elsewhere();
+        let replay = in_small_steps(&system, &store);
+        store.freeze_after(calls);
+        let mut zombie = tokio::spawn(async move { run(&replay).await });
+        tokio::select! {
+            done = &mut zombie => {
+                done.unwrap().unwrap();
+                break;
+            }
+            () = store.frozen() => {}
+        }
+        eventually("it was cleared away", async || {
+            system.alias("post").await.replaying.is_none()
+        })
+        .await;
+        let led_to = system.store.led_to().len();
+        store.thaw();
+        match zombie.await.unwrap() {
+            Err(ReplayError::Superseded) => {
+                superseded += 1;
+                goes_on(&system, "post_v1").await;
+            }
+            // It had not yet claimed the view, or it had switched.
+            Ok(done) => assert_eq!(system.alias("post").await.collection, done.collection),
+            Err(error) => panic!("{error:?} after {calls} calls"),
+        }
+        assert!(system.store.led_to().len() <= led_to + 1);
+        settled(&system).await;
+        run(&system.replay()).await.unwrap();
+        settled(&system).await;
+        process.stop().await;
+    }
+    assert!(superseded > 20, "{superseded}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_replays_of_a_view_at_once_the_second_is_turned_down() {
+    let (system, process) = kept(100).await;
+    let (one, two) = (system.replay(), system.replay());
+    let (first, second) = tokio::join!(run(&one), run(&two));
+    let first = first.unwrap();
+    let owner = match second {
+        Err(ReplayError::AlreadyRunning { view, owner }) if view == "post" => owner,
+        other => panic!("{other:?}"),
+    };
+    assert!(owner.starts_with("replay-"), "{owner}");
+    assert_eq!(first.collection, "post_v2");
+    assert_eq!(system.alias("post").await.last_number, 2);
+    settled(&system).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn replays_of_different_views_do_not_meet() {
+    let (system, process) = kept(100).await;
+    let (one, two) = (system.replay(), system.replay());
+    let never = CancellationToken::new();
+    let authors = authors();
+    let (first, second) = tokio::join!(run(&one), two.run(&authors, &|_| {}, &never));
+    assert_eq!(first.unwrap().collection, "post_v2");
+    assert_eq!(second.unwrap().collection, "author_v2");
+    settled(&system).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_has_not_been_built_cannot_be_replayed() {
+    let system = System::new();
+    system.write("p", "one").await;
+    let replayed = run(&system.replay()).await;
+    assert!(
+        matches!(&replayed, Err(ReplayError::NotBuilt { view }) if view == "post"),
+        "{replayed:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_in_the_middle_of_a_replay_is_waited_for() {
+    let (system, process) = kept(600).await;
+    let store = system.store.elsewhere();
+    let replay = in_small_steps(&system, &store);
+    let waited: Mutex<Vec<String>> = Mutex::default();
+    let fail = |told: ReplayProgress<'_>| {
+        let mut waited = waited.lock().unwrap();
+        match told {
+            ReplayProgress::Folded { events, .. } if events >= 50 && waited.is_empty() => {
+                store.cut_off(true);
+            }
+            ReplayProgress::Waiting { reason } => {
+                if waited.is_empty() {
+                    store.tear_next_write(2);
+                }
+                waited.push(reason.to_owned());
+                store.cut_off(false);
+            }
+            _ => {}
+        }
+    };
+    let never = CancellationToken::new();
+    let replayed = replay.run(&posts(), &fail, &never).await.unwrap();
+    assert_eq!(replayed.documents, Some(600));
+    let waited = waited.lock().unwrap().join("\n");
+    assert!(
+        waited.contains("cut off") && waited.contains("torn"),
+        "{waited}"
+    );
+    settled(&system).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_cannot_be_folded_ends_the_replay_and_is_named() {
+    let (system, process) = kept(20).await;
+    let unreadable = json!("no object");
+    system.log.append("bad", "post.created", &unreadable).await;
+    let failed = run(&system.replay()).await.unwrap_err();
+    let ReplayError::Fold(CatchUpError::Handler { source, .. }) = &failed else {
+        panic!("{failed:?}");
+    };
+    assert!(matches!(source, HandlerError::Permanent { .. }));
+    assert!(crate::causes::causes(&failed).contains("post/bad"));
+    let alias = system.alias("post").await;
+    assert_eq!((alias.number, alias.replaying), (1, None));
+    let states = system.states("post_v1").await;
+    assert!(states.iter().all(|state| !state.paused));
+    process.stop().await;
+}
