@@ -1,1 +1,33 @@
-//! Starts the real servers that tidelog's tests talk to.
+//! Starts the real servers that tidelog's tests talk to, and what tests need to hurt them.
+//!
+//! - [`shared`]: one server of each engine for all tests of a test binary; a test takes a database or names of its own.
+//! - [`Server`]: a server of a test's own, to kill, stop, pause, restart or roll back.
+//! - [`Process`]: a program under test, such as `tidelog serve`, with its output and its signals.
+//! - [`TcpProxy`]: a network between a client and a server that can be cut, delayed, stalled or made to lose an answer.
+//!
+//! The servers are the genuine ones, fetched by `tests/servers` when they are missing. Nothing started here outlives
+//! the test process, however that ends.
+//!
+//! Everything here **panics** when it cannot do what it was asked to, with the server's or the program's own output: a
+//! backend that does not start fails the test.
+//!
+//! # Names that `tests/run --servers env` goes by
+//!
+//! With servers that somebody else started, tests that need servers of their own cannot run. They are left out, and
+//! listed, by name: a test that uses [`Server::start`] belongs in a module named `faults` (its path then holds `faults::`),
+//! and one that uses [`shared::mariadb`] has `mariadb` in its name or its module's.
+
+mod ending;
+mod engine;
+mod installation;
+mod network;
+mod process;
+mod server;
+pub mod shared;
+
+pub use ending::Signal;
+pub use engine::Engine;
+pub use network::{TcpProxy, free_port};
+pub use process::Process;
+pub use server::{Durability, Server, ServerOptions, Snapshot};
+pub use shared::{fresh_mongodb_database, fresh_mysql_database, unique_name};

