@@ -1,2 +1,5 @@
-//! The stock binary.
-fn main() {}
+//! The stock program: an app whose entities are JSON Schema files.
+
+fn main() -> std::process::ExitCode {
+    tidelog::App::new("tidelog").run()
+}

@@ -16,7 +16,9 @@ mod aggregate;
 mod append;
 mod context;
 mod decider;
+pub mod entity;
 mod event;
+pub mod json;
 mod position;
 mod projection;
 mod stream;
@@ -29,6 +31,7 @@ pub use decider::{
     CommandInput, CommandSpec, Decider, Endpoint, EventDraft, FieldError, Lifecycle, Loading,
     Refusal, State, TypedDecider,
 };
+pub use entity::{EntityDecider, EntitySchema, EntityView, InvalidSchema};
 pub use event::{EventId, Metadata, NewEvent, Payload, RecordedEvent};
 pub use position::{Cursor, HistoryId, Partition, Partitions, Position, Version};
 pub use projection::{

@@ -145,8 +145,8 @@ pub trait ViewDefinition: Send + Sync + 'static {
 
     /// What becomes of the document `key`: its new state, or `None` to delete it.
     ///
-    /// With [`Folding::FullState`] `before` is not looked at, and a deletion keeps the last state in its
-    /// tombstone.
+    /// With [`Folding::FullState`] `before` is not looked at, and a deletion keeps the last state
+    /// ([`ViewDefinition::last_state`]) in its tombstone.
     ///
     /// # Errors
     ///
@@ -157,6 +157,20 @@ pub trait ViewDefinition: Send + Sync + 'static {
         key: &str,
         event: &RecordedEvent,
     ) -> Result<Option<Map<String, Value>>, DecodeError>;
+
+    /// The last state of the document that `event` deletes, for its tombstone.
+    ///
+    /// It is asked for with [`Folding::FullState`] only, after [`ViewDefinition::project`] gave `None` for the same
+    /// event: there the document before it is not read, so the event must tell. Without an implementation the tombstone is
+    /// empty.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the event cannot be read.
+    fn last_state(&self, event: &RecordedEvent) -> Result<Map<String, Value>, DecodeError> {
+        let _ = event;
+        Ok(Map::new())
+    }
 }
 
 /// Runs a [`Projection`] that is written in Rust.

@@ -96,7 +96,7 @@ impl StreamId {
 }
 
 /// Whether `text` may name a category.
-fn is_category(text: &str) -> bool {
+pub(crate) fn is_category(text: &str) -> bool {
     text.len() <= MAX_CATEGORY_BYTES
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && text

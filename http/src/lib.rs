@@ -1,4 +1,7 @@
 //! What tidelog's HTTP services share: problem documents, limits, health, the server's life.
+//!
+//! A service is an [`axum::Router`] that went through [`app`]: then every answer carries its correlation id, and
+//! every error is a [`Problem`]. [`serve`] runs it until it is told to stop.
 #![cfg_attr(
     test,
     allow(
@@ -9,6 +12,19 @@
     )
 )]
 
+mod app;
+mod body;
+mod context;
+mod health;
+mod lingering;
 mod problem;
+mod query;
+mod server;
 
+pub use app::{app, with_context};
+pub use body::{BodyLimits, JsonBody, read_json};
+pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
+pub use health::{Part, Readiness, health_router};
 pub use problem::{Problem, ProblemKind};
+pub use query::{no_query, require_json_answer};
+pub use server::{ServerSettings, serve};

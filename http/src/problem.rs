@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tidelog_domain::FieldError;
 
 /// The kinds of problem, as HTTP.md's table has them.
@@ -152,7 +152,7 @@ impl ProblemKind {
 pub struct Problem {
     kind: ProblemKind,
     detail: String,
-    extensions: Map<String, Value>,
+    extensions: Vec<(String, Value)>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -163,9 +163,19 @@ impl Problem {
         Self {
             kind,
             detail: detail.into(),
-            extensions: Map::new(),
+            extensions: Vec::new(),
             headers: Vec::new(),
         }
+    }
+
+    /// A defect of ours, about which the client learns nothing: the cause belongs into the log.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(
+            ProblemKind::Internal,
+            "The request could not be handled because of a defect of this service. Its log has the cause under the \
+             correlation id.",
+        )
     }
 
     /// The same with `errors`, a line for each field that is wrong.
@@ -177,7 +187,7 @@ impl Problem {
     /// The same with another member.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {
-        self.extensions.insert(name.to_owned(), value);
+        self.extensions.push((name.to_owned(), value));
         self
     }
 

@@ -9,4 +9,16 @@
     )
 )]
 
+mod catalog;
+mod consistency;
+mod http;
+mod live;
+mod projector;
 pub mod store;
+mod versions;
+
+pub use catalog::{Catalog, NameTaken, Named};
+pub use consistency::{Consistency, ConsistencyError};
+pub use live::LiveViews;
+pub use projector::{MAX_KEY_BYTES, ProjectError, Projector};
+pub use versions::{ALIAS_MAX_AGE, Current, DROP_GRACE, Versions};

@@ -137,7 +137,7 @@ def private_apt(state, chosen):
            "Dir::Etc::sourceparts": state / "sources", "Dir::Etc::preferences": "/dev/null",
            "Dir::Etc::preferencesparts": "/dev/null", "Dir::State": state, "Dir::State::lists": state / "lists",
            "Dir::State::status": state / "status", "Dir::Cache": state / "cache", "APT::Sandbox::User": "",
-           "Acquire::Languages": "none", "Acquire::Retries": "3"}
+           "Acquire::Languages": "none", "Acquire::Retries": "3", "APT::Update::Error-Mode": "any"}
     (state / "apt.conf").write_text("\n".join([*kept, *(f'{name} "{value}";' for name, value in own.items())]) + "\n")
     return {**os.environ, "APT_CONFIG": str(state / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 

@@ -61,46 +61,67 @@ def fetch(retry_mysql):
     """
     root = servers_directory()
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root / ".lock"):
-        for remains in root.glob(".new-*"):
-            shutil.rmtree(remains)
-        try:
-            lines = [ensure(root, part) for part in REQUIRED]
-            lines += fetch_mysql(root, retry_mysql)
-        except (debian.Unavailable, OSError, subprocess.SubprocessError) as error:
-            raise FetchError(str(error)) from error
-        write_launchers(root)
+    if not is_complete(root) or (retry_mysql and stand_in(root).exists()):
+        with locked(root / ".lock"):
+            try:
+                complete(root)
+            except (debian.Unavailable, OSError, subprocess.SubprocessError) as error:
+                raise FetchError(str(error)) from error
+    lines = [(root / part.name / ".version").read_text().strip() for part in present(root)]
+    if stand_in(root).exists():
+        lines.append("WARNING: MySQL cannot be fetched, MariaDB stands in for it: " + stand_in(root).read_text().strip())
     return root, [line for line in lines if line]
 
 
-def fetch_mysql(root, retry):
-    """MySQL and its data directory, or a warning that MariaDB stands in."""
-    absent = root / "mysql-stand-in"
-    if retry or not absent.exists():
-        try:
-            lines = [ensure(root, part) for part in MYSQL]
-            absent.unlink(missing_ok=True)
-            return lines
-        except debian.Unavailable as error:
-            absent.write_text(f"{error}\n")
-    return [f"WARNING: MySQL cannot be fetched, MariaDB stands in for it: {absent.read_text().strip()}"]
+def stand_in(root):
+    """The file that says why MySQL is not there."""
+    return root / "mysql-stand-in"
 
 
-def ensure(root, part):
-    """Builds `part` unless it is there, and returns the line that describes it."""
-    place, recipe = root / part.name, f"{part.recipe}\n"
-    if not (place / ".recipe").is_file() or (place / ".recipe").read_text() != recipe:
-        print(f"fetching {part.name} …", file=sys.stderr)
-        new = root / f".new-{part.name.replace('/', '-')}"
-        new.mkdir()
-        (new / ".version").write_text(part.build(root, new) + "\n")
-        (new / ".recipe").write_text(recipe)
-        place.parent.mkdir(exist_ok=True)
-        if place.exists():
-            place.rename(root / f".new-old-{part.name.replace('/', '-')}")
-        new.rename(place)
-        shutil.rmtree(root / f".new-old-{part.name.replace('/', '-')}", ignore_errors=True)
-    return (place / ".version").read_text().strip()
+def present(root):
+    """The parts that a complete directory has, but for the launchers."""
+    return REQUIRED if stand_in(root).exists() else REQUIRED + MYSQL
+
+
+def is_complete(root):
+    return all(is_current(root, part) for part in present(root)) and is_current(root, launchers(root))
+
+
+def is_current(root, part):
+    recipe = root / part.name / ".recipe"
+    return recipe.is_file() and recipe.read_text() == part.recipe
+
+
+def complete(root):
+    """Builds the parts that are missing; MySQL may stay so."""
+    for remains in root.glob(".new-*"):
+        shutil.rmtree(remains)
+    for part in REQUIRED:
+        build(root, part)
+    try:
+        for part in MYSQL:
+            build(root, part)
+        stand_in(root).unlink(missing_ok=True)
+    except debian.Unavailable as error:
+        stand_in(root).write_text(f"{error}\n")
+    build(root, launchers(root))
+
+
+def build(root, part):
+    """Builds `part` unless it is there."""
+    if is_current(root, part):
+        return
+    print(f"preparing {part.name} …", file=sys.stderr)
+    new, old = (root / f".new-{age}{part.name.replace('/', '-')}" for age in ("", "old-"))
+    new.mkdir()
+    (new / ".version").write_text(part.build(root, new))
+    (new / ".recipe").write_text(part.recipe)
+    place = root / part.name
+    place.parent.mkdir(exist_ok=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def build_debian(_root, new):
@@ -217,21 +238,22 @@ def version(name, command):
     return f"{name} {number.group() if number else said.strip()}"
 
 
-def write_launchers(root):
-    """`bin/NAME` runs the server NAME, in the process that it was started in."""
+def launchers(root):
+    """The part `bin`, where NAME runs the server NAME in the process that it was started in."""
     programs = {"mariadbd": mariadbd(root),
                 "redis-server": loaded(root / "debian", root / "debian/usr/bin/redis-server"),
                 "mongod": loaded(root / "debian", root / "mongod/mongod")}
-    if (root / "sid").is_dir() and not (root / "mysql-stand-in").exists():
+    if not stand_in(root).exists():
         programs["mysqld"] = mysqld(root)
-    (root / "bin").mkdir(exist_ok=True)
-    (root / "bin/mysqld").unlink(missing_ok=True) if "mysqld" not in programs else None
-    for name, command in programs.items():
-        text, place = f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', root / "bin" / name
-        if not place.is_file() or place.read_text() != text:
-            (root / ".new-launcher").write_text(text)
-            (root / ".new-launcher").chmod(0o755)
-            (root / ".new-launcher").rename(place)
+    scripts = {name: f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n' for name, command in programs.items()}
+
+    def write(_root, new):
+        for name, script in scripts.items():
+            (new / name).write_text(script)
+            (new / name).chmod(0o755)
+        return ""
+
+    return Part("bin", repr(scripts), write)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,32 @@
-//! The port of the event store.
+//! The port of the event store, and its adapters.
+
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "sqlite")),
+    allow(dead_code, reason = "the databases use the rest")
+)]
+mod failure;
+mod memory;
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "sqlite")),
+    allow(dead_code, reason = "the databases use the rest")
+)]
+mod open;
+mod page;
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "sqlite")),
+    allow(dead_code, reason = "the databases use the rest")
+)]
+mod plan;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidelog_domain::{Append, Appended, HistoryId, RecordedEvent, StreamId, Version};
 use tidelog_eventbus::{LogReader, Retry};
+
+pub use memory::InMemoryEventStore;
+pub use open::OpenError;
+pub use plan::{MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES};
 
 /// An event store: the log, and the only truth.
 ///

@@ -211,3 +211,22 @@ fn position_in(document: &Document, partition: Partition) -> Position {
         .copied()
         .unwrap_or(Position::START)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::conformance::ReadStoreFactory;
+
+    struct Memory;
+
+    #[async_trait]
+    impl ReadStoreFactory for Memory {
+        async fn store(&self) -> Arc<dyn ReadStore> {
+            Arc::new(InMemoryReadStore::new())
+        }
+    }
+
+    crate::read_store_conformance!(conformance, Memory);
+}

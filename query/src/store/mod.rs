@@ -2,6 +2,14 @@
 
 #[cfg(any(feature = "mongodb", feature = "sqlite"))]
 mod condition;
+#[cfg(any(test, feature = "conformance"))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests fail loudly"
+)]
+pub mod conformance;
 mod filter;
 mod memory;
 mod name;
@@ -205,9 +213,34 @@ pub struct Alias {
     pub fingerprint: String,
     /// The collection before it, kept for a rollback.
     pub previous: Option<String>,
+    /// The version that is being built to take its place, while a replay runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaying: Option<Replaying>,
+    /// Collections that nobody is led to any more, to be dropped after a grace period.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<String>,
+    /// The highest number that a version of the view was ever given: no collection's name is used twice, so that
+    /// a replay that was thought dead can never write into another's.
+    #[serde(default)]
+    pub last_number: u64,
     /// Goes up with each write of the alias.
     #[serde(default)]
     pub revision: u64,
+}
+
+/// A replay in progress: a lease on the right to build the view's next version.
+///
+/// It has expired when it has not changed for a time on the observer's own clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaying {
+    /// The collection that is being built.
+    pub collection: String,
+    /// The number of that version.
+    pub number: u64,
+    /// Who builds it: a text that no other replay has, ever.
+    pub owner: String,
+    /// Goes up every now and then while the owner is alive.
+    pub beat: u64,
 }
 
 /// Why the read store did not do it.

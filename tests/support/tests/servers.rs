@@ -227,9 +227,16 @@ mod faults {
             line.split(' ').collect::<Vec<_>>().try_into().unwrap();
         assert!(runs(server) && runs(program) && Path::new(directory).exists());
         holder.kill();
-        while runs(server) || runs(program) || Path::new(directory).exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let gone = async {
+            while runs(server) || runs(program) || Path::new(directory).exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let bound = Duration::from_secs(60);
+        assert!(
+            tokio::time::timeout(bound, gone).await.is_ok(),
+            "not all gone: {line}"
+        );
     }
 
     /// Whether a process runs: one that has ended and that nobody has waited for does not.

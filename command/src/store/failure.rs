@@ -1,0 +1,95 @@
+//! Why a whole batch, or a whole read, failed: one cause that becomes an error of each append.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use tidelog_domain::{Partition, Position};
+use tidelog_eventbus::LogError;
+
+use super::AppendError;
+
+/// Why a transaction or a read failed as a whole.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The database cannot be reached, or cannot do it now. Nothing was written.
+    Unavailable(Cause),
+    /// The commit's answer was lost and could not be found out.
+    InDoubt(Cause),
+    /// The log no longer has what was seen at this place.
+    Diverged {
+        /// Where it was noticed.
+        partition: Partition,
+        /// What was seen there.
+        position: Position,
+    },
+    /// A row cannot be understood.
+    Corrupt(String),
+    /// The database refuses a statement, because of what is in it.
+    Refused(String),
+}
+
+impl Failure {
+    /// The error of one append of the batch, or of a read of streams.
+    pub(crate) fn append_error(&self) -> AppendError {
+        match self {
+            Self::Unavailable(cause) => AppendError::Unavailable(cause.boxed()),
+            Self::InDoubt(cause) => AppendError::InDoubt(cause.boxed()),
+            Self::Diverged { .. } => AppendError::Diverged,
+            Self::Corrupt(what) => AppendError::Corrupt { what: what.clone() },
+            Self::Refused(reason) => AppendError::Unwritable {
+                reason: reason.clone(),
+            },
+        }
+    }
+
+    /// The error of a read of the log.
+    pub(crate) fn log_error(self) -> LogError {
+        match self {
+            Self::Unavailable(cause) => LogError::Unavailable(cause.boxed()),
+            Self::InDoubt(cause) => LogError::Unavailable(cause.boxed()),
+            Self::Diverged {
+                partition,
+                position,
+            } => LogError::Diverged {
+                partition,
+                position,
+            },
+            Self::Corrupt(what) => LogError::Corrupt { what },
+            Self::Refused(reason) => LogError::Corrupt { what: reason },
+        }
+    }
+}
+
+/// A cause that several errors share.
+#[derive(Clone)]
+pub(crate) struct Cause(Arc<dyn Error + Send + Sync>);
+
+impl Cause {
+    /// The cause `error`.
+    pub(crate) fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Arc::from(error.into()))
+    }
+
+    fn boxed(&self) -> Box<dyn Error + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}

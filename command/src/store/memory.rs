@@ -1,0 +1,207 @@
+//! The event store that lives in memory: for tests, and for trying things out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use chrono::{DateTime, SubsecRound, Utc};
+use tidelog_domain::{
+    Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent, StreamId,
+    Version,
+};
+use tidelog_eventbus::{LogError, LogIdentity, LogReader};
+
+use super::failure::Failure;
+use super::open::random_history;
+use super::page::{after_cursor, first_position, rows_to_read};
+use super::plan::{Place, Plan, Row, Taint, streams};
+use super::{AppendError, EventStore, ReadFrom, StreamRead};
+
+/// An event store that keeps its log in memory, and loses it with the process.
+///
+/// A clone is another handle to the same log. It behaves as the other event stores do (it passes the same
+/// conformance suite), but for what only a disk can give.
+#[derive(Clone, Debug)]
+pub struct InMemoryEventStore {
+    partitions: Partitions,
+    log: Arc<Mutex<Log>>,
+}
+
+/// The log itself.
+#[derive(Debug)]
+struct Log {
+    history: HistoryId,
+    /// The events of each partition, by position; the first has position 1.
+    events: Vec<Vec<RecordedEvent>>,
+    /// The events of each stream, by version; the first has version 1.
+    streams: HashMap<StreamId, Vec<RecordedEvent>>,
+}
+
+impl InMemoryEventStore {
+    /// An empty log of `partitions`.
+    #[must_use]
+    pub fn new(partitions: Partitions) -> Self {
+        Self {
+            partitions,
+            log: Arc::new(Mutex::new(Log {
+                history: random_history(),
+                events: partitions.iter().map(|_| Vec::new()).collect(),
+                streams: HashMap::new(),
+            })),
+        }
+    }
+
+    /// The log. A panic elsewhere cannot have left it half changed: what can panic comes before the first change.
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for InMemoryEventStore {
+    fn default() -> Self {
+        Self::new(Partitions::DEFAULT)
+    }
+}
+
+impl Log {
+    /// The version of `stream`.
+    fn version(&self, stream: &StreamId) -> Version {
+        let events = self.streams.get(stream);
+        events
+            .and_then(|events| events.last())
+            .map_or(Version::NONE, |last| last.version)
+    }
+
+    /// Where the next events of `partition` go.
+    fn place(&self, partition: Partition, now: DateTime<Utc>) -> Place {
+        let last = self.events.get(partition.index()).and_then(|p| p.last());
+        Place {
+            base: last.map_or(Position::START, |last| last.position).next(),
+            recorded_at: last.map_or(now, |last| last.recorded_at.max(now)),
+        }
+    }
+
+    /// Writes the rows of a plan.
+    fn write(&mut self, rows: &[Row<'_>], places: &BTreeMap<Partition, Place>) {
+        for row in rows {
+            let (Some(place), Some(events)) = (
+                places.get(&row.partition),
+                self.events.get_mut(row.partition.index()),
+            ) else {
+                continue;
+            };
+            let recorded = recorded(row, *place);
+            events.push(recorded.clone());
+            self.streams
+                .entry(row.stream.clone())
+                .or_default()
+                .push(recorded);
+        }
+    }
+}
+
+/// The event of `row`, once it is in the log.
+fn recorded(row: &Row<'_>, place: Place) -> RecordedEvent {
+    RecordedEvent {
+        stream: row.stream.clone(),
+        version: row.version,
+        partition: row.partition,
+        position: place.base.plus(row.offset),
+        id: row.event.id,
+        event_type: Arc::clone(&row.event.event_type),
+        schema_version: row.event.schema_version,
+        payload: row.event.payload.clone(),
+        metadata: row.event.metadata.clone(),
+        recorded_at: place.recorded_at,
+    }
+}
+
+#[async_trait]
+impl EventStore for InMemoryEventStore {
+    async fn append(
+        &self,
+        _lane: usize,
+        batch: Arc<[Append]>,
+    ) -> Vec<Result<Vec<Appended>, AppendError>> {
+        let mut log = self.log();
+        let versions = streams(&batch)
+            .into_iter()
+            .map(|stream| (stream, log.version(stream)))
+            .collect();
+        let plan = Plan::new(&batch, self.partitions, versions, Taint::default());
+        let now = Utc::now().trunc_subsecs(6);
+        let places = plan
+            .counts
+            .keys()
+            .map(|partition| (*partition, log.place(*partition, now)))
+            .collect();
+        log.write(&plan.rows, &places);
+        plan.settle(&places)
+    }
+
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    async fn read_streams(
+        &self,
+        reads: &[StreamRead],
+        limit: usize,
+    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError> {
+        let log = self.log();
+        let read_one = |read: &StreamRead| {
+            let events = log.streams.get(&read.stream).map_or(&[][..], Vec::as_slice);
+            let skipped = match read.from {
+                ReadFrom::After(version) => events.partition_point(|e| e.version <= version),
+                ReadFrom::Last => events.len().saturating_sub(1),
+            };
+            events.iter().skip(skipped).take(limit).cloned().collect()
+        };
+        Ok(reads.iter().map(read_one).collect())
+    }
+
+    async fn renew_history(&self) -> Result<HistoryId, AppendError> {
+        let history = random_history();
+        self.log().history = history;
+        Ok(history)
+    }
+}
+
+#[async_trait]
+impl LogReader for InMemoryEventStore {
+    async fn identity(&self) -> Result<LogIdentity, LogError> {
+        Ok(LogIdentity {
+            history: self.log().history,
+            partitions: self.partitions,
+        })
+    }
+
+    async fn heads(&self) -> Result<Vec<Position>, LogError> {
+        let log = self.log();
+        let head = |events: &Vec<RecordedEvent>| {
+            events.last().map_or(Position::START, |last| last.position)
+        };
+        Ok(log.events.iter().map(head).collect())
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        cursor: Cursor,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        let log = self.log();
+        let events = log
+            .events
+            .get(partition.index())
+            .map_or(&[][..], Vec::as_slice);
+        let first = events.partition_point(|e| e.position < first_position(cursor));
+        let page = events
+            .iter()
+            .skip(first)
+            .take(rows_to_read(cursor, limit))
+            .cloned()
+            .collect();
+        after_cursor(partition, cursor, page).map_err(Failure::log_error)
+    }
+}

@@ -1,0 +1,32 @@
+//! Entities: aggregates made from a JSON Schema (draft 2020-12), created, patched and deleted without a line of Rust.
+//!
+//! # The rules
+//!
+//! - The schema describes the entity's own fields. `id`, `version`, `created_at`, `updated_at` and `deleted` are set by the
+//!   server ([`SERVER_SET`]): a schema does not declare them, and a body does not bring them.
+//! - **Unknown fields are refused.** At each place (the entity itself, an object within it, an object in a list) a field is known
+//!   when any part of the schema that may apply there names it, through `$ref`, `allOf`, `anyOf`, `oneOf`, `if`/`then`/`else` or
+//!   `dependentSchemas`. A place whose schema has no `properties` at all, or says `additionalProperties` or
+//!   `unevaluatedProperties` itself, is open as far as it says so.
+//! - `format` is asserted, not only noted. Formats that are not known here are notes.
+//! - When an entity is created, each missing top-level field gets the `default` of its schema.
+//! - A patch is a JSON Merge Patch (RFC 7396): what it does not name stays, `null` removes. Its result must fit the schema; a
+//!   field that an older schema had and this one does not know may stay, but not be patched. A patch that
+//!   changes nothing gives no event.
+//! - Nothing is ever fetched: a `$ref` leads to somewhere in the same document.
+
+mod decider;
+mod event;
+mod explain;
+mod invalid;
+mod outline;
+mod publish;
+mod schema;
+mod trace;
+mod view;
+
+pub use decider::EntityDecider;
+pub use invalid::InvalidSchema;
+pub use outline::{MAX_FIELD_ERRORS, SERVER_SET};
+pub use schema::{EntitySchema, SCHEMA_FILE_SUFFIX};
+pub use view::EntityView;

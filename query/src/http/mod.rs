@@ -1,0 +1,4 @@
+mod cursor;
+mod parameters;
+mod prefer;
+mod shape;

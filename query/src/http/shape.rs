@@ -1,0 +1,404 @@
+//! What a field of a view may hold, as the view's JSON Schema says: which fields a client may filter by, and as what.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+/// How many references, alternatives and levels are followed in one look-up.
+const MAX_STEPS: usize = 256;
+
+/// The kinds of JSON value, `integer` being a kind of `number`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Null,
+    Boolean,
+    Integer,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+const ALL: [Kind; 7] = [
+    Kind::Null,
+    Kind::Boolean,
+    Kind::Integer,
+    Kind::Number,
+    Kind::String,
+    Kind::Array,
+    Kind::Object,
+];
+
+type Kinds = BTreeSet<Kind>;
+
+/// A field by which can be filtered: what it may hold, never empty, and texts never together with numbers or truth values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scalar {
+    kinds: Kinds,
+}
+
+/// Why a field cannot be filtered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoScalar {
+    /// The schema knows no such field.
+    Unknown,
+    /// The schema says nothing of what the field holds.
+    FreeForm,
+    /// The field holds objects or lists.
+    Composite,
+    /// The field holds texts or something else: what a client writes could mean either.
+    Ambiguous,
+}
+
+impl Scalar {
+    /// What the field at `path` holds by `schema`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoScalar`].
+    pub(super) fn of(schema: &Value, path: &[&str]) -> Result<Self, NoScalar> {
+        let look = Look { root: schema };
+        let mut steps = MAX_STEPS;
+        let mut places = vec![schema];
+        for name in path {
+            let mut found = Vec::new();
+            let mut open = false;
+            for place in places {
+                open |= look.fields(place, name, &mut found, &mut steps);
+            }
+            if found.is_empty() {
+                return Err(if open {
+                    NoScalar::FreeForm
+                } else {
+                    NoScalar::Unknown
+                });
+            }
+            places = found;
+        }
+        let kinds: Kinds = places
+            .into_iter()
+            .flat_map(|place| look.kinds(place, &mut steps))
+            .collect();
+        Self::from_kinds(&kinds)
+    }
+
+    fn from_kinds(kinds: &Kinds) -> Result<Self, NoScalar> {
+        if ALL.iter().all(|kind| kinds.contains(kind)) {
+            return Err(NoScalar::FreeForm);
+        }
+        let is_scalar = |kind: &&Kind| !matches!(kind, Kind::Array | Kind::Object);
+        let kinds: Kinds = kinds.iter().filter(is_scalar).copied().collect();
+        let has = |kind| kinds.contains(&kind);
+        if kinds.is_empty() {
+            Err(NoScalar::Composite)
+        } else if has(Kind::String)
+            && (has(Kind::Boolean) || has(Kind::Integer) || has(Kind::Number))
+        {
+            Err(NoScalar::Ambiguous)
+        } else {
+            Ok(Self { kinds })
+        }
+    }
+
+    /// The value that `text` stands for in this field; else what would be right.
+    ///
+    /// A text is taken as it is: `null` in a field that may be a text or null is the text.
+    pub(super) fn value(&self, text: &str) -> Result<Value, String> {
+        let has = |kind| self.kinds.contains(&kind);
+        if has(Kind::String) {
+            return Ok(Value::from(text));
+        }
+        match text {
+            "null" if has(Kind::Null) => return Ok(Value::Null),
+            "true" if has(Kind::Boolean) => return Ok(Value::Bool(true)),
+            "false" if has(Kind::Boolean) => return Ok(Value::Bool(false)),
+            _ => {}
+        }
+        let number = serde_json::from_str(text).ok().map(Value::Number);
+        match number.filter(|number| fits(number, has(Kind::Number), has(Kind::Integer))) {
+            Some(number) => Ok(number),
+            None => Err(self.wanted()),
+        }
+    }
+
+    /// What a value must be, for people.
+    fn wanted(&self) -> String {
+        let words = |kind: &Kind| match kind {
+            Kind::Null => Some("null"),
+            Kind::Boolean => Some("true or false"),
+            Kind::Integer if self.kinds.contains(&Kind::Number) => None,
+            Kind::Integer => Some("a whole number"),
+            Kind::Number => Some("a number"),
+            Kind::String | Kind::Array | Kind::Object => None,
+        };
+        let words: Vec<_> = self.kinds.iter().rev().filter_map(words).collect();
+        words.join(", or ")
+    }
+}
+
+/// Whether `number` may be looked for: a whole one fits a field of numbers of either kind.
+fn fits(number: &Value, any: bool, whole: bool) -> bool {
+    let is_whole = number.is_i64() || number.as_f64().is_some_and(|n| n.fract() == 0.0);
+    any || (whole && is_whole)
+}
+
+/// A look into one schema.
+struct Look<'s> {
+    root: &'s Value,
+}
+
+impl<'s> Look<'s> {
+    /// Finds what `schema` says of its field `name`, and whether fields are possible that it says nothing of.
+    fn fields(
+        &self,
+        schema: &'s Value,
+        name: &str,
+        found: &mut Vec<&'s Value>,
+        steps: &mut usize,
+    ) -> bool {
+        let Some(left) = steps.checked_sub(1) else {
+            return true;
+        };
+        *steps = left;
+        let Value::Object(schema) = schema else {
+            return schema == &Value::Bool(true);
+        };
+        if schema.is_empty() {
+            return true;
+        }
+        let before = found.len();
+        let mut open = false;
+        let known = schema.get("properties").and_then(|fields| fields.get(name));
+        found.extend(known);
+        for part in self.parts(schema) {
+            open |= self.fields(part, name, found, steps);
+        }
+        if found.len() > before {
+            return open;
+        }
+        open | match schema.get("additionalProperties") {
+            // What a client writes becomes the name of a field here, so it must be one that cannot be anything else.
+            Some(others @ Value::Object(_)) if is_plain(name) => {
+                found.push(others);
+                false
+            }
+            Some(others) => others != &Value::Bool(false),
+            None => schema.contains_key("patternProperties"),
+        }
+    }
+
+    /// Which kinds of value `schema` allows.
+    fn kinds(&self, schema: &'s Value, steps: &mut usize) -> Kinds {
+        let mut kinds = Kinds::from(ALL);
+        let Some(left) = steps.checked_sub(1) else {
+            return kinds;
+        };
+        *steps = left;
+        let Value::Object(schema) = schema else {
+            return if schema == &Value::Bool(false) {
+                Kinds::new()
+            } else {
+                kinds
+            };
+        };
+        let mut only = |allowed: Kinds| kinds.retain(|kind| allowed.contains(kind));
+        match schema.get("type") {
+            Some(Value::String(name)) => only(named(name).collect()),
+            Some(Value::Array(names)) => {
+                only(names.iter().filter_map(Value::as_str).flat_map(named).collect());
+            }
+            _ => {}
+        }
+        if let Some(value) = schema.get("const") {
+            only(kind_of(value).into());
+        }
+        if let Some(Value::Array(values)) = schema.get("enum") {
+            only(values.iter().flat_map(kind_of).collect());
+        }
+        for part in self.reference(schema).into_iter().chain(members(schema, "allOf")) {
+            only(self.kinds(part, steps));
+        }
+        for choice in ["anyOf", "oneOf"] {
+            if schema.contains_key(choice) {
+                let union = members(schema, choice).flat_map(|part| self.kinds(part, steps));
+                only(union.collect());
+            }
+        }
+        kinds
+    }
+
+    /// The schemas that `schema` is made of.
+    fn parts(&self, schema: &'s Map<String, Value>) -> impl Iterator<Item = &'s Value> {
+        let members = ["allOf", "anyOf", "oneOf"].map(|word| members(schema, word));
+        self.reference(schema)
+            .into_iter()
+            .chain(members.into_iter().flatten())
+    }
+
+    /// Where `$ref` leads, within this document. One that leads elsewhere says nothing: anything may be there.
+    fn reference(&self, schema: &'s Map<String, Value>) -> Option<&'s Value> {
+        let pointer = schema.get("$ref")?.as_str()?.strip_prefix('#')?;
+        self.root.pointer(pointer)
+    }
+}
+
+/// The schemas in the list `word` of `schema`.
+fn members<'s>(schema: &'s Map<String, Value>, word: &str) -> impl Iterator<Item = &'s Value> {
+    let list = schema.get(word).and_then(Value::as_array);
+    list.into_iter().flatten()
+}
+
+/// The kinds that a type's name stands for.
+fn named(name: &str) -> impl Iterator<Item = Kind> {
+    let kinds: &[Kind] = match name {
+        "null" => &[Kind::Null],
+        "boolean" => &[Kind::Boolean],
+        "integer" => &[Kind::Integer],
+        "number" => &[Kind::Integer, Kind::Number],
+        "string" => &[Kind::String],
+        "array" => &[Kind::Array],
+        "object" => &[Kind::Object],
+        _ => &[],
+    };
+    kinds.iter().copied()
+}
+
+/// The kinds that a value is of.
+fn kind_of(value: &Value) -> [Kind; 1] {
+    [match value {
+        Value::Null => Kind::Null,
+        Value::Bool(_) => Kind::Boolean,
+        Value::Number(number) if number.is_f64() => Kind::Number,
+        Value::Number(_) => Kind::Integer,
+        Value::String(_) => Kind::String,
+        Value::Array(_) => Kind::Array,
+        Value::Object(_) => Kind::Object,
+    }]
+}
+
+/// Whether `name` is an ordinary name of a field in every store.
+fn is_plain(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema() -> Value {
+        json!({
+            "type": "object",
+            "properties": {
+                "title": {"type": "string", "maxLength": 200},
+                "likes": {"type": "integer"},
+                "rating": {"type": ["number", "null"]},
+                "published": {"type": "boolean"},
+                "subtitle": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                "status": {"enum": ["draft", "public"]},
+                "level": {"const": 3},
+                "address": {"$ref": "#/$defs/Address"},
+                "owner": {"anyOf": [{"$ref": "#/$defs/Owner"}, {"type": "null"}]},
+                "tags": {"type": "array", "items": {"type": "string"}},
+                "tag_or_tags": {"type": ["string", "array"]},
+                "code": {"type": ["string", "integer"]},
+                "anything": {},
+                "whatever": true,
+                "elsewhere": {"$ref": "https://example.com/x"},
+                "loop": {"$ref": "#/properties/loop"},
+                "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+                "open": {"type": "object", "additionalProperties": true},
+                "bounded": {"allOf": [{"type": "integer"}, {"minimum": 3}]}
+            },
+            "$defs": {
+                "Address": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}, "zip": {"$ref": "#/$defs/Zip"}}
+                },
+                "Zip": {"type": "integer"},
+                "Owner": {"properties": {"name": {"type": "string"}}}
+            }
+        })
+    }
+
+    fn of(path: &str) -> Result<Scalar, NoScalar> {
+        Scalar::of(&schema(), &path.split('.').collect::<Vec<_>>())
+    }
+
+    fn value(path: &str, text: &str) -> Result<Value, String> {
+        of(path).unwrap().value(text)
+    }
+
+    #[test]
+    fn a_value_is_typed_by_its_field() {
+        for (path, text, expected) in [
+            ("title", "5", json!("5")),
+            ("title", "null", json!("null")),
+            ("title", "", json!("")),
+            ("likes", "5", json!(5)),
+            ("likes", "-5", json!(-5)),
+            ("likes", "5.0", json!(5.0)),
+            ("rating", "4.5", json!(4.5)),
+            ("rating", "null", Value::Null),
+            ("published", "true", json!(true)),
+            ("published", "false", json!(false)),
+            ("subtitle", "x", json!("x")),
+            ("status", "draft", json!("draft")),
+            ("level", "3", json!(3)),
+            ("address.city", "Köln", json!("Köln")),
+            ("address.zip", "50667", json!(50667)),
+            ("owner.name", "ann", json!("ann")),
+            ("tag_or_tags", "a", json!("a")),
+            ("counts.2024-01", "7", json!(7)),
+            ("bounded", "4", json!(4)),
+        ] {
+            assert_eq!(value(path, text), Ok(expected), "{path}={text}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_refused_with_what_would_be_right() {
+        for (path, text, wanted) in [
+            ("likes", "x", "a whole number"),
+            ("likes", "5.5", "a whole number"),
+            ("likes", "", "a whole number"),
+            ("likes", " 5", "a whole number"),
+            ("likes", "null", "a whole number"),
+            ("rating", "NaN", "a number, or null"),
+            ("rating", "1e999", "a number, or null"),
+            ("published", "False", "true or false"),
+            ("published", "1", "true or false"),
+        ] {
+            assert_eq!(value(path, text), Err(wanted.to_owned()), "{path}={text}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_the_schema_does_not_type_is_no_filter() {
+        for (path, why) in [
+            ("nothing", NoScalar::Unknown),
+            ("address.street", NoScalar::Unknown),
+            ("title.x", NoScalar::Unknown),
+            ("", NoScalar::Unknown),
+            ("__proto__", NoScalar::Unknown),
+            ("counts.$where", NoScalar::FreeForm),
+            ("counts.a\0b", NoScalar::FreeForm),
+            ("anything", NoScalar::FreeForm),
+            ("anything.x", NoScalar::FreeForm),
+            ("whatever", NoScalar::FreeForm),
+            ("elsewhere", NoScalar::FreeForm),
+            ("loop", NoScalar::FreeForm),
+            ("open.x", NoScalar::FreeForm),
+            ("tags", NoScalar::Composite),
+            ("address", NoScalar::Composite),
+            ("code", NoScalar::Ambiguous),
+        ] {
+            assert_eq!(of(path), Err(why), "{path:?}");
+        }
+        assert_eq!(Scalar::of(&json!(true), &["x"]), Err(NoScalar::FreeForm));
+    }
+}

@@ -1,0 +1,196 @@
+//! Random documents and filters: the store agrees with [`matches`].
+
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Map, Value};
+use tokio::runtime::Handle;
+
+use super::ReadStoreFactory;
+use super::sample::{document, everything, find_ids, fresh, insert, unique};
+use crate::store::{Document, DocumentWrite, Field, Filter, Query, ReadError, ReadStore, matches};
+
+/// How many sets of documents are tried.
+const ROUNDS: u32 = 24;
+
+/// Names that meet each other often, usual ones and others.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => prop::sample::select(vec!["a", "b", "c"]),
+        1 => prop::sample::select(vec!["0", "a.b", "$a", "", "é", "\"", "_id"]),
+    ]
+    .prop_map(str::to_owned)
+}
+
+/// Values that meet each other often, and some at the edges.
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-2..3_i64).prop_map(Value::from),
+        (-2..3_i32).prop_map(|n| Value::from(f64::from(n))),
+        (-2..3_i32).prop_map(|n| Value::from(f64::from(n) / 2.0)),
+        prop::sample::select(vec![i64::MIN, i64::MAX, 1 << 53, (1 << 53) + 1])
+            .prop_map(Value::from),
+        prop::sample::select(vec![9_007_199_254_740_992.0, 1e300, 0.1, -0.0, 5e-324])
+            .prop_map(Value::from),
+        prop::num::f64::NORMAL.prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        prop::sample::select(vec!["", "1", "true", "a", "A", "null", "\0", "é\u{1}\"\\"])
+            .prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    scalar().prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Value::from),
+            vec((name(), inner), 0..3)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+fn object() -> impl Strategy<Value = Map<String, Value>> {
+    vec((name(), value()), 0..4).prop_map(|fields| fields.into_iter().collect())
+}
+
+fn documents() -> impl Strategy<Value = Vec<Document>> {
+    let data = vec((object(), any::<bool>()), 1..12);
+    data.prop_map(|all| {
+        let numbered = all.into_iter().enumerate();
+        numbered
+            .map(|(n, (data, deleted))| Document {
+                data,
+                deleted,
+                ..document(&format!("{n:02}"))
+            })
+            .collect()
+    })
+}
+
+/// Random filters, and of each document one that it surely meets.
+fn filters() -> impl Strategy<Value = Vec<Filter>> {
+    let filter = (vec(name(), 0..4), value()).prop_map(|(path, value)| Filter {
+        field: Field::Data(path),
+        value,
+    });
+    vec(filter, 1..12)
+}
+
+/// What a path of `data` has, from a random place in it.
+fn own_filters(documents: &[Document]) -> Vec<Filter> {
+    let fields = documents.iter().flat_map(|document| &document.data);
+    fields
+        .flat_map(|(name, value)| {
+            let at = |path: &[&String], value: &Value| Filter {
+                field: Field::Data(path.iter().map(|name| (*name).clone()).collect()),
+                value: value.clone(),
+            };
+            let inner = value.as_object().into_iter().flatten();
+            inner
+                .map(|(below, value)| at(&[name, below], value))
+                .chain([at(&[name], value)])
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Writes what the store takes: it may refuse unusual names.
+async fn insert_storable(
+    store: &dyn ReadStore,
+    collection: &str,
+    documents: Vec<Document>,
+) -> Vec<Document> {
+    let mut stored = Vec::new();
+    for document in documents {
+        let write = [DocumentWrite::Insert(document.clone())];
+        match store.write(collection, &write).await {
+            Ok(_) => stored.push(document),
+            Err(ReadError::Unwritable { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    stored
+}
+
+/// Each filter finds what [`matches`] says, no more and no less.
+pub async fn generated_filters_find_what_their_definition_says(factory: &dyn ReadStoreFactory) {
+    let store = factory.store().await;
+    run((documents(), filters()), |(documents, filters)| {
+        let store = Arc::clone(&store);
+        async move {
+            let collection = unique("generated");
+            store.create_collection(&collection).await.unwrap();
+            let stored = insert_storable(&*store, &collection, documents).await;
+            let own = own_filters(&stored);
+            for filter in filters.into_iter().chain(own) {
+                let expected: Vec<_> = stored
+                    .iter()
+                    .filter(|document| !document.deleted && matches(document, &filter))
+                    .map(|document| document.id.clone())
+                    .collect();
+                let query = Query {
+                    filters: vec![filter.clone()],
+                    ..everything()
+                };
+                let found = find_ids(&*store, &collection, &query).await;
+                assert_eq!(found, expected, "{filter:?}");
+            }
+            store.drop_collection(&collection).await.unwrap();
+        }
+    })
+    .await;
+}
+
+/// Whatever is stored comes back the same, fields in their order.
+pub async fn generated_data_comes_back_as_it_was(factory: &dyn ReadStoreFactory) {
+    let (store, collection) = fresh(factory).await;
+    run(documents(), |documents| {
+        let (store, collection) = (Arc::clone(&store), collection.clone());
+        async move {
+            let documents = documents.into_iter().map(|document| Document {
+                id: unique(&document.id),
+                ..document
+            });
+            let stored = insert_storable(&*store, &collection, documents.collect()).await;
+            let ids: Vec<_> = stored.iter().map(|document| document.id.as_str()).collect();
+            let mut found = store.get(&collection, &ids).await.unwrap();
+            found.sort_by(|a, b| a.id.cmp(&b.id));
+            assert_eq!(found, stored);
+            for (found, stored) in found.iter().zip(&stored) {
+                // As texts, so that the order of the fields and the kinds of the numbers count.
+                assert_eq!(
+                    serde_json::to_string(&found.data).unwrap(),
+                    serde_json::to_string(&stored.data).unwrap()
+                );
+            }
+        }
+    })
+    .await;
+    insert(&*store, &collection, Vec::new()).await;
+}
+
+/// Tries a case on random values, and on smaller ones when it fails. Needs a runtime with several threads.
+async fn run<S, F>(strategy: S, case: impl Fn(S::Value) -> F)
+where
+    S: Strategy,
+    F: Future<Output = ()>,
+{
+    let config = Config {
+        cases: ROUNDS,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    tokio::task::block_in_place(|| {
+        TestRunner::new(config)
+            .run(&strategy, |value| {
+                Handle::current().block_on(case(value));
+                Ok(())
+            })
+            .unwrap();
+    });
+}

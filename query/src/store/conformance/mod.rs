@@ -1,0 +1,104 @@
+//! The conformance suite of the read store: what every adapter must do, one public function a case.
+//!
+//! An adapter runs all of them with [`read_store_conformance!`](crate::read_store_conformance). The cases use collections of
+//! their own, so that they can run at once on one server.
+
+mod aliases;
+mod collections;
+mod exactness;
+mod filters;
+mod generated;
+mod reads;
+mod sample;
+mod states;
+mod writes;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::ReadStore;
+
+pub use aliases::*;
+pub use collections::*;
+pub use exactness::*;
+pub use filters::*;
+pub use generated::*;
+pub use reads::*;
+pub use states::*;
+pub use writes::*;
+
+/// Gives a case the store that it tests.
+#[async_trait]
+pub trait ReadStoreFactory: Send + Sync {
+    /// A store that works. Each case asks once; the stores of two cases may share their data.
+    async fn store(&self) -> Arc<dyn ReadStore>;
+}
+
+/// Runs the read store's conformance suite: `read_store_conformance!(module, factory)` makes a module with one test a
+/// case. `factory` is an expression that gives a
+/// [`ReadStoreFactory`](crate::store::conformance::ReadStoreFactory). The crate that calls it needs tokio with `macros`
+/// and `rt-multi-thread`.
+#[macro_export]
+macro_rules! read_store_conformance {
+    ($module:ident, $factory:expr) => {
+        $crate::read_store_conformance!(@cases $module, $factory,
+            a_document_is_inserted_once,
+            an_insert_over_a_tombstone_is_unmet,
+            a_document_is_replaced_only_at_its_revision,
+            a_document_advances_only_past_the_position_that_it_has,
+            an_advance_keeps_when_the_document_was_created,
+            a_batch_says_of_each_write_in_order_whether_it_was_made,
+            a_large_batch_is_written_as_a_whole,
+            of_racing_inserts_of_one_id_just_one_is_made,
+            no_racing_replacement_is_lost,
+            of_racing_advances_to_one_position_just_one_is_made,
+            a_document_that_cannot_be_stored_is_named_and_nothing_is_changed,
+            tombstones_are_hidden_unless_they_are_asked_for,
+            ids_that_are_missing_or_doubled_do_not_disturb_a_get,
+            documents_come_in_the_bytewise_order_of_their_ids,
+            pages_follow_each_other_without_gap_or_repeat,
+            a_limit_of_nothing_gives_nothing,
+            a_collection_that_is_not_there_reads_as_empty,
+            a_filter_compares_by_type_and_value,
+            a_missing_field_is_null,
+            a_list_or_an_object_equals_only_the_same,
+            a_path_goes_through_objects_only,
+            unusual_names_of_fields_can_be_filtered_by,
+            the_envelope_can_be_filtered_by,
+            all_filters_must_hold_and_pages_are_full,
+            generated_filters_find_what_their_definition_says,
+            generated_data_comes_back_as_it_was,
+            numbers_come_back_as_they_were,
+            texts_come_back_as_they_were,
+            fields_come_back_in_their_order,
+            unusual_names_of_fields_come_back_or_are_refused,
+            deeply_nested_data_comes_back_as_it_was,
+            a_document_of_a_megabyte_comes_back_as_it_was,
+            times_are_kept_to_the_microsecond,
+            a_state_record_is_made_once_among_racers,
+            a_state_record_changes_only_at_its_revision,
+            state_records_belong_to_their_partition_and_collection,
+            a_state_record_comes_back_as_it_was,
+            state_records_are_never_among_the_documents,
+            a_dropped_collection_takes_its_documents_and_state_with_it,
+            making_and_dropping_a_collection_can_be_repeated,
+            a_name_that_could_be_misread_is_refused,
+            an_alias_changes_only_at_its_revision,
+            of_racing_changes_of_an_alias_just_one_is_made,
+        );
+    };
+    (@cases $module:ident, $factory:expr, $($case:ident,)*) => {
+        mod $module {
+            #[allow(unused_imports, reason = "the factory may be named by its path")]
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    $crate::store::conformance::$case(&$factory).await;
+                }
+            )*
+        }
+    };
+}
