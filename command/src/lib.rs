@@ -9,4 +9,8 @@
     )
 )]
 
+pub mod appender;
+#[cfg(test)]
+mod fixtures;
+pub mod handling;
 pub mod store;

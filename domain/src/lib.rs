@@ -22,6 +22,7 @@ pub mod json;
 mod position;
 mod projection;
 mod stream;
+pub mod testing;
 mod token;
 
 pub use aggregate::{Aggregate, Command, Data, Decision, DecodeError, Event, Named, Rejection};

@@ -10,7 +10,8 @@ use crate::retry::Retry;
 /// An event bus: for each partition of one history of the log, an ordered, trimmed, disposable copy of its tail.
 ///
 /// Any number of relays may publish at once: an adapter MUST turn down what is already there by position, so
-/// that order and uniqueness come from the positions alone. A bus may lose any of its entries at any moment.
+/// that order and uniqueness come from the positions alone. A bus may lose any of its entries at any moment, and
+/// keeps a bounded number of them. Every adapter passes the same conformance suite (the feature `conformance`).
 #[async_trait]
 pub trait EventBus: Send + Sync {
     /// Publishes `events` of `partition`, in order.
@@ -34,7 +35,7 @@ pub trait EventBus: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`BusError::Unavailable`].
+    /// [`BusError::Unavailable`]; [`BusError::Corrupt`] when the last entry is not one of ours.
     async fn last(
         &self,
         history: HistoryId,
@@ -48,7 +49,8 @@ pub trait EventBus: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`BusError::Unavailable`]; [`BusError::Corrupt`] when an entry is not one of ours.
+    /// [`BusError::Unavailable`]; [`BusError::Corrupt`] when an entry is not one of ours: the partition may be read
+    /// on from its last event, or left out.
     async fn read(
         &self,
         history: HistoryId,
@@ -69,8 +71,12 @@ pub enum BusError {
     #[error("the event bus is full: give it more memory, or let it keep fewer entries")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It has an entry that cannot be understood.
-    #[error("the event bus has an entry that cannot be understood: {what}")]
+    #[error(
+        "partition {partition} of the event bus has an entry that cannot be understood: {what}"
+    )]
     Corrupt {
+        /// Which partition it is in. The others can be read without it.
+        partition: Partition,
         /// Which, and why.
         what: String,
     },

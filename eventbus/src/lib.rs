@@ -12,18 +12,35 @@
     )
 )]
 
+mod backoff;
 mod bus;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod gate;
+mod heads;
+mod in_process;
 mod log;
+mod outage;
+#[cfg(feature = "redis")]
+mod redis_streams;
+mod relay;
 mod retry;
+#[cfg(any(test, feature = "conformance"))]
+mod sample;
 mod signal;
 mod state;
 mod subscription;
 mod tail;
+pub mod wire;
 
+pub use backoff::Backoff;
 pub use bus::{BusError, EventBus};
 pub use gate::{Gate, gate};
+pub use in_process::InProcessEventBus;
 pub use log::{LogError, LogIdentity, LogReader};
+#[cfg(feature = "redis")]
+pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, RedisServer};
+pub use relay::{Relay, RelayOptions, RelayPartition, RelayState, RelayStatus};
 pub use retry::Retry;
 pub use signal::CommitSignal;
 pub use state::{Checkpoint, ParkedSequence, StateError, StateRecord, StateStore};
@@ -31,4 +48,4 @@ pub use subscription::{
     CatchUp, CatchUpError, CatchUpProgress, Cause, Handler, HandlerError, PartitionState,
     PartitionStatus, Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus,
 };
-pub use tail::Tail;
+pub use tail::{Tail, TailOptions, TailState, TailStatus};

@@ -175,11 +175,7 @@ impl Shared {
 
     /// How far `view` is, and what moves when it goes on, where its subscription runs here. `known` is the history of
     /// the collection that was looked at last.
-    async fn look(
-        &self,
-        view: &str,
-        known: &mut Option<(String, HistoryId)>,
-    ) -> (Look, Watches) {
+    async fn look(&self, view: &str, known: &mut Option<(String, HistoryId)>) -> (Look, Watches) {
         let collection = match self.versions.current(view).await {
             Ok(Some(current)) => current.alias.collection.clone(),
             Ok(None) => return (Look::Nothing, Watches::new()),

@@ -76,6 +76,20 @@ impl Versions {
         self.look(view, now, now).await
     }
 
+    /// The alias of `view`, if it leads elsewhere now than `seen`, and `seen` is so old that its collection may have been
+    /// dropped since.
+    ///
+    /// # Errors
+    ///
+    /// As [`Versions::current`].
+    pub async fn moved_on(&self, view: &str, seen: &Current) -> Result<Option<Current>, ReadError> {
+        if seen.as_of.elapsed() < DROP_GRACE / 2 {
+            return Ok(None);
+        }
+        let latest = self.latest(view).await?;
+        Ok(latest.filter(|latest| latest.alias.collection != seen.alias.collection))
+    }
+
     /// An alias that was looked up after `newer_than`, or a failure that came after `arrived`.
     async fn look(
         &self,
@@ -98,9 +112,7 @@ impl Versions {
         let looked = Looked {
             begun,
             ended: Instant::now(),
-            alias: alias
-                .map(|alias| alias.map(Arc::new))
-                .map_err(Arc::new),
+            alias: alias.map(|alias| alias.map(Arc::new)).map_err(Arc::new),
         };
         let outcome = looked.outcome();
         *slot = Some(looked);

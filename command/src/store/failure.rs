@@ -30,6 +30,16 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What becomes of the appends after one that failed so, when each is run by itself: `None` when they are not touched.
+    pub(crate) fn of_what_follows(self) -> Option<Self> {
+        match self {
+            Self::Refused(_) => None,
+            // They were not tried, so there is no doubt about them.
+            Self::InDoubt(cause) => Some(Self::Unavailable(cause)),
+            other => Some(other),
+        }
+    }
+
     /// The error of one append of the batch, or of a read of streams.
     pub(crate) fn append_error(&self) -> AppendError {
         match self {

@@ -205,3 +205,34 @@ impl LogReader for InMemoryEventStore {
         after_cursor(partition, cursor, page).map_err(Failure::log_error)
     }
 }
+
+#[cfg(all(test, feature = "conformance"))]
+mod tests {
+    use super::*;
+    use crate::store::conformance::StoreFactory;
+
+    /// A log in memory: each store that is opened on it is a clone.
+    struct MemoryLog(InMemoryEventStore);
+
+    impl MemoryLog {
+        fn fresh() -> Self {
+            let partitions = crate::store::conformance::PARTITIONS;
+            Self(InMemoryEventStore::new(
+                Partitions::new(partitions).unwrap(),
+            ))
+        }
+    }
+
+    #[async_trait]
+    impl StoreFactory for MemoryLog {
+        async fn open(
+            &self,
+            partitions: Partitions,
+        ) -> Result<Arc<dyn EventStore>, Box<dyn std::error::Error + Send + Sync>> {
+            assert_eq!(partitions, self.0.partitions);
+            Ok(Arc::new(self.0.clone()))
+        }
+    }
+
+    crate::event_store_conformance!(conformance, MemoryLog::fresh(), shared);
+}

@@ -5,7 +5,11 @@
     allow(dead_code, reason = "the databases use the rest")
 )]
 mod failure;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod lane;
 mod memory;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod migrations;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "sqlite")),
     allow(dead_code, reason = "the databases use the rest")
@@ -17,6 +21,18 @@ mod page;
     allow(dead_code, reason = "the databases use the rest")
 )]
 mod plan;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod rows;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+#[cfg(feature = "conformance")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the suite is a test: it fails loudly"
+)]
+pub mod conformance;
 
 use std::sync::Arc;
 
@@ -27,6 +43,8 @@ use tidelog_eventbus::{LogReader, Retry};
 pub use memory::InMemoryEventStore;
 pub use open::OpenError;
 pub use plan::{MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteEventStore, SqliteOptions};
 
 /// An event store: the log, and the only truth.
 ///

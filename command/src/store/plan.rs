@@ -37,10 +37,10 @@ impl Taint {
             .find(|stream| self.0.contains(*stream))
     }
 
-    /// `append` was turned down.
-    fn spread(&mut self, append: &Append) {
-        let streams = append.writes.iter().map(|write| write.stream.clone());
-        self.0.extend(streams);
+    /// `appends` were turned down.
+    pub(crate) fn spread<'a>(&mut self, appends: impl IntoIterator<Item = &'a Append>) {
+        let writes = appends.into_iter().flat_map(|append| &append.writes);
+        self.0.extend(writes.map(|write| write.stream.clone()));
     }
 }
 
@@ -109,7 +109,7 @@ impl<'a> Plan<'a> {
             let verdict = plan.turn_down(append, &versions);
             match verdict {
                 Some(error) => {
-                    plan.taint.spread(append);
+                    plan.taint.spread([append]);
                     plan.verdicts.push(Err(error));
                 }
                 None => {

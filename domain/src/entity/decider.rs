@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::event::{EntityEventKind, read_state};
+use super::event::{EntityEventKind, changed, read_state};
 use super::publish;
 use super::schema::EntitySchema;
 use crate::aggregate::DecodeError;
@@ -59,7 +59,8 @@ impl EntityDecider {
         let patch = patch.as_object().ok_or_else(not_an_object)?;
         let mut after = before.clone();
         merge_object(&mut after, patch);
-        let changed = changed(before, &after, patch);
+        // Only what the patch names can differ.
+        let changed = changed(before, &after, patch.keys());
         if changed.is_empty() {
             return Ok(Vec::new());
         }
@@ -155,19 +156,6 @@ impl Decider for EntityDecider {
         let fields = state.get::<Map<String, Value>>();
         Value::Object(fields.cloned().unwrap_or_default())
     }
-}
-
-/// The fields that differ, each with its value before, `null` where there was none. Only what the patch names can.
-fn changed(
-    before: &Map<String, Value>,
-    after: &Map<String, Value>,
-    patch: &Map<String, Value>,
-) -> Map<String, Value> {
-    patch
-        .keys()
-        .filter(|name| before.get(*name) != after.get(*name))
-        .map(|name| (name.clone(), before.get(name).cloned().unwrap_or_default()))
-        .collect()
 }
 
 /// A deletion says nothing but that it is one.

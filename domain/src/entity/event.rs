@@ -22,7 +22,7 @@ pub(crate) enum EntityEventKind {
 }
 
 /// The stored names of an entity's events.
-pub(super) struct EventNames {
+pub(crate) struct EventNames {
     created: Arc<str>,
     updated: Arc<str>,
     deleted: Arc<str>,
@@ -40,7 +40,7 @@ impl EventNames {
 
     /// The event of this kind, to be stored: the full state after it, and the values before it of the fields that
     /// it changed (`null` for a field that was not there).
-    pub(super) fn draft(
+    pub(crate) fn draft(
         &self,
         kind: EntityEventKind,
         state: &Map<String, Value>,
@@ -76,6 +76,18 @@ impl EventNames {
         let newer = serde_json::Error::custom("only version 1 of it is known here");
         Err(DecodeError::payload(event_type, schema_version, newer))
     }
+}
+
+/// Those of the fields `names` that differ, each with its value before, `null` where there was none.
+pub(crate) fn changed<'a>(
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+    names: impl Iterator<Item = &'a String>,
+) -> Map<String, Value> {
+    names
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| (name.clone(), before.get(name).cloned().unwrap_or_default()))
+        .collect()
 }
 
 /// The payload as it is written.

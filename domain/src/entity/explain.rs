@@ -13,51 +13,69 @@ const MAX_VALUES_LISTED: usize = 12;
 /// The most characters of a schema's value in a message.
 const MAX_VALUE_CHARS: usize = 80;
 
-/// What is wrong with a body, one line a field, at most [`MAX_FIELD_ERRORS`] of them.
+/// What is wrong with a body, one line a finding, at most [`MAX_FIELD_ERRORS`] of them.
 ///
 /// The messages say what would be right, in the words of the schema; they never repeat what the body has.
-pub(super) fn explain<'i>(errors: impl Iterator<Item = ValidationError<'i>>) -> Vec<FieldError> {
-    // Where a part of the schema fails, the fields that it knows count as unevaluated: not worth saying.
-    let (leftovers, mut found): (Vec<_>, Vec<_>) =
-        errors.partition(|error| matches!(error.kind(), Kind::UnevaluatedProperties { .. }));
-    if found.is_empty() {
-        found = leftovers;
-    }
-    let mut explained: Vec<FieldError> = Vec::new();
-    for error in found.iter().flat_map(explain_one) {
-        if explained.len() == MAX_FIELD_ERRORS {
-            break;
-        }
-        if !explained.contains(&error) {
-            explained.push(error);
-        }
-    }
+pub(super) fn explain(errors: &[ValidationError<'_>]) -> Vec<FieldError> {
+    let mut explained = Vec::new();
+    explain_into(&mut explained, errors);
     explained
 }
 
+fn explain_into(explained: &mut Vec<FieldError>, errors: &[ValidationError<'_>]) {
+    // Where a part of the schema fails, the fields that it knows count as unevaluated: not worth saying.
+    let leftover =
+        |error: &ValidationError<'_>| matches!(error.kind(), Kind::UnevaluatedProperties { .. });
+    let only_leftovers = errors.iter().all(leftover);
+    for error in errors
+        .iter()
+        .filter(|error| only_leftovers || !leftover(error))
+    {
+        explain_one(explained, error);
+    }
+}
+
 /// One finding can be about several fields.
-fn explain_one(error: &ValidationError<'_>) -> Vec<FieldError> {
+fn explain_one(explained: &mut Vec<FieldError>, error: &ValidationError<'_>) {
     let place = error.instance_path().as_str();
-    let of_field = |name: &str, message: &str| FieldError {
-        field: pointer_to(place, name),
-        message: message.to_owned(),
+    let mut say = |field: String, message: String| {
+        let said = FieldError { field, message };
+        if explained.len() < MAX_FIELD_ERRORS && !explained.contains(&said) {
+            explained.push(said);
+        }
     };
     match error.kind() {
         Kind::Required { property } => {
-            vec![of_field(
-                property.as_str().unwrap_or_default(),
-                "is required",
-            )]
+            let name = property.as_str().unwrap_or_default();
+            say(pointer_to(place, name), "is required".to_owned());
         }
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
-            let refused = |name: &String| of_field(name, "is not allowed here");
-            unexpected.iter().map(refused).collect()
+            for name in unexpected {
+                say(pointer_to(place, name), "is not allowed here".to_owned());
+            }
         }
-        kind => vec![FieldError {
-            field: place.to_owned(),
-            message: message(kind),
-        }],
+        Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match meant(context, place) {
+            Some(errors) => explain_into(explained, errors),
+            None => say(place.to_owned(), message(error.kind())),
+        },
+        kind => say(place.to_owned(), message(kind)),
     }
+}
+
+/// What is wrong by the one form that can have been meant: the others want another type, or another constant in some
+/// field.
+fn meant<'e>(
+    forms: &'e [Vec<ValidationError<'static>>],
+    place: &str,
+) -> Option<&'e [ValidationError<'static>]> {
+    let other = |error: &ValidationError<'_>| match error.kind() {
+        Kind::Type { .. } => error.instance_path().as_str() == place,
+        Kind::Constant { .. } => true,
+        _ => false,
+    };
+    let mut candidates = forms.iter().filter(|errors| !errors.iter().any(other));
+    let first = candidates.next()?;
+    candidates.next().is_none().then_some(first)
 }
 
 /// What would be right.

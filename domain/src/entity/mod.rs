@@ -14,18 +14,52 @@
 //!   field that an older schema had and this one does not know may stay, but not be patched. A patch that
 //!   changes nothing gives no event.
 //! - Nothing is ever fetched: a `$ref` leads to somewhere in the same document.
+//!
+//! # Example
+//!
+//! ```
+//! use serde_json::json;
+//! use tidelog_domain::EntitySchema;
+//! use tidelog_domain::testing::{create, created, given_entity, patch};
+//!
+//! # fn main() -> Result<(), tidelog_domain::InvalidSchema> {
+//! let note = EntitySchema::from_value(
+//!     "note",
+//!     json!({
+//!         "type": "object",
+//!         "properties": {"text": {"type": "string", "maxLength": 9}, "done": {"default": false}},
+//!         "required": ["text"],
+//!     }),
+//! )?;
+//! given_entity(&note, [])
+//!     .when(create(json!({"text": "milk"})))
+//!     .then_state(json!({"text": "milk", "done": false}));
+//! given_entity(&note, [created(json!({"text": "milk", "done": false}))])
+//!     .when(patch(json!({"done": true})))
+//!     .then_event(
+//!         "note.updated",
+//!         json!({"state": {"text": "milk", "done": true}, "before": {"done": false}}),
+//!     );
+//! given_entity(&note, [])
+//!     .when(create(json!({"txt": "milk"})))
+//!     .then_invalid(&["/txt"]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod decider;
 mod event;
 mod explain;
 mod invalid;
 mod outline;
+mod parts;
 mod publish;
 mod schema;
 mod trace;
 mod view;
 
 pub use decider::EntityDecider;
+pub(crate) use event::{EntityEventKind, changed};
 pub use invalid::InvalidSchema;
 pub use outline::{MAX_FIELD_ERRORS, SERVER_SET};
 pub use schema::{EntitySchema, SCHEMA_FILE_SUFFIX};

@@ -108,7 +108,7 @@ impl EntitySchema {
     }
 
     /// The names of the entity's events.
-    pub(super) fn events(&self) -> &EventNames {
+    pub(crate) fn events(&self) -> &EventNames {
         &self.0.events
     }
 
@@ -144,7 +144,8 @@ impl EntitySchema {
         if self.0.validator.is_valid(state) {
             Ok(())
         } else {
-            Err(explain(self.0.validator.iter_errors(state)))
+            let errors: Vec<_> = self.0.validator.iter_errors(state).collect();
+            Err(explain(&errors))
         }
     }
 }
@@ -226,12 +227,12 @@ fn defaults(outline: &Outline, validator: &Validator) -> Result<Map<String, Valu
     outline
         .inspect(&all)
         .map_err(|errors| first_wrong(&errors))?;
-    let errors = explain(
-        validator
-            .iter_errors(&all)
-            .filter(|error| !error.instance_path().is_empty()),
-    );
-    match errors.as_slice() {
+    // What a default cannot help, a field that is required beside it, is found at the top.
+    let errors: Vec<_> = validator
+        .iter_errors(&all)
+        .filter(|error| !error.instance_path().is_empty())
+        .collect();
+    match explain(&errors).as_slice() {
         [] => Ok(defaults),
         errors => Err(first_wrong(errors)),
     }

@@ -1,4 +1,90 @@
+//! The query service over HTTP: reads only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+
 mod cursor;
+mod filters;
 mod parameters;
 mod prefer;
+mod read;
+mod representation;
 mod shape;
+#[cfg(test)]
+mod tests;
+
+use crate::catalog::Catalog;
+use crate::consistency::Consistency;
+use crate::live::LiveViews;
+use crate::store::ReadStore;
+use crate::versions::Versions;
+
+/// The bounds of the query service.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct QuerySettings {
+    /// How many documents a page has when the client does not say. 20.
+    pub default_limit: usize,
+    /// How many documents a page may have. 200.
+    pub max_limit: usize,
+    /// How long a read with a token waits for its view when the client does not say. 2 s.
+    pub default_wait: Duration,
+    /// How long a client may make it wait. 30 s.
+    pub max_wait: Duration,
+    /// How long the read store may take to answer. 5 s.
+    pub read_timeout: Duration,
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        Self {
+            default_limit: 20,
+            max_limit: 200,
+            default_wait: Duration::from_secs(2),
+            max_wait: Duration::from_secs(30),
+            read_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What answers queries: the views, where they are stored, and how far they are.
+///
+/// Cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct QueryService {
+    catalog: Catalog,
+    store: Arc<dyn ReadStore>,
+    versions: Versions,
+    live: LiveViews,
+    consistency: Consistency,
+}
+
+impl QueryService {
+    /// Answers queries to the views of `catalog` in `store`. `live` has those whose subscriptions run in this process; it
+    /// may be empty.
+    #[must_use]
+    pub fn new(catalog: Catalog, store: Arc<dyn ReadStore>, live: LiveViews) -> Self {
+        let versions = Versions::new(store.clone());
+        Self {
+            consistency: Consistency::new(store.clone(), versions.clone(), live.clone()),
+            catalog,
+            store,
+            versions,
+            live,
+        }
+    }
+}
+
+/// The query service as HTTP.md has it: `GET /{view}/{id}`, `GET /{views}?…`, `GET /{view}?…`.
+///
+/// It is part of a service: [`tidelog_http::app`] gives it the problem documents for unknown paths and methods.
+#[must_use]
+pub fn query_router(service: QueryService, settings: QuerySettings) -> Router {
+    Router::new()
+        .route("/{name}", get(read::documents))
+        .route("/{name}/{id}", get(read::document))
+        .with_state(read::Reads::new(service, settings))
+}

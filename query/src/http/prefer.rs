@@ -73,7 +73,10 @@ mod tests {
     fn the_first_wait_of_all_preferences_counts() {
         assert_eq!(waits(&["wait=10"]), Some(10));
         assert_eq!(waits(&["WAIT = \"7\" ; x=y, wait=3"]), Some(7));
-        assert_eq!(waits(&["respond-async, handling=lenient", "wait=0"]), Some(0));
+        assert_eq!(
+            waits(&["respond-async, handling=lenient", "wait=0"]),
+            Some(0)
+        );
         assert_eq!(waits(&["a=\"x, wait=1\", wait=2"]), Some(2));
         assert_eq!(waits(&["a=\"\\\", wait=1\", wait=2"]), Some(2));
         assert_eq!(waits(&["wait=99999999999999999999999"]), Some(u64::MAX));
@@ -81,7 +84,15 @@ mod tests {
 
     #[test]
     fn a_wait_that_is_no_number_is_ignored() {
-        for line in ["", "wait", "wait=", "wait=-1", "wait=1.5", "wait=\"", "waiting=3"] {
+        for line in [
+            "",
+            "wait",
+            "wait=",
+            "wait=-1",
+            "wait=1.5",
+            "wait=\"",
+            "waiting=3",
+        ] {
             assert_eq!(waits(&[line]), None, "{line}");
         }
         assert_eq!(waits(&["wait=x, wait=3"]), None);

@@ -114,7 +114,9 @@ impl Scalar {
             "false" if has(Kind::Boolean) => return Ok(Value::Bool(false)),
             _ => {}
         }
-        let number = serde_json::from_str(text).ok().map(Value::Number);
+        let exact = Some(text).filter(|text| !text.contains(char::is_whitespace));
+        let number = exact.and_then(|text| serde_json::from_str(text).ok());
+        let number = number.map(Value::Number);
         match number.filter(|number| fits(number, has(Kind::Number), has(Kind::Integer))) {
             Some(number) => Ok(number),
             None => Err(self.wanted()),
@@ -205,7 +207,13 @@ impl<'s> Look<'s> {
         match schema.get("type") {
             Some(Value::String(name)) => only(named(name).collect()),
             Some(Value::Array(names)) => {
-                only(names.iter().filter_map(Value::as_str).flat_map(named).collect());
+                only(
+                    names
+                        .iter()
+                        .filter_map(Value::as_str)
+                        .flat_map(named)
+                        .collect(),
+                );
             }
             _ => {}
         }
@@ -215,7 +223,11 @@ impl<'s> Look<'s> {
         if let Some(Value::Array(values)) = schema.get("enum") {
             only(values.iter().flat_map(kind_of).collect());
         }
-        for part in self.reference(schema).into_iter().chain(members(schema, "allOf")) {
+        for part in self
+            .reference(schema)
+            .into_iter()
+            .chain(members(schema, "allOf"))
+        {
             only(self.kinds(part, steps));
         }
         for choice in ["anyOf", "oneOf"] {

@@ -25,7 +25,9 @@ pub enum ProjectError {
         source: DecodeError,
     },
     /// The projection gave a key that cannot name a document.
-    #[error("the view {view} gave event {event} of {stream} a key of {bytes} bytes; a key has 1 to {max}")]
+    #[error(
+        "the view {view} gave event {event} of {stream} a key of {bytes} bytes; a key has 1 to {max}"
+    )]
     BadKey {
         /// The view.
         view: String,

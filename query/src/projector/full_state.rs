@@ -1,6 +1,6 @@
 //! Views whose events carry the full state: nothing is read before it is written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use tidelog_domain::{Partition, Position, RecordedEvent, Version};
 use tidelog_eventbus::HandlerError;
@@ -10,44 +10,11 @@ use super::error::KeptChanging;
 use super::{MAX_ROUNDS, ProjectError, Projector};
 use crate::store::{Document, DocumentWrite, Written};
 
-/// What a batch makes of one document.
-struct Change<'e> {
-    touched: Touched<'e>,
-    /// The document after the batch.
-    document: Document,
-    /// Whether its state is in the batch: not so when the batch has nothing of it but its deletion.
-    complete: bool,
-    /// Whether it is to be made, or to be there already.
-    insert: bool,
-}
-
-impl Change<'_> {
-    /// Whether the first event of the document's stream is in the batch.
-    fn is_born_here(&self) -> bool {
-        self.touched.first.version == Version::new(1)
-    }
-
-    /// Whether `stored` has what the batch would make of it already.
-    fn is_in(&self, stored: &Document, partition: Partition) -> bool {
-        let stored = stored.applied.get(&partition);
-        stored.copied().unwrap_or(Position::START) >= self.touched.last().position
-    }
-
-    fn write(&self, partition: Partition) -> DocumentWrite {
-        let document = self.document.clone();
-        if self.insert {
-            DocumentWrite::Insert(document)
-        } else {
-            DocumentWrite::Advance {
-                document,
-                partition,
-            }
-        }
-    }
-}
-
 impl Projector {
     /// Overwrites each document with its last state in the batch, if the stored one is older.
+    ///
+    /// The last event of a document is all that is read of it: what it says replaces everything before, so that an event
+    /// in between that cannot be read does no harm.
     ///
     /// A document whose stream begins in the batch is inserted, any other advanced. Where that condition does not hold,
     /// the stored document says why: it has the batch already (a redelivery), or has to be advanced after all. A
@@ -57,109 +24,98 @@ impl Projector {
         partition: Partition,
         events: &[RecordedEvent],
     ) -> Result<(), HandlerError> {
-        let mut todo = Vec::new();
-        for touched in by_document(&*self.view, events)? {
-            todo.push(self.last_state(touched, partition)?);
-        }
-        let (complete, incomplete) = todo.into_iter().partition(|change| change.complete);
-        let mut todo: Vec<Change<'_>> = complete;
-        if !incomplete.is_empty() {
-            todo.extend(self.look(incomplete, partition, events).await?);
-        }
+        let mut touched = by_document(&*self.view, events)?;
+        let mut writes = touched
+            .iter()
+            .map(|touched| self.last_state(touched, partition))
+            .collect::<Result<Vec<_>, _>>()?;
         for _ in 0..MAX_ROUNDS {
-            if todo.is_empty() {
+            if touched.is_empty() {
                 return Ok(());
             }
-            let writes: Vec<_> = todo.iter().map(|change| change.write(partition)).collect();
-            let last = |id: &str| {
-                let change = todo.iter().find(|change| change.document.id == id)?;
-                Some(change.touched.last())
-            };
+            let last = |id: &str| Some(touched.iter().find(|document| document.key == id)?.last());
             let written = self.write(&writes, events, last).await?;
-            let mut outcomes = written.into_iter();
-            todo.retain(|_| outcomes.next() != Some(Written::Applied));
-            todo = self.look(todo, partition, events).await?;
+            let unmet = touched
+                .into_iter()
+                .zip(writes)
+                .zip(written)
+                .filter(|(_, written)| *written == Written::Unmet)
+                .map(|(change, _)| change);
+            (touched, writes) = self.left(unmet.collect(), partition, events).await?;
         }
-        if todo.is_empty() {
+        if touched.is_empty() {
             return Ok(());
         }
         Err(HandlerError::transient(KeptChanging {
-            documents: todo.len(),
+            documents: touched.len(),
             collection: self.collection.clone(),
         }))
     }
 
-    /// What is left to do of `changes`, now that the stored documents are known.
-    async fn look<'e>(
+    /// What is left to do of writes whose condition did not hold, now that the stored documents are looked at.
+    async fn left<'e>(
         &self,
-        changes: Vec<Change<'e>>,
+        unmet: Vec<(Touched<'e>, DocumentWrite)>,
         partition: Partition,
         events: &[RecordedEvent],
-    ) -> Result<Vec<Change<'e>>, HandlerError> {
-        if changes.is_empty() {
-            return Ok(changes);
+    ) -> Result<(Vec<Touched<'e>>, Vec<DocumentWrite>), HandlerError> {
+        if unmet.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
         }
-        let ids: Vec<&str> = changes.iter().map(|c| c.document.id.as_str()).collect();
-        let mut stored: HashMap<String, Document> = self.load(&ids, events).await?;
-        let mut left = Vec::with_capacity(changes.len());
-        for mut change in changes {
-            match stored.remove(&change.document.id) {
-                Some(stored) if change.is_in(&stored, partition) => continue,
-                Some(stored) => {
-                    change.insert = false;
-                    if !change.complete {
-                        change.document.data = stored.data;
-                        change.complete = true;
-                    }
-                }
-                None if change.is_born_here() => change.insert = true,
-                None => return Err(self.damaged(&change.touched)),
-            }
-            left.push(change);
+        let ids: Vec<&str> = unmet.iter().map(|(document, _)| &*document.key).collect();
+        let stored = self.load(&ids, events).await?;
+        let mut left = Vec::with_capacity(unmet.len());
+        for (touched, write) in unmet {
+            let document = match write {
+                DocumentWrite::Insert(document)
+                | DocumentWrite::Replace(document)
+                | DocumentWrite::Advance { document, .. } => document,
+            };
+            let write = match stored.get(&touched.key) {
+                Some(stored) if has(stored, partition, touched.last()) => continue,
+                Some(_) => DocumentWrite::Advance {
+                    document,
+                    partition,
+                },
+                None if is_born_in(&touched) => DocumentWrite::Insert(document),
+                None => return Err(self.damaged(&touched)),
+            };
+            left.push((touched, write));
         }
-        Ok(left)
+        Ok(left.into_iter().unzip())
     }
 
-    /// The document as the batch leaves it: its last state, which is all that a full-state event needs.
-    fn last_state<'e>(
+    /// The document as the batch leaves it.
+    fn last_state(
         &self,
-        touched: Touched<'e>,
+        touched: &Touched<'_>,
         partition: Partition,
-    ) -> Result<Change<'e>, HandlerError> {
-        let last = touched.last();
-        let mut data = None;
-        let mut deleted = false;
-        for event in touched.events().rev() {
-            let state = self.view.project(None, &touched.key, event);
-            let state = state.map_err(|source| {
-                ProjectError::unreadable(self.view.name(), event, source).at(event)
-            })?;
-            match state {
-                // A tombstone keeps the state before it.
-                None if event.position == last.position => deleted = true,
-                None => {}
-                Some(state) => {
-                    data = Some(state);
-                    break;
-                }
+    ) -> Result<DocumentWrite, HandlerError> {
+        let event = touched.last();
+        let unreadable =
+            |source| ProjectError::unreadable(self.view.name(), event, source).at(event);
+        let state = self.view.project(None, &touched.key, event);
+        let (data, deleted) = match state.map_err(unreadable)? {
+            Some(state) => (state, false),
+            None => (self.view.last_state(event).map_err(unreadable)?, true),
+        };
+        let document = Document {
+            id: touched.key.clone(),
+            data,
+            version: event.version,
+            created_at: touched.first.recorded_at,
+            updated_at: event.recorded_at,
+            deleted,
+            applied: BTreeMap::from([(partition, event.position)]),
+            revision: 0,
+        };
+        Ok(if is_born_in(touched) {
+            DocumentWrite::Insert(document)
+        } else {
+            DocumentWrite::Advance {
+                document,
+                partition,
             }
-        }
-        let born = touched.first.version == Version::new(1);
-        let complete = data.is_some() || born;
-        Ok(Change {
-            document: Document {
-                id: touched.key.clone(),
-                version: last.version,
-                created_at: touched.first.recorded_at,
-                updated_at: last.recorded_at,
-                deleted,
-                applied: BTreeMap::from([(partition, last.position)]),
-                revision: 0,
-                data: data.unwrap_or_default(),
-            },
-            complete,
-            insert: born,
-            touched,
         })
     }
 
@@ -172,4 +128,15 @@ impl Projector {
         }
         .at(touched.first)
     }
+}
+
+/// Whether the stream of the document begins in the batch.
+fn is_born_in(touched: &Touched<'_>) -> bool {
+    touched.first.version == Version::new(1)
+}
+
+/// Whether `stored` has applied `event`.
+fn has(stored: &Document, partition: Partition, event: &RecordedEvent) -> bool {
+    let applied = stored.applied.get(&partition).copied();
+    applied.unwrap_or(Position::START) >= event.position
 }

@@ -19,6 +19,8 @@ mod cache;
 mod error;
 mod fold;
 mod full_state;
+#[cfg(test)]
+mod tests;
 
 pub use error::ProjectError;
 

@@ -13,11 +13,15 @@ pub mod conformance;
 mod filter;
 mod memory;
 mod name;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod storable;
 
 pub use filter::matches;
 pub use memory::InMemoryReadStore;
 pub use name::{MAX_NAME_BYTES, is_name};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteReadStore;
 pub use storable::MAX_DATA_DEPTH;
 
 use std::collections::BTreeMap;
@@ -226,6 +230,23 @@ pub struct Alias {
     /// Goes up with each write of the alias.
     #[serde(default)]
     pub revision: u64,
+}
+
+impl Alias {
+    /// Leads to `collection`, the first version of a view, built with the definition of this fingerprint.
+    #[must_use]
+    pub fn first(collection: impl Into<String>, fingerprint: impl Into<String>) -> Self {
+        Self {
+            collection: collection.into(),
+            number: 1,
+            fingerprint: fingerprint.into(),
+            previous: None,
+            replaying: None,
+            retired: Vec::new(),
+            last_number: 1,
+            revision: 0,
+        }
+    }
 }
 
 /// A replay in progress: a lease on the right to build the view's next version.

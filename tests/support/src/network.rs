@@ -157,7 +157,7 @@ impl TcpProxy {
         async move {
             if lost.await.is_err() {
                 panic!(
-                    "the proxy ended, or was asked to lose another answer, before this one was lost"
+                    "no answer was lost: the connection or the proxy ended first, or a later call took over"
                 );
             }
         }

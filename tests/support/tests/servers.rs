@@ -9,14 +9,12 @@
 
 mod faults {
     use std::path::Path;
+    use std::process::Command;
     use std::time::Duration;
 
     use mongodb::bson::{Document, doc};
     use sqlx::{Connection, Executor, MySqlConnection};
-    use tidelog_test_support::{
-        Engine, Process, Server, TcpProxy, fresh_mongodb_database, fresh_mysql_database, shared,
-        unique_name,
-    };
+    use tidelog_test_support::{Engine, Process, Server, TcpProxy};
 
     #[tokio::test]
     async fn mysql_keeps_its_data_over_a_kill_and_goes_back_to_a_snapshot() {
@@ -201,27 +199,8 @@ mod faults {
     }
 
     #[tokio::test]
-    async fn the_shared_servers_give_each_test_a_database_of_its_own() {
-        for server in [shared::mysql().await, shared::mariadb().await] {
-            let (one, other) = (
-                fresh_mysql_database(server).await,
-                fresh_mysql_database(server).await,
-            );
-            execute(&one, "CREATE TABLE numbers (n INT)").await;
-            execute(&other, "CREATE TABLE numbers (n INT)").await;
-        }
-        assert!(std::ptr::eq(shared::mysql().await, shared::mysql().await));
-        let server = shared::mongodb().await;
-        assert_ne!(
-            fresh_mongodb_database(server),
-            fresh_mongodb_database(server)
-        );
-        set(shared::redis().await, &unique_name()).await;
-    }
-
-    #[tokio::test]
     async fn servers_and_programs_end_with_a_killed_test_process() {
-        let mut holder = Process::start(Process::command(env!("CARGO_BIN_EXE_tidelog-test-hold")));
+        let mut holder = Process::start(Command::new(env!("CARGO_BIN_EXE_tidelog-test-hold")));
         let line = holder.wait_for_line("holding").await;
         let [_, server, program, directory] =
             line.split(' ').collect::<Vec<_>>().try_into().unwrap();

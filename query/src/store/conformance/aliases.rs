@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::ReadStoreFactory;
 use super::sample::unique;
-use crate::store::Alias;
+use crate::store::{Alias, Replaying};
 
 fn alias(number: u64) -> Alias {
     Alias {
@@ -14,6 +14,14 @@ fn alias(number: u64) -> Alias {
         number,
         fingerprint: "é\"'$.\0".to_owned(),
         previous: (number > 1).then(|| format!("post_{}", number - 1)),
+        replaying: (number > 2).then(|| Replaying {
+            collection: format!("post_{number}_next"),
+            number,
+            owner: "é\"'$.\0".to_owned(),
+            beat: number,
+        }),
+        retired: (1..number.min(4)).map(|n| format!("post_{n}")).collect(),
+        last_number: number,
         revision: 77,
     }
 }

@@ -84,13 +84,7 @@ pub async fn a_name_that_could_be_misread_is_refused(factory: &dyn ReadStoreFact
         "tidelog_views",
         &long,
     ] {
-        let alias = Alias {
-            collection: "post".to_owned(),
-            number: 1,
-            fingerprint: String::new(),
-            previous: None,
-            revision: 0,
-        };
+        let alias = Alias::first("post", "");
         let writes = [DocumentWrite::Insert(document("a"))];
         for refused in [
             store.create_collection(name).await.err(),

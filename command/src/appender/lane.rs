@@ -1,0 +1,106 @@
+//! A lane: the task that decides and appends for its share of the partitions, batch after batch.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tidelog_domain::Partitions;
+use tidelog_eventbus::CommitSignal;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::EventStore;
+
+use super::AppenderSettings;
+use super::batch::Batch;
+use super::cache::StateCache;
+use super::error::CommandError;
+use super::load::load;
+use super::work::Job;
+
+pub(super) struct Lane {
+    pub(super) number: usize,
+    pub(super) store: Arc<dyn EventStore>,
+    pub(super) partitions: Partitions,
+    pub(super) cache: StateCache,
+    pub(super) signal: CommitSignal,
+    pub(super) settings: AppenderSettings,
+}
+
+impl Lane {
+    /// Works until the queue is closed and everything in it is answered.
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<Job>, closing: CancellationToken) {
+        let mut jobs = Vec::new();
+        while self.take(&mut jobs, &mut queue, &closing).await {
+            let batch = std::mem::take(&mut jobs);
+            match AssertUnwindSafe(self.commit(batch)).catch_unwind().await {
+                Ok(again) => jobs = again,
+                // The commands went with the batch, which their clients are told. The lane must go on.
+                Err(_) => tracing::error!(lane = self.number, "a batch panicked"),
+            }
+        }
+    }
+
+    /// Fills `jobs` up with what is waiting. False when there is nothing left and there will be nothing.
+    async fn take(
+        &self,
+        jobs: &mut Vec<Job>,
+        queue: &mut mpsc::Receiver<Job>,
+        closing: &CancellationToken,
+    ) -> bool {
+        let max = self.settings.batch_max_commands.max(1);
+        if jobs.is_empty() {
+            if !closing.is_cancelled() {
+                tokio::select! {
+                    biased;
+                    () = closing.cancelled() => {}
+                    taken = queue.recv_many(jobs, max) => return taken > 0,
+                }
+            }
+            queue.close();
+            return queue.recv_many(jobs, max).await > 0;
+        }
+        while jobs.len() < max
+            && let Ok(job) = queue.try_recv()
+        {
+            jobs.push(job);
+        }
+        true
+    }
+
+    /// Decides and appends one batch, and gives back the commands that are to come again.
+    async fn commit(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let jobs = in_time(jobs);
+        let known = load(&jobs, self.store.as_ref(), &self.cache).await;
+        let mut batch = Batch::new(known, self.partitions, self.settings.batch_max_bytes);
+        for job in jobs {
+            batch.decide(job);
+        }
+        let appends = batch.take_appends();
+        let results = if appends.is_empty() {
+            Vec::new()
+        } else {
+            self.store.append(self.number, appends).await
+        };
+        let settled = batch.settle(results, &self.cache);
+        if !settled.heads.is_empty() {
+            self.signal.committed(settled.heads);
+        }
+        settled.again
+    }
+}
+
+/// Leaves out the commands that nobody waits for any more, and turns down those that waited too long.
+fn in_time(jobs: Vec<Job>) -> Vec<Job> {
+    let now = Instant::now();
+    let mut left = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        if job.attempts > 0 || (job.deadline >= now && !job.reply.is_closed()) {
+            left.push(job);
+        } else {
+            job.answer(Err(CommandError::Overloaded));
+        }
+    }
+    left
+}

@@ -1,0 +1,216 @@
+//! Loads the states that a batch is decided on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidelog_domain::{
+    Decider, DecodeError, Lifecycle, Loading, Payload, RecordedEvent, StreamId, Version,
+};
+use tidelog_eventbus::Retry;
+
+use crate::store::{AppendError, EventStore, ReadFrom, StreamRead};
+
+use super::batch::guarded;
+use super::cache::{Held, StateCache};
+use super::error::CommandError;
+use super::work::{Job, Target};
+
+/// How many events are read at once at most, over all streams of a batch. Longer streams take several reads.
+const LOAD_MAX_EVENTS: usize = 16 * 1024;
+
+/// What a batch knows of a stream.
+#[derive(Clone, Debug)]
+pub(super) enum Known {
+    /// Its state, and what that knowledge rests on.
+    State(Held, Basis),
+    /// It could not be read.
+    Failed(LoadFailure),
+}
+
+/// What the knowledge of a stream rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// It was read from the log within this batch.
+    Read,
+    /// It was cached, or is taken to be new, or an append of this batch is still to make it true.
+    Presumed,
+}
+
+/// Why a stream could not be read. Several commands may have to be told.
+#[derive(Clone, Debug)]
+pub(super) enum LoadFailure {
+    Store(Arc<AppendError>),
+    Unreadable {
+        stream: StreamId,
+        version: Version,
+        source: Arc<DecodeError>,
+    },
+    Defect(String),
+}
+
+impl LoadFailure {
+    /// What a command that needs the stream is answered.
+    pub(super) fn to_error(&self) -> CommandError {
+        match self {
+            Self::Store(error) => match error.as_ref() {
+                AppendError::Diverged => CommandError::Diverged,
+                AppendError::Corrupt { what } => CommandError::Corrupt { what: what.clone() },
+                _ => CommandError::Unavailable(Arc::clone(error) as _),
+            },
+            Self::Unreadable {
+                stream,
+                version,
+                source,
+            } => CommandError::Unreadable {
+                stream: stream.clone(),
+                version: *version,
+                source: Arc::clone(source),
+            },
+            Self::Defect(what) => CommandError::defect(what.clone()),
+        }
+    }
+}
+
+/// A stream that is being read.
+struct Reading {
+    stream: StreamId,
+    decider: Arc<dyn Decider>,
+    held: Held,
+}
+
+/// What is known of the streams of `jobs`: from the cache, else from the log, in one read for all.
+///
+/// A stream that a command is to create is taken to be new without a look: the append finds out. A command that is
+/// decided again (those come first) gets what the log has.
+pub(super) async fn load(
+    jobs: &[Job],
+    store: &dyn EventStore,
+    cache: &StateCache,
+) -> HashMap<StreamId, Known> {
+    let mut known = HashMap::with_capacity(jobs.len());
+    let mut reading: HashMap<&StreamId, Reading> = HashMap::new();
+    for job in jobs {
+        for target in &job.work.targets {
+            if known.contains_key(&target.stream) || reading.contains_key(&target.stream) {
+                continue;
+            }
+            match presumed(job, target, cache) {
+                Some(held) => {
+                    known.insert(target.stream.clone(), Known::State(held, Basis::Presumed));
+                }
+                None => {
+                    reading.insert(&target.stream, Reading::new(target));
+                }
+            }
+        }
+    }
+    for (stream, found) in read(reading.into_values().collect(), store).await {
+        if let Known::State(held, _) = &found
+            && held.version > Version::NONE
+        {
+            cache.keep(stream.clone(), held.clone());
+        }
+        known.insert(stream, found);
+    }
+    known
+}
+
+/// What can be said of a target without a look into the log.
+fn presumed(job: &Job, target: &Target, cache: &StateCache) -> Option<Held> {
+    if job.attempts > 0 {
+        return None;
+    }
+    cache.get(&target.stream).or_else(|| {
+        let new = target.required == Lifecycle::Missing;
+        new.then(|| Held::nothing(target.decider.as_ref()))
+    })
+}
+
+/// Reads streams from the log, all at once, and folds them.
+async fn read(mut reading: Vec<Reading>, store: &dyn EventStore) -> Vec<(StreamId, Known)> {
+    let mut found = Vec::with_capacity(reading.len());
+    // Each round takes at least one event further, and a stream has an end.
+    while !reading.is_empty() {
+        let limit = (LOAD_MAX_EVENTS / reading.len()).max(1);
+        let reads: Vec<StreamRead> = reading.iter().map(Reading::next).collect();
+        let pages = match store.read_streams(&reads, limit).await {
+            Ok(pages) => pages,
+            Err(error) if error.retry() == Retry::Never && reading.len() > 1 => {
+                // One stream that cannot be read spoils no other.
+                for one in reading {
+                    found.extend(Box::pin(read(vec![one], store)).await);
+                }
+                return found;
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                found.extend(reading.into_iter().map(|one| {
+                    let failure = LoadFailure::Store(Arc::clone(&error));
+                    (one.stream, Known::Failed(failure))
+                }));
+                return found;
+            }
+        };
+        let mut more = Vec::new();
+        for (one, page) in reading.into_iter().zip(pages) {
+            let stream = one.stream.clone();
+            let ended = one.decider.loading() == Loading::LastEvent || page.len() < limit;
+            match one.fold(&page) {
+                Err(failure) => found.push((stream, Known::Failed(failure))),
+                Ok(one) if ended => found.push((stream, Known::State(one.held, Basis::Read))),
+                Ok(one) => more.push(one),
+            }
+        }
+        reading = more;
+    }
+    found
+}
+
+impl Reading {
+    fn new(target: &Target) -> Self {
+        Self {
+            stream: target.stream.clone(),
+            decider: Arc::clone(&target.decider),
+            held: Held::nothing(target.decider.as_ref()),
+        }
+    }
+
+    /// What is to be read next.
+    fn next(&self) -> StreamRead {
+        StreamRead {
+            stream: self.stream.clone(),
+            from: match self.decider.loading() {
+                Loading::AllEvents => ReadFrom::After(self.held.version),
+                Loading::LastEvent => ReadFrom::Last,
+            },
+        }
+    }
+
+    /// Takes `events` into the state.
+    fn fold(mut self, events: &[RecordedEvent]) -> Result<Self, LoadFailure> {
+        for event in events {
+            let Held { state, bytes, .. } = self.held;
+            let evolved = guarded(|| {
+                let (kind, shape) = (&event.event_type, event.schema_version);
+                self.decider.evolve(state, kind, shape, &event.payload)
+            });
+            let state = evolved.map_err(LoadFailure::Defect)?;
+            self.held = Held {
+                version: event.version,
+                position: event.position,
+                state: state.map_err(|source| LoadFailure::Unreadable {
+                    stream: self.stream.clone(),
+                    version: event.version,
+                    source: Arc::new(source),
+                })?,
+                bytes: bytes.max(payload_bytes(&event.payload)),
+            };
+        }
+        Ok(self)
+    }
+}
+
+/// The bytes of a payload, as far as they can be counted.
+pub(super) fn payload_bytes(payload: &Payload) -> u32 {
+    u32::try_from(payload.as_bytes().len()).unwrap_or(u32::MAX)
+}

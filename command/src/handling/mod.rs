@@ -1,0 +1,234 @@
+//! Command handling: from an aggregate's name and a body to events in the log.
+
+mod request;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tidelog_domain::{
+    CommandInput, CommandSpec, ConsistencyToken, Context, Decider, EventDraft, HistoryId,
+    InvalidStreamId, Lifecycle, Refusal, State, StreamId,
+};
+use tidelog_eventbus::{CommitSignal, LogIdentity};
+use uuid::Uuid;
+
+use crate::appender::{Appender, AppenderSettings, Decide, StreamOutcome, Target, Work};
+use crate::store::EventStore;
+
+pub use crate::appender::{CommandError, Precondition};
+pub use request::{CommandOutcome, CommandRequest};
+
+/// Handles the commands of a program's aggregates: what the HTTP service and in-process clients call.
+pub struct CommandService {
+    deciders: HashMap<String, Arc<dyn Decider>>,
+    appender: Appender,
+    store: Arc<dyn EventStore>,
+    history: RwLock<HistoryId>,
+}
+
+/// Two aggregates have the same name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there are two aggregates called {name}: rename one")]
+pub struct DuplicateAggregate {
+    /// The name.
+    pub name: String,
+}
+
+impl CommandService {
+    /// Handles commands of the aggregates that `deciders` run, on the log `store`, which is what `identity` says.
+    ///
+    /// It starts the store's lanes. After each commit it says on `signal` how far the log is.
+    ///
+    /// # Errors
+    ///
+    /// [`DuplicateAggregate`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn new(
+        deciders: impl IntoIterator<Item = Arc<dyn Decider>>,
+        store: Arc<dyn EventStore>,
+        identity: LogIdentity,
+        signal: CommitSignal,
+        settings: AppenderSettings,
+    ) -> Result<Self, DuplicateAggregate> {
+        let mut by_name = HashMap::new();
+        for decider in deciders {
+            match by_name.entry(decider.category().to_owned()) {
+                Entry::Vacant(entry) => entry.insert(decider),
+                Entry::Occupied(entry) => {
+                    let name = entry.key().clone();
+                    return Err(DuplicateAggregate { name });
+                }
+            };
+        }
+        Ok(Self {
+            deciders: by_name,
+            appender: Appender::start(Arc::clone(&store), identity.partitions, signal, settings),
+            store,
+            history: RwLock::new(identity.history),
+        })
+    }
+
+    /// The aggregate called `category`.
+    #[must_use]
+    pub fn decider(&self, category: &str) -> Option<&Arc<dyn Decider>> {
+        self.deciders.get(category)
+    }
+
+    /// All aggregates, in no particular order.
+    pub fn deciders(&self) -> impl Iterator<Item = &Arc<dyn Decider>> {
+        self.deciders.values()
+    }
+
+    /// Handles a command, and answers once what it did is durable.
+    ///
+    /// A command that changes nothing is a success, confirmed in the log. One that others keep getting in the way of is decided
+    /// again, at most [`MAX_ATTEMPTS`](crate::appender::MAX_ATTEMPTS) times, unless it names a version.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`]. After every one but [`CommandError::InDoubt`] nothing was written, and nothing will be.
+    pub async fn execute(&self, request: CommandRequest) -> Result<CommandOutcome, CommandError> {
+        let CommandRequest {
+            category, input, ..
+        } = request;
+        let Some(decider) = self.decider(&category) else {
+            return Err(CommandError::UnknownAggregate { category });
+        };
+        let stream = stream(decider.as_ref(), request.id.as_deref(), &input)?;
+        let required = check(decider.as_ref(), &stream, &input)?;
+        let mut metadata = request.metadata;
+        metadata.causation_id = Some(request.command_id);
+        let work = Work {
+            command_id: request.command_id,
+            metadata,
+            size: request::bytes(&input.body),
+            targets: vec![Target {
+                stream,
+                decider: Arc::clone(decider),
+                required,
+                precondition: request.precondition,
+            }],
+            decide: Box::new(OneCommand {
+                decider: Arc::clone(decider),
+                input,
+            }),
+        };
+        let done = self.appender.submit(work).await;
+        if matches!(done, Err(CommandError::Diverged)) {
+            self.refresh_history().await;
+        }
+        let done = done?;
+        let first = done.streams.first();
+        let stream = first.ok_or_else(|| CommandError::defect("no stream was answered".into()))?;
+        Ok(self.outcome(decider.as_ref(), stream, done.appended))
+    }
+
+    /// Takes no more commands, finishes those that wait or are in flight, and says whether all were done `within` the
+    /// time.
+    pub async fn close(&self, within: Duration) -> bool {
+        self.appender.close(within).await
+    }
+
+    /// How many commands wait for a lane to take them.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.appender.waiting()
+    }
+
+    fn outcome(
+        &self,
+        decider: &dyn Decider,
+        stream: &StreamOutcome,
+        appended: bool,
+    ) -> CommandOutcome {
+        let history = *self.history.read().unwrap_or_else(PoisonError::into_inner);
+        CommandOutcome {
+            id: stream.stream.id().to_owned(),
+            version: stream.version,
+            data: decider.show(&stream.state),
+            token: ConsistencyToken {
+                history,
+                positions: vec![(stream.partition, stream.position)],
+            },
+            appended,
+        }
+    }
+
+    /// The log is not what it was: an operator may have given it a new history.
+    async fn refresh_history(&self) {
+        match self.store.identity().await {
+            Ok(identity) => {
+                *self.history.write().unwrap_or_else(PoisonError::into_inner) = identity.history;
+            }
+            Err(error) => tracing::warn!(%error, "the log's history could not be read again"),
+        }
+    }
+}
+
+impl fmt::Debug for CommandService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandService")
+            .field("aggregates", &self.deciders.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The command `name` of an aggregate.
+pub(crate) fn spec<'a>(decider: &'a dyn Decider, name: &str) -> Option<&'a CommandSpec> {
+    decider.commands().iter().find(|spec| spec.name == name)
+}
+
+/// The stream that a command is about. A creating command may leave the id to us.
+fn stream(
+    decider: &dyn Decider,
+    id: Option<&str>,
+    input: &CommandInput,
+) -> Result<StreamId, CommandError> {
+    let creates =
+        spec(decider, &input.name).is_some_and(|spec| spec.lifecycle == Lifecycle::Missing);
+    let named = match id {
+        Some(id) => StreamId::new(decider.category(), id),
+        None if creates => StreamId::new(decider.category(), &Uuid::now_v7().to_string()),
+        None => Err(InvalidStreamId::Id),
+    };
+    named.map_err(CommandError::InvalidId)
+}
+
+/// Checks what can be checked without the state, and says what state the command needs.
+fn check(
+    decider: &dyn Decider,
+    stream: &StreamId,
+    input: &CommandInput,
+) -> Result<Lifecycle, CommandError> {
+    let spec = spec(decider, &input.name).ok_or(Refusal::UnknownCommand);
+    spec.and_then(|spec| decider.check(input).map(|()| spec.lifecycle))
+        .map_err(|refusal| CommandError::Refused {
+            stream: stream.clone(),
+            refusal,
+        })
+}
+
+/// The decision of a command to one aggregate.
+struct OneCommand {
+    decider: Arc<dyn Decider>,
+    input: CommandInput,
+}
+
+impl Decide for OneCommand {
+    fn decide(
+        &self,
+        states: &[&State],
+        context: &Context,
+    ) -> Result<Vec<Vec<EventDraft>>, Refusal> {
+        states
+            .iter()
+            .map(|state| self.decider.decide(state, &self.input, context))
+            .collect()
+    }
+}

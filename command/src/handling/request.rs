@@ -1,0 +1,87 @@
+//! What is asked of the command service, and what it answers.
+
+use serde_json::Value;
+use tidelog_domain::{CommandInput, ConsistencyToken, Metadata, Version};
+use uuid::Uuid;
+
+use crate::appender::Precondition;
+
+/// A command to one aggregate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandRequest {
+    /// The aggregate's name.
+    pub category: String,
+    /// The aggregate's id; `None` lets a creating command make a new one (a UUIDv7).
+    pub id: Option<String>,
+    /// The command.
+    pub input: CommandInput,
+    /// Which version of the aggregate is expected.
+    pub precondition: Precondition,
+    /// What is recorded with its events. The command's id is added as their cause.
+    pub metadata: Metadata,
+    /// The command's identity, a new one for each command.
+    pub command_id: Uuid,
+}
+
+impl CommandRequest {
+    /// The command `name` with `body` to the aggregate `category`, without an id or an expectation.
+    #[must_use]
+    pub fn new(category: impl Into<String>, name: impl Into<String>, body: Value) -> Self {
+        let input = CommandInput {
+            name: name.into(),
+            body,
+        };
+        Self {
+            category: category.into(),
+            id: None,
+            input,
+            precondition: Precondition::None,
+            metadata: Metadata::default(),
+            command_id: Uuid::now_v7(),
+        }
+    }
+
+    /// The same for the aggregate `id`.
+    #[must_use]
+    pub fn to(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// The same, only if the aggregate is at `version`.
+    #[must_use]
+    pub fn at(mut self, version: Version) -> Self {
+        self.precondition = version.into();
+        self
+    }
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandOutcome {
+    /// The aggregate's id.
+    pub id: String,
+    /// Its version after the command.
+    pub version: Version,
+    /// Its state after the command, as clients see it: a JSON object, without id and version.
+    pub data: Value,
+    /// Which position a read must have seen to see the command. Of a command that changed nothing: the position of the
+    /// aggregate's last event.
+    pub token: ConsistencyToken,
+    /// Whether events were appended; else the command changed nothing.
+    pub appended: bool,
+}
+
+/// About how many bytes `value` holds.
+pub(super) fn bytes(value: &Value) -> usize {
+    let own = size_of::<Value>();
+    own + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes).sum(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| own + name.len() + bytes(value))
+            .sum(),
+    }
+}

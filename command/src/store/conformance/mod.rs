@@ -1,0 +1,121 @@
+//! The conformance suite of the event store: what every adapter must do, one public function a case.
+//!
+//! An adapter of your own runs it by implementing [`StoreFactory`] for one fresh log and calling
+//! [`event_store_conformance!`](crate::event_store_conformance) in a test. The cases panic on what is wrong, as tests do.
+//!
+//! ```ignore
+//! tidelog_command::event_store_conformance!(my_store, MyLog::fresh().await, durable, shared);
+//! ```
+
+mod batches;
+mod bytes;
+mod cancelling;
+mod durability;
+mod expecting;
+mod ordering;
+mod reading;
+mod sharing;
+mod support;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidelog_domain::Partitions;
+
+use super::EventStore;
+
+pub use batches::*;
+pub use bytes::*;
+pub use cancelling::*;
+pub use durability::*;
+pub use expecting::*;
+pub use ordering::*;
+pub use reading::*;
+pub use sharing::*;
+
+/// How many partitions the logs of the suite have: few enough that they meet.
+pub const PARTITIONS: u16 = 4;
+
+/// One log, empty at first, that a case opens stores on. Each case gets a fresh one.
+#[async_trait]
+pub trait StoreFactory: Send + Sync {
+    /// Opens a store on the log, as a program does that is configured for `partitions`; the first time it makes the log.
+    ///
+    /// The cases `durable` drop a store before they open the next; the cases `shared` open two at once. Without them it
+    /// is called once.
+    ///
+    /// # Errors
+    ///
+    /// When the log refuses to be opened so.
+    async fn open(
+        &self,
+        partitions: Partitions,
+    ) -> Result<Arc<dyn EventStore>, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// Makes a module with one test for each case of the event store's conformance suite.
+///
+/// The first argument names the module, the second is an expression that makes a [`StoreFactory`] for a fresh log (it may
+/// `.await`). `durable` adds the cases for stores that outlive the process, `shared` those for stores that may be opened twice
+/// at the same time. The crate needs `tokio` with its macros and its multi-threaded runtime.
+#[macro_export]
+macro_rules! event_store_conformance {
+    ($module:ident, $factory:expr $(, $extra:ident)* $(,)?) => {
+        mod $module {
+            #[allow(unused_imports, reason = "the factory may come from there")]
+            use super::*;
+
+            $crate::event_store_conformance!(@cases $factory;
+                positions_are_dense_and_in_the_order_of_commits,
+                versions_are_dense_under_concurrent_appends,
+                lanes_work_in_parallel_without_deadlock,
+                time_never_runs_backwards_in_a_partition,
+                each_expected_version_is_checked,
+                an_exact_version_too_high_is_a_conflict_and_leaves_no_gap,
+                a_check_appends_nothing,
+                an_append_to_several_streams_happens_as_a_whole,
+                an_append_may_depend_on_a_stream_that_it_does_not_write,
+                the_appends_of_a_batch_build_on_each_other,
+                the_losers_of_a_batch_are_named_one_by_one,
+                what_was_decided_on_a_loser_loses_too,
+                an_oversized_event_spoils_no_other_append,
+                a_malformed_append_is_turned_down_by_itself,
+                an_append_without_writes_and_a_batch_without_appends_are_fine,
+                payloads_come_back_byte_for_byte,
+                the_largest_event_fits,
+                streams_whose_names_hardly_differ_are_different,
+                a_partition_is_read_page_by_page,
+                a_cursor_that_does_not_fit_is_noticed,
+                streams_are_read_from_a_version_or_from_their_end,
+                many_streams_are_read_at_once,
+                the_heads_are_those_of_the_log,
+                a_history_is_renewed,
+                a_dropped_append_leaves_nothing_open,
+            );
+            $( $crate::event_store_conformance!(@$extra $factory); )*
+        }
+    };
+    (@durable $factory:expr) => {
+        $crate::event_store_conformance!(@cases $factory;
+            a_log_survives_its_store,
+            another_number_of_partitions_is_refused,
+        );
+    };
+    (@shared $factory:expr) => {
+        $crate::event_store_conformance!(@cases $factory;
+            two_stores_on_one_log_never_both_win,
+            a_store_notices_what_another_appended,
+            two_stores_keep_the_order_of_commits,
+            a_renewed_history_is_seen_by_the_other_store,
+        );
+    };
+    (@cases $factory:expr; $($case:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                let factory = $factory;
+                $crate::store::conformance::$case(&factory).await;
+            }
+        )*
+    };
+}

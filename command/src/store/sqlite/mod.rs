@@ -1,0 +1,135 @@
+//! The event store on SQLite: one file, one process.
+
+mod error;
+mod opening;
+mod reader;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqlitePool;
+use tidelog_domain::{
+    Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent,
+};
+use tidelog_eventbus::{LogError, LogIdentity, LogReader};
+
+use super::failure::Failure;
+use super::lane::Lane;
+use super::{AppendError, EventStore, OpenError, StreamRead};
+
+/// How a log on SQLite is opened.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// The file of the database. It is made when it is not there; its directory must be.
+    pub path: PathBuf,
+    /// How many partitions the log has: fixed when it is made.
+    pub partitions: Partitions,
+    /// How many connections read at once, 4 by default.
+    pub read_connections: u32,
+    /// How long a statement waits for another program that holds the file's lock, 5 s by default.
+    pub busy_timeout: Duration,
+}
+
+impl SqliteOptions {
+    /// The log in `path`, with the default of everything else.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            partitions: Partitions::DEFAULT,
+            read_connections: 4,
+            busy_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// An event store in one file of SQLite, for one process.
+///
+/// A lock file beside the database (`<file>.lock`) keeps other processes out for as long as it is open. Each commit is
+/// synced to the disk. Other connections of the same process may keep tables of their own in the file.
+///
+/// A clone is another handle to the same store. The file is released when the last one is dropped and the batch in hand is
+/// done.
+#[derive(Clone, Debug)]
+pub struct SqliteEventStore {
+    partitions: Partitions,
+    lane: Lane,
+    pool: SqlitePool,
+}
+
+impl SqliteEventStore {
+    /// Opens the log, after making or migrating it where that is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::InUse`] when another process has the file, and others of [`OpenError`].
+    pub async fn open(options: SqliteOptions) -> Result<Self, OpenError> {
+        let opened = opening::open(&options).await?;
+        Ok(Self {
+            partitions: options.partitions,
+            lane: writer::start(opened.connection, opened.lock, options.partitions),
+            pool: opened.pool,
+        })
+    }
+}
+
+#[async_trait]
+impl EventStore for SqliteEventStore {
+    async fn append(
+        &self,
+        _lane: usize,
+        batch: Arc<[Append]>,
+    ) -> Vec<Result<Vec<Appended>, AppendError>> {
+        self.lane.append(batch).await
+    }
+
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    async fn read_streams(
+        &self,
+        reads: &[StreamRead],
+        limit: usize,
+    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError> {
+        let found = reader::streams(&self.pool, reads, limit).await;
+        found.map_err(|failure| failure.append_error())
+    }
+
+    async fn renew_history(&self) -> Result<HistoryId, AppendError> {
+        let renewed = reader::renew_history(&self.pool).await;
+        renewed.map_err(|failure| failure.append_error())
+    }
+}
+
+#[async_trait]
+impl LogReader for SqliteEventStore {
+    async fn identity(&self) -> Result<LogIdentity, LogError> {
+        let history = reader::history(&self.pool).await;
+        Ok(LogIdentity {
+            history: history.map_err(Failure::log_error)?,
+            partitions: self.partitions,
+        })
+    }
+
+    async fn heads(&self) -> Result<Vec<Position>, LogError> {
+        let heads = reader::heads(&self.pool).await;
+        heads.map_err(Failure::log_error)
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        cursor: Cursor,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        let page = reader::page(&self.pool, partition, cursor, limit).await;
+        page.map_err(Failure::log_error)
+    }
+}
+
+#[cfg(all(test, feature = "conformance"))]
+mod tests;

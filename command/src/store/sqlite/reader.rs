@@ -1,0 +1,138 @@
+//! Reading the log, by connections of the pool.
+
+use futures_util::TryStreamExt;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{Row, query};
+use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, Version};
+
+use crate::store::failure::Failure;
+use crate::store::open::random_history;
+use crate::store::page::{after_cursor, first_position, rows_to_read};
+use crate::store::rows::{EventNames, StoredEvent};
+use crate::store::{ReadFrom, StreamRead};
+
+/// A page of a partition, by its primary key.
+const PAGE: &str = "SELECT partition_no, position, stream, version, event_id, event_type, schema_version, payload, \
+     metadata, recorded_at FROM events WHERE partition_no = ? AND position >= ? ORDER BY position LIMIT ?";
+
+/// The events of a stream after a version.
+const AFTER: &str = "SELECT partition_no, position, stream, version, event_id, event_type, schema_version, payload, \
+     metadata, recorded_at FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?";
+
+/// The last event of a stream.
+const LAST: &str = "SELECT partition_no, position, stream, version, event_id, event_type, schema_version, payload, \
+     metadata, recorded_at FROM events WHERE stream = ? ORDER BY version DESC LIMIT ?";
+
+/// The events of `partition` after `cursor`.
+pub(super) async fn page(
+    pool: &SqlitePool,
+    partition: Partition,
+    cursor: Cursor,
+    limit: usize,
+) -> Result<Vec<RecordedEvent>, Failure> {
+    let rows = query(PAGE)
+        .bind(partition.number())
+        .bind(signed(first_position(cursor).number()))
+        .bind(count(rows_to_read(cursor, limit)))
+        .fetch(pool);
+    after_cursor(partition, cursor, events(rows).await?)
+}
+
+/// The events of several streams, one query each: there is no way to the server to save.
+pub(super) async fn streams(
+    pool: &SqlitePool,
+    reads: &[StreamRead],
+    limit: usize,
+) -> Result<Vec<Vec<RecordedEvent>>, Failure> {
+    let mut connection = pool.acquire().await?;
+    let mut found = Vec::with_capacity(reads.len());
+    for read in reads {
+        found.push(stream(&mut connection, read, limit).await?);
+    }
+    Ok(found)
+}
+
+/// The events of one stream.
+async fn stream(
+    connection: &mut SqliteConnection,
+    read: &StreamRead,
+    limit: usize,
+) -> Result<Vec<RecordedEvent>, Failure> {
+    let name = read.stream.as_str();
+    let rows = match read.from {
+        ReadFrom::After(version) => query(AFTER)
+            .bind(name)
+            .bind(signed(version.number()))
+            .bind(count(limit)),
+        ReadFrom::Last => query(LAST).bind(name).bind(count(limit.min(1))),
+    };
+    events(rows.fetch(connection)).await
+}
+
+/// The last position of each partition.
+pub(super) async fn heads(pool: &SqlitePool) -> Result<Vec<Position>, Failure> {
+    let rows = query("SELECT next_position FROM log_head ORDER BY partition_no")
+        .fetch_all(pool)
+        .await?;
+    let head = |row: &SqliteRow| Ok(Position::new(row.try_get::<u64, _>(0)?.saturating_sub(1)));
+    rows.iter().map(head).collect()
+}
+
+/// The history of the log.
+pub(super) async fn history(pool: &SqlitePool) -> Result<HistoryId, Failure> {
+    let row = query("SELECT history FROM log_meta")
+        .fetch_one(pool)
+        .await?;
+    let bytes: &[u8] = row.try_get(0)?;
+    uuid::Uuid::from_slice(bytes)
+        .map(HistoryId::new)
+        .map_err(|_| Failure::Corrupt("the history of the log is not a UUID".to_owned()))
+}
+
+/// Gives the log a new history.
+pub(super) async fn renew_history(pool: &SqlitePool) -> Result<HistoryId, Failure> {
+    let history = random_history();
+    query("UPDATE log_meta SET history = ?")
+        .bind(history.uuid().into_bytes().to_vec())
+        .execute(pool)
+        .await?;
+    Ok(history)
+}
+
+/// The events of `rows`.
+async fn events(
+    mut rows: impl futures_util::Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin,
+) -> Result<Vec<RecordedEvent>, Failure> {
+    let mut events = Vec::new();
+    let mut names = EventNames::default();
+    while let Some(row) = rows.try_next().await? {
+        events.push(stored(&row)?.event(&mut names)?);
+    }
+    Ok(events)
+}
+
+/// The columns of a row, in the order that all three queries have.
+fn stored(row: &SqliteRow) -> Result<StoredEvent<'_>, sqlx::Error> {
+    Ok(StoredEvent {
+        partition: Partition::new(row.try_get(0)?),
+        position: Position::new(row.try_get(1)?),
+        stream: row.try_get::<&str, _>(2)?.as_bytes(),
+        version: Version::new(row.try_get(3)?),
+        id: row.try_get(4)?,
+        event_type: row.try_get::<&str, _>(5)?.as_bytes(),
+        schema_version: row.try_get(6)?,
+        payload: row.try_get(7)?,
+        metadata: row.try_get(8)?,
+        recorded_at: row.try_get(9)?,
+    })
+}
+
+/// SQLite's integers are signed; no version or position comes near their end.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number of rows.
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

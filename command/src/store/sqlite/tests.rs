@@ -1,0 +1,110 @@
+use std::error::Error;
+
+use sqlx::{ConnectOptions, Connection};
+use tempfile::TempDir;
+use tidelog_domain::{ExpectedVersion, StreamId};
+
+use super::*;
+use crate::store::conformance::{PARTITIONS, StoreFactory};
+
+/// A log in a directory of its own.
+struct FileLog(TempDir);
+
+impl FileLog {
+    fn fresh() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn options(&self) -> SqliteOptions {
+        let mut options = SqliteOptions::new(self.0.path().join("log.db"));
+        options.partitions = Partitions::new(PARTITIONS).unwrap();
+        options
+    }
+
+    /// Runs `sql` on the file, past the store.
+    async fn run(&self, sql: &'static str) {
+        let connection = sqlx::sqlite::SqliteConnectOptions::new().filename(self.options().path);
+        let mut connection = connection.connect().await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+#[async_trait]
+impl StoreFactory for FileLog {
+    async fn open(
+        &self,
+        partitions: Partitions,
+    ) -> Result<Arc<dyn EventStore>, Box<dyn Error + Send + Sync>> {
+        let mut options = self.options();
+        options.partitions = partitions;
+        Ok(Arc::new(SqliteEventStore::open(options).await?))
+    }
+}
+
+crate::event_store_conformance!(conformance, FileLog::fresh(), durable);
+
+#[tokio::test]
+async fn a_file_in_use_is_refused_by_the_name_of_its_lock() {
+    let log = FileLog::fresh();
+    let first = SqliteEventStore::open(log.options()).await.unwrap();
+    let refused = SqliteEventStore::open(log.options()).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(matches!(refused, OpenError::InUse { .. }), "{text}");
+    assert!(
+        text.contains("log.db.lock") && text.contains("stop it"),
+        "{text}"
+    );
+    drop(first);
+    SqliteEventStore::open(log.options()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_of_a_newer_program_is_refused() {
+    let log = FileLog::fresh();
+    drop(SqliteEventStore::open(log.options()).await.unwrap());
+    log.run("UPDATE log_migrations SET version = 999").await;
+    let refused = SqliteEventStore::open(log.options()).await.unwrap_err();
+    assert!(
+        matches!(refused, OpenError::Newer { version: 999 }),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_log_with_another_hash_is_refused() {
+    let log = FileLog::fresh();
+    drop(SqliteEventStore::open(log.options()).await.unwrap());
+    log.run("UPDATE log_meta SET hash = 'crc32'").await;
+    let refused = SqliteEventStore::open(log.options()).await.unwrap_err();
+    assert!(refused.to_string().contains("\"crc32\""), "{refused}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let log = FileLog::fresh();
+    std::fs::write(log.options().path, "no database at all ".repeat(500)).unwrap();
+    let refused = SqliteEventStore::open(log.options()).await.unwrap_err();
+    let cause = refused.source().unwrap().to_string();
+    assert!(cause.contains("not a database"), "{refused}: {cause}");
+}
+
+#[tokio::test]
+async fn time_does_not_run_backwards_when_the_clock_was_set_back() {
+    let log = FileLog::fresh();
+    let store = SqliteEventStore::open(log.options()).await.unwrap();
+    let future = 4_102_444_800_000_000;
+    log.run("UPDATE log_head SET last_recorded_at = 4102444800000000")
+        .await;
+    let stream = StreamId::new("thing", "1").unwrap();
+    let event = tidelog_domain::NewEvent {
+        id: tidelog_domain::EventId::new(uuid::Uuid::now_v7()),
+        event_type: "thing.happened".into(),
+        schema_version: 1,
+        payload: tidelog_domain::Payload::from_stored(b"{}"),
+        metadata: tidelog_domain::Payload::from_stored(b"{}"),
+    };
+    let batch = vec![Append::one(stream, ExpectedVersion::Any, vec![event])];
+    let appended = store.append(0, batch.into()).await.remove(0).unwrap();
+    assert_eq!(appended[0].recorded_at.unwrap().timestamp_micros(), future);
+}

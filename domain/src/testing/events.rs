@@ -1,0 +1,221 @@
+//! Given events, then documents: of projections.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, TimeDelta};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::entity::PastState;
+use super::given::differ;
+use crate::aggregate::Event;
+use crate::decider::EventDraft;
+use crate::entity::EntitySchema;
+use crate::event::{EventId, Metadata, Payload, RecordedEvent};
+use crate::position::{Partitions, Position, Version};
+use crate::projection::{Folding, Projection, TypedProjector, ViewDefinition};
+use crate::stream::StreamId;
+
+/// The documents of a view, by key.
+type Documents = BTreeMap<String, Map<String, Value>>;
+
+/// An event that happened to some aggregate: see [`on`] and [`on_entity`].
+pub struct PastEvent {
+    stream: StreamId,
+    draft: Draft,
+}
+
+enum Draft {
+    Typed(EventDraft),
+    Entity(EntitySchema, PastState),
+}
+
+/// `event` happened to the aggregate `id`, whose category is what the event's name begins with.
+///
+/// # Panics
+///
+/// When `id` cannot be an id, or the event cannot be stored.
+#[must_use]
+#[track_caller]
+pub fn on<E: Event>(id: &str, event: E) -> PastEvent {
+    let event_type = event.event_type();
+    let (category, _) = event_type
+        .split_once('.')
+        .unwrap_or_else(|| panic!("{event_type} does not begin with a category and a dot"));
+    let payload = event
+        .encode()
+        .unwrap_or_else(|error| panic!("{event:?} cannot be stored: {error}"));
+    PastEvent {
+        stream: stream(category, id),
+        draft: Draft::Typed(EventDraft {
+            event_type: event_type.into(),
+            schema_version: event.schema_version(),
+            payload,
+        }),
+    }
+}
+
+/// `past` happened to the entity `id`.
+///
+/// # Panics
+///
+/// When `id` cannot be an id.
+#[must_use]
+#[track_caller]
+pub fn on_entity(schema: &EntitySchema, id: &str, past: PastState) -> PastEvent {
+    PastEvent {
+        stream: stream(schema.name(), id),
+        draft: Draft::Entity(schema.clone(), past),
+    }
+}
+
+#[track_caller]
+fn stream(category: &str, id: &str) -> StreamId {
+    StreamId::new(category, id).unwrap_or_else(|error| panic!("{category}/{id}: {error}"))
+}
+
+/// A log with these events, one a second from the Unix epoch on, spread over the default number of partitions.
+///
+/// # Panics
+///
+/// When the state of an entity is no JSON object.
+#[must_use]
+#[track_caller]
+pub fn given_events(events: impl IntoIterator<Item = PastEvent>) -> GivenEvents {
+    let mut log = Vec::new();
+    let mut versions: HashMap<StreamId, Version> = HashMap::new();
+    let mut states: HashMap<StreamId, Map<String, Value>> = HashMap::new();
+    let mut positions = HashMap::new();
+    for (number, PastEvent { stream, draft }) in (1_u32..).zip(events) {
+        let draft = match draft {
+            Draft::Typed(draft) => draft,
+            Draft::Entity(schema, past) => {
+                let last = states.entry(stream.clone()).or_default();
+                let (draft, after) = past.event(&schema, last);
+                *last = after;
+                draft
+            }
+        };
+        let version = versions.entry(stream.clone()).or_default();
+        *version = version.next();
+        let partition = stream.partition(Partitions::DEFAULT);
+        let position: &mut Position = positions.entry(partition).or_default();
+        *position = position.next();
+        log.push(RecordedEvent {
+            version: *version,
+            partition,
+            position: *position,
+            id: EventId::new(Uuid::from_u128(number.into())),
+            event_type: draft.event_type,
+            schema_version: draft.schema_version,
+            payload: draft.payload,
+            metadata: no_metadata(),
+            recorded_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(number.into()),
+            stream,
+        });
+    }
+    GivenEvents { log }
+}
+
+fn no_metadata() -> Payload {
+    Payload::of(&Metadata::default())
+        .unwrap_or_else(|error| panic!("metadata cannot be stored: {error}"))
+}
+
+/// Events that happened; see [`given_events`].
+pub struct GivenEvents {
+    log: Vec<RecordedEvent>,
+}
+
+impl GivenEvents {
+    /// The events as the log has them, in the order in which they were given.
+    #[must_use]
+    pub fn events(&self) -> &[RecordedEvent] {
+        &self.log
+    }
+
+    /// Expects the document `key` of the view `P` to be `expected`.
+    ///
+    /// # Panics
+    ///
+    /// When it is otherwise, or when folding the events a second time gives something else.
+    #[track_caller]
+    pub fn then_view<P: Projection>(&self, key: &str, expected: P) -> &Self {
+        let actual: Option<P> = self
+            .document(&TypedProjector::<P>::new(), key)
+            .map(|document| {
+                serde_json::from_value(Value::Object(document)).unwrap_or_else(|error| {
+                    panic!("the document {key} cannot be read back: {error}")
+                })
+            });
+        if actual.as_ref() != Some(&expected) {
+            differ(&Some(expected), &actual);
+        }
+        self
+    }
+
+    /// Expects the view `P` to have no document `key`.
+    ///
+    /// # Panics
+    ///
+    /// When it has one, or when folding the events a second time gives something else.
+    #[track_caller]
+    pub fn then_no_view<P: Projection>(&self, key: &str) -> &Self {
+        self.then_document(&TypedProjector::<P>::new(), key, None)
+    }
+
+    /// Expects the document `key` of `view` to be `expected`, `None` for no document.
+    ///
+    /// # Panics
+    ///
+    /// When it is otherwise, or when folding the events a second time gives something else.
+    #[track_caller]
+    pub fn then_document(
+        &self,
+        view: &dyn ViewDefinition,
+        key: &str,
+        expected: Option<Value>,
+    ) -> &Self {
+        let actual = self.document(view, key).map(Value::Object);
+        if actual != expected {
+            differ(&expected, &actual);
+        }
+        self
+    }
+
+    #[track_caller]
+    fn document(&self, view: &dyn ViewDefinition, key: &str) -> Option<Map<String, Value>> {
+        let mut documents = self.fold(view);
+        let again = self.fold(view);
+        assert_eq!(
+            documents, again,
+            "folding the same events again gave other documents: the projection depends on something else"
+        );
+        documents.remove(key)
+    }
+
+    #[track_caller]
+    fn fold(&self, view: &dyn ViewDefinition) -> Documents {
+        let mut documents = Documents::new();
+        for event in self.log.iter().filter(|event| view.filter().matches(event)) {
+            let keys = view
+                .keys(event)
+                .unwrap_or_else(|error| unreadable(event, &error));
+            for key in keys.into_iter().collect::<BTreeSet<_>>() {
+                let before = documents.remove(&key);
+                let before = before.filter(|_| view.folding() == Folding::ReadAndFold);
+                let after = view
+                    .project(before, &key, event)
+                    .unwrap_or_else(|error| unreadable(event, &error));
+                documents.extend(after.map(|after| (key, after)));
+            }
+        }
+        documents
+    }
+}
+
+#[track_caller]
+fn unreadable(event: &RecordedEvent, error: &dyn std::error::Error) -> ! {
+    let (stream, version) = (&event.stream, event.version);
+    panic!("version {version} of {stream} cannot be projected: {error}")
+}

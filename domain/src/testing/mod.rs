@@ -1,0 +1,29 @@
+//! Given, when, then: tests of aggregates, entities and projections, without a store, a clock or a server.
+//!
+//! All of it panics where what was expected did not happen, and shows both.
+
+mod entity;
+mod events;
+mod given;
+
+pub use entity::{
+    EntityOutcome, GivenEntity, PastState, create, created, delete, deleted, given_entity, patch,
+    updated,
+};
+pub use events::{GivenEvents, PastEvent, given_events, on, on_entity};
+pub use given::{Given, Outcome, given};
+
+use chrono::DateTime;
+use uuid::Uuid;
+
+use crate::context::Context;
+use crate::event::Metadata;
+
+/// The context of a command in a test: always the same one.
+fn context() -> Context {
+    Context::new(
+        Uuid::from_u128(1),
+        DateTime::UNIX_EPOCH,
+        Metadata::default(),
+    )
+}

@@ -1,0 +1,137 @@
+//! The relay of one partition.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tidelog_domain::{Cursor, HistoryId, Partition, Position};
+use tokio::sync::watch;
+
+use super::Shared;
+use super::status::RelayState;
+use crate::backoff::Backoff;
+use crate::bus::BusError;
+use crate::heads::Head;
+use crate::log::LogError;
+use crate::outage::chain;
+
+/// The first wait after a failure, at most.
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+
+/// Publishes one partition of one history.
+pub(super) struct PartitionRelay<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) history: HistoryId,
+    pub(super) partition: Partition,
+    pub(super) head: watch::Receiver<Head>,
+}
+
+/// The log went back in time.
+pub(super) struct Diverged {
+    pub(super) partition: Partition,
+    pub(super) position: Position,
+}
+
+/// Why publishing stopped.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+impl PartitionRelay<'_> {
+    /// Publishes until the log turns out to have gone back in time.
+    pub(super) async fn run(mut self) -> Diverged {
+        let mut backoff = Backoff::new(BACKOFF_FIRST, self.shared.options.backoff_max);
+        // A partition that the bus has nothing of begins at the log's head, which must be known for it.
+        let _ = self.head.wait_for(|head| head.polls > 0).await;
+        loop {
+            let Err(failure) = self.publish_until_failure(&mut backoff).await;
+            if let Failure::Log(LogError::Diverged {
+                partition,
+                position,
+            }) = failure
+            {
+                return Diverged {
+                    partition,
+                    position,
+                };
+            }
+            let reason = chain(&failure);
+            let wait = backoff.next_wait();
+            self.shared.outage.failed(Some(self.partition), &reason);
+            let attempts = backoff.attempts();
+            let state = RelayState::BackingOff { reason, attempts };
+            self.shared.status.set(self.partition, state);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn publish_until_failure(
+        &mut self,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, Failure> {
+        let mut cursor = self.start().await?;
+        loop {
+            let seen_polls = self.head.borrow_and_update().polls;
+            let before = cursor.position;
+            cursor = self.publish_page(cursor).await?;
+            backoff.reset();
+            self.shared.outage.recovered(Some(self.partition));
+            self.shared
+                .status
+                .published(self.partition, cursor.position);
+            let moved = cursor.position > before;
+            self.wait_for_work(cursor.position, seen_polls, moved).await;
+        }
+    }
+
+    /// Where the bus is; for a partition that it has nothing of, the log's head.
+    async fn start(&mut self) -> Result<Cursor, BusError> {
+        let _permit = self.shared.permits.acquire().await;
+        let last = self.shared.bus.last(self.history, self.partition).await?;
+        Ok(last.unwrap_or_else(|| Cursor {
+            position: self.head.borrow().polled,
+            event_id: None,
+        }))
+    }
+
+    /// Publishes one page after `cursor`, and says where the bus is then. The read compares the event at the cursor.
+    async fn publish_page(&self, cursor: Cursor) -> Result<Cursor, Failure> {
+        let Shared {
+            log,
+            bus,
+            options,
+            permits,
+            ..
+        } = self.shared;
+        let _permit = permits.acquire().await;
+        let page = log
+            .read(self.partition, cursor, options.page_max_events)
+            .await?;
+        let Some(last) = page.last() else {
+            return Ok(cursor);
+        };
+        bus.publish(self.history, self.partition, &page).await?;
+        Ok(last.cursor())
+    }
+
+    /// Returns when there may be something after `cursor`, or nothing there any more. When the last read did not move
+    /// the cursor, whatever is known by now did not help: only news does.
+    async fn wait_for_work(&mut self, cursor: Position, seen_polls: u64, moved: bool) {
+        let mut news = moved || self.head.has_changed().unwrap_or(false);
+        loop {
+            let head = *self.head.borrow_and_update();
+            self.shared.status.seen(self.partition, head.known);
+            if news && (head.known > cursor || head.is_below(cursor, seen_polls)) {
+                return;
+            }
+            if self.head.changed().await.is_err() {
+                // The heads live as long as the relay; without them there is nothing to wait for.
+                return std::future::pending().await;
+            }
+            news = true;
+        }
+    }
+}

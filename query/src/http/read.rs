@@ -1,0 +1,367 @@
+//! The handlers: which view, which documents, and how fresh they have to be.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
+use tidelog_http::{Problem, ProblemKind, require_json_answer};
+use tokio::time::{Instant, timeout};
+
+use super::parameters::{self, Parameter};
+use super::representation::{entity_tag, header_value, is_known, shown};
+use super::{QueryService, QuerySettings, cursor, filters, prefer};
+use crate::catalog::Named;
+use crate::causes::causes;
+use crate::consistency::ConsistencyError;
+use crate::projector::MAX_KEY_BYTES;
+use crate::store::{Document, Query, ReadError};
+use crate::versions::Current;
+
+/// What a write answered, and a read must see.
+const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
+
+/// How the preferences of a request were met.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// How many events the view is behind the log.
+const PROJECTION_LAG: HeaderName = HeaderName::from_static("projection-lag");
+
+/// When to ask again after something that passes.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub(super) struct Reads {
+    service: QueryService,
+    settings: Arc<QuerySettings>,
+}
+
+/// Which documents are wanted.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// This one.
+    Id(&'a str),
+    /// Those that fit.
+    Query(&'a Query),
+}
+
+/// What is known about how a read was answered, for its headers.
+struct Answered {
+    current: Current,
+    preference: Option<HeaderValue>,
+}
+
+/// `GET /{view}/{id}`: one document.
+pub(super) async fn document(
+    State(reads): State<Reads>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Path((name, id)) = path.map_err(bad_path)?;
+    let view = match reads.service.catalog.named(&name) {
+        Some(Named::One(view)) => view,
+        Some(Named::Many(view)) => {
+            let advice = format!("One document is at /{}/{{id}}.", view.name());
+            return Err(Problem::new(ProblemKind::NotFound, advice));
+        }
+        None => return Err(no_view(&name)),
+    };
+    require_json_answer(&headers)?;
+    check_id(&**view, &id)?;
+    if let Some(parameter) = parameters::parse(query.as_deref())?.first() {
+        return Err(parameter.unknown("one document takes no parameters."));
+    }
+    let preference = reads.settle(view.name(), &headers).await?;
+    let (current, found) = reads.read(&**view, Wanted::Id(&id)).await?;
+    let answered = Answered {
+        current,
+        preference,
+    };
+    match found.into_iter().find(|document| !document.deleted) {
+        Some(document) => Ok(reads.one(&answered, document, &headers)),
+        None => Err(Problem::new(
+            ProblemKind::NotFound,
+            format!("There is no {} with this id.", view.name()),
+        )),
+    }
+}
+
+/// `GET /{views}?…` and `GET /{view}?…`: a page of documents, or the first that fits.
+pub(super) async fn documents(
+    State(reads): State<Reads>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Path(name) = path.map_err(bad_path)?;
+    let named = reads.service.catalog.named(&name);
+    let named = named.ok_or_else(|| no_view(&name))?;
+    require_json_answer(&headers)?;
+    let parameters = parameters::parse(query.as_deref())?;
+    match named {
+        Named::One(view) => reads.first(&**view, &parameters, &headers).await,
+        Named::Many(view) => reads.page(&**view, &parameters, &headers).await,
+    }
+}
+
+impl Reads {
+    pub(super) fn new(service: QueryService, settings: QuerySettings) -> Self {
+        Self {
+            service,
+            settings: Arc::new(settings),
+        }
+    }
+
+    async fn first(
+        &self,
+        view: &dyn ViewDefinition,
+        parameters: &[Parameter],
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
+        let query = filters::first(view, parameters)?;
+        let preference = self.settle(view.name(), headers).await?;
+        let (current, found) = self.read(view, Wanted::Query(&query)).await?;
+        let answered = Answered {
+            current,
+            preference,
+        };
+        match found.into_iter().next() {
+            Some(document) => Ok(self.one(&answered, document, headers)),
+            None => Err(Problem::new(
+                ProblemKind::NotFound,
+                format!("No {} fits the filters.", view.name()),
+            )),
+        }
+    }
+
+    async fn page(
+        &self,
+        view: &dyn ViewDefinition,
+        parameters: &[Parameter],
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
+        let mut query = filters::page(view, parameters, &self.settings)?;
+        let preference = self.settle(view.name(), headers).await?;
+        // One more than is shown tells whether there is a next page.
+        let limit = query.limit;
+        query.limit = limit.saturating_add(1);
+        let (current, mut found) = self.read(view, Wanted::Query(&query)).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more);
+        let next = next.map(|last| cursor::encode(&last.id));
+        let data: Vec<Value> = found.into_iter().map(shown).collect();
+        let body = json!({"data": data, "next": next}).to_string();
+        let answered = Answered {
+            current,
+            preference,
+        };
+        Ok(self.answer(&answered, StatusCode::OK, body))
+    }
+
+    /// The answer with one document; 304 when the client has it.
+    fn one(&self, answered: &Answered, document: Document, headers: &HeaderMap) -> Response {
+        let version = document.version;
+        let body = json!({"data": shown(document)}).to_string();
+        let tag = entity_tag(version, &body);
+        let mut response = if is_known(headers, &tag) {
+            let mut response = self.answer(answered, StatusCode::NOT_MODIFIED, String::new());
+            response.headers_mut().remove(header::CONTENT_TYPE);
+            response
+        } else {
+            self.answer(answered, StatusCode::OK, body)
+        };
+        response
+            .headers_mut()
+            .insert(header::ETAG, header_value(&tag));
+        response
+    }
+
+    fn answer(&self, answered: &Answered, status: StatusCode, body: String) -> Response {
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        // A cache may keep it, and has to ask each time whether it still holds.
+        let ask = HeaderValue::from_static("no-cache");
+        headers.insert(header::CACHE_CONTROL, ask);
+        let lag = self.service.live.lag(&answered.current.alias.collection);
+        if let Some(lag) = lag {
+            headers.insert(PROJECTION_LAG, HeaderValue::from(lag));
+        }
+        if let Some(preference) = &answered.preference {
+            headers.insert(PREFERENCE_APPLIED, preference.clone());
+        }
+        response
+    }
+
+    /// Reads from the version of `view` that is read now, within the time that the store has.
+    async fn read(
+        &self,
+        view: &dyn ViewDefinition,
+        wanted: Wanted<'_>,
+    ) -> Result<(Current, Vec<Document>), Problem> {
+        let versions = &self.service.versions;
+        let reading = async {
+            let Some(mut current) = versions.current(view.name()).await? else {
+                return Ok(None);
+            };
+            loop {
+                let collection = &current.alias.collection;
+                let found = match wanted {
+                    Wanted::Id(id) => self.service.store.get(collection, &[id]).await?,
+                    Wanted::Query(query) => self.service.store.find(collection, query).await?,
+                };
+                if !found.is_empty() {
+                    return Ok(Some((current, found)));
+                }
+                // Nothing was found: make sure that it was not in a version that has been dropped meanwhile.
+                match versions.moved_on(view.name(), &current).await? {
+                    Some(moved) => current = moved,
+                    None => return Ok(Some((current, found))),
+                }
+            }
+        };
+        let read = within(self.settings.read_timeout, reading).await?;
+        read.ok_or_else(|| {
+            Problem::new(
+                ProblemKind::Unavailable,
+                format!(
+                    "The view {} has not been built yet. The role eventbus builds it.",
+                    view.name()
+                ),
+            )
+            .retry_after(RETRY_AFTER)
+        })
+    }
+
+    /// Waits until `view` has seen the writes whose tokens the request brings. Gives what to say of its preference.
+    async fn settle(
+        &self,
+        view: &str,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Problem> {
+        let tokens = headers.get_all(CONSISTENCY_TOKEN).iter();
+        let tokens = tokens
+            .map(|token| token.to_str().map_err(|_| InvalidToken)?.parse())
+            .collect::<Result<Vec<ConsistencyToken>, _>>()
+            .map_err(|error| {
+                let detail = format!("The header Consistency-Token is not valid: {error}.");
+                Problem::new(ProblemKind::MalformedRequest, detail)
+            })?;
+        if tokens.is_empty() {
+            return Ok(None);
+        }
+        let preferred = prefer::wait(headers).map(|wait| wait.min(self.settings.max_wait));
+        let wait = preferred.unwrap_or(self.settings.default_wait);
+        let said = preferred.map(|wait| header_value(&format!("wait={}", wait.as_secs())));
+        if wait.is_zero() {
+            return Ok(said);
+        }
+        let deadline = Instant::now() + wait;
+        for token in &tokens {
+            let consistency = &self.service.consistency;
+            let waited = consistency.wait_for(view, token, deadline).await;
+            waited.map_err(|error| unsettled(view, error, said.as_ref()))?;
+        }
+        Ok(said)
+    }
+}
+
+/// The problem of a read that cannot be as fresh as it has to be.
+fn unsettled(view: &str, error: ConsistencyError, said: Option<&HeaderValue>) -> Problem {
+    let problem = match error {
+        ConsistencyError::Store(error) => return store_problem(&error),
+        ConsistencyError::NotYetProjected => Problem::new(
+            ProblemKind::NotYetProjected,
+            format!(
+                "The write is committed, and the view {view} has not applied it yet. Ask again, with \
+                 `Prefer: wait=<seconds>` to wait longer, or without the token to read what there is."
+            ),
+        ),
+        ConsistencyError::OtherHistory => Problem::new(
+            ProblemKind::NotYetProjected,
+            format!(
+                "The token belongs to another history of the log than the view {view}: either the log was restored, and \
+                 the write may be gone, or the view is being built anew. Ask again, or without the token to read \
+                 what there is."
+            ),
+        ),
+    };
+    let problem = problem.retry_after(RETRY_AFTER);
+    match said {
+        Some(said) => problem.with_header(PREFERENCE_APPLIED, said.clone()),
+        None => problem,
+    }
+}
+
+/// Gives the store its time, and no more.
+async fn within<T>(
+    time: Duration,
+    reading: impl Future<Output = Result<T, ReadError>>,
+) -> Result<T, Problem> {
+    match timeout(time, reading).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => Err(store_problem(&error)),
+        Err(_) => {
+            tracing::warn!(?time, "the read store did not answer in time");
+            Err(unavailable())
+        }
+    }
+}
+
+/// What a client hears of an error of the store; the log hears the rest.
+fn store_problem(error: &ReadError) -> Problem {
+    let causes = causes(error);
+    if matches!(error, ReadError::Unavailable(_)) {
+        tracing::warn!(error = causes, "a read failed");
+        return unavailable();
+    }
+    tracing::error!(error = causes, "a read failed");
+    Problem::internal()
+}
+
+fn unavailable() -> Problem {
+    Problem::new(
+        ProblemKind::Unavailable,
+        "The read store cannot be reached at the moment. Ask again.",
+    )
+    .retry_after(RETRY_AFTER)
+}
+
+fn bad_path(_: PathRejection) -> Problem {
+    let detail = "The path is not UTF-8 in percent-encoding.";
+    Problem::new(ProblemKind::MalformedRequest, detail)
+}
+
+fn no_view(name: &str) -> Problem {
+    let name: String = name.chars().take(64).collect();
+    Problem::new(
+        ProblemKind::NotFound,
+        format!("There is no view called {name:?}."),
+    )
+}
+
+/// Turns down what can be no document's id.
+fn check_id(view: &dyn ViewDefinition, id: &str) -> Result<(), Problem> {
+    let reason = match view.folding() {
+        // One document a stream: its id is the stream's.
+        Folding::FullState => StreamId::new("x", id).err().map(|error| error.to_string()),
+        Folding::ReadAndFold if (1..=MAX_KEY_BYTES).contains(&id.len()) => None,
+        Folding::ReadAndFold => Some(format!("an id here has 1 to {MAX_KEY_BYTES} bytes")),
+    };
+    match reason {
+        None => Ok(()),
+        Some(reason) => Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            format!("The id is not valid: {reason}."),
+        )),
+    }
+}

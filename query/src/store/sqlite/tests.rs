@@ -1,0 +1,106 @@
+//! The conformance suite on files of their own, and what only SQLite can get wrong.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tidelog_eventbus::StateStore;
+
+use super::*;
+use crate::store::conformance::ReadStoreFactory;
+
+/// A file for each case.
+struct File(TempDir);
+
+impl File {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    async fn open(&self) -> SqliteReadStore {
+        SqliteReadStore::open(&self.0.path().join("tidelog.db"))
+            .await
+            .unwrap()
+    }
+}
+
+#[async_trait]
+impl ReadStoreFactory for File {
+    async fn store(&self) -> Arc<dyn ReadStore> {
+        Arc::new(self.open().await)
+    }
+}
+
+crate::read_store_conformance!(conformance, File::new());
+
+#[tokio::test]
+async fn what_was_written_is_there_after_the_file_is_opened_again() {
+    use crate::store::{DocumentWrite, Query};
+
+    let file = File::new();
+    let store = file.open().await;
+    let document = Document {
+        id: "a".to_owned(),
+        data: serde_json::Map::new(),
+        version: tidelog_domain::Version::new(1),
+        created_at: chrono::DateTime::UNIX_EPOCH,
+        updated_at: chrono::DateTime::UNIX_EPOCH,
+        deleted: false,
+        applied: [].into(),
+        revision: 1,
+    };
+    let writes = [DocumentWrite::Insert(document.clone())];
+    assert_eq!(
+        store.write("post", &writes).await.unwrap(),
+        [Written::Applied]
+    );
+    store.close().await;
+    let query = Query {
+        limit: 1,
+        ..Query::default()
+    };
+    let found = file.open().await.find("post", &query).await.unwrap();
+    assert_eq!(found, [document]);
+}
+
+#[tokio::test]
+async fn a_write_waits_for_the_transaction_of_another_connection() {
+    let file = File::new();
+    let (store, other) = (file.open().await, file.open().await);
+    let held = other.begin().await.unwrap();
+    let waiting = store.create_collection("post");
+    tokio::pin!(waiting);
+    // It has no way to be done while the lock is held, however long one looks.
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
+    assert!(early.is_err());
+    held.rollback().await.unwrap();
+    waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_told_from_one_that_is_locked() {
+    let file = File::new();
+    let path = file.0.path().join("tidelog.db");
+    std::fs::write(
+        &path,
+        "these are not the pages of a database, but they are long enough".repeat(99),
+    )
+    .unwrap();
+    let error = SqliteReadStore::open(&path).await.unwrap_err();
+    assert!(matches!(error, ReadError::Corrupt { .. }), "{error:?}");
+    let error = SqliteReadStore::open(&file.0.path().join("no/such/folder"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ReadError::Unavailable(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_collection_is_never_another_table_of_the_file() {
+    let file = File::new();
+    let store = file.open().await;
+    for name in ["read_states", "sqlite_master", "events", "order", "a-b"] {
+        store.create_collection(name).await.unwrap();
+        store.drop_collection(name).await.unwrap();
+    }
+    assert!(store.load_states("events").await.unwrap().is_empty());
+}

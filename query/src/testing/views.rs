@@ -1,0 +1,120 @@
+//! Two views of the same events: the last state of each post, and how many posts each author has.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tidelog_domain::{
+    DecodeError, EntitySchema, EntityView, Event, Keys, Named, Payload, Projection, Recorded,
+    TypedProjector, View, ViewDefinition,
+};
+
+/// The posts: one document a stream, full state.
+pub(crate) fn posts() -> Arc<dyn ViewDefinition> {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "title": {"type": "string"},
+            "author": {"type": "string"},
+            "stars": {"type": "integer"},
+            "public": {"type": "boolean"},
+            "rating": {"type": ["number", "null"]},
+            "address": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "extra": {}
+        }
+    });
+    Arc::new(EntityView::new(
+        EntitySchema::from_value("post", schema).unwrap(),
+    ))
+}
+
+/// The authors: one document over streams of several partitions, counted.
+pub(crate) fn authors() -> Arc<dyn ViewDefinition> {
+    Arc::new(TypedProjector::<Author>::new())
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Author {
+    posts: i64,
+}
+
+impl Named for Author {
+    const NAME: &'static str = "author";
+}
+
+impl View for Author {
+    fn schema() -> Value {
+        json!({"type": "object", "properties": {"posts": {"type": "integer"}}})
+    }
+}
+
+impl Projection for Author {
+    type Event = PostEvent;
+
+    fn keys(e: &Recorded<PostEvent>) -> Keys {
+        e.event
+            .left
+            .iter()
+            .chain(&e.event.joined)
+            .cloned()
+            .collect()
+    }
+
+    fn project(view: Option<Self>, key: &str, e: &Recorded<PostEvent>) -> Option<Self> {
+        let is = |author: &Option<String>| i64::from(author.as_deref() == Some(key));
+        let posts = view.unwrap_or_default().posts + is(&e.event.joined) - is(&e.event.left);
+        (posts != 0).then_some(Self { posts })
+    }
+}
+
+/// A post as authors see it: who loses it, who gets it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct PostEvent {
+    left: Option<String>,
+    joined: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    state: Value,
+    before: Value,
+}
+
+impl Event for PostEvent {
+    const TYPES: &'static [&'static str] = &["post.created", "post.updated", "post.deleted"];
+
+    fn event_type(&self) -> &'static str {
+        "post.updated"
+    }
+
+    fn encode(&self) -> Result<Payload, serde_json::Error> {
+        Payload::of(self)
+    }
+
+    fn decode(event_type: &str, version: u32, payload: &Payload) -> Result<Self, DecodeError> {
+        let stored: Stored = payload
+            .decode()
+            .map_err(|source| DecodeError::payload(event_type, version, source))?;
+        let author = |value: &Value| value["author"].as_str().map(str::to_owned);
+        let (before, after) = (author(&stored.before), author(&stored.state));
+        Ok(match event_type {
+            "post.created" => Self {
+                left: None,
+                joined: after,
+            },
+            "post.deleted" => Self {
+                left: after,
+                joined: None,
+            },
+            _ if before.is_some() => Self {
+                left: before,
+                joined: after,
+            },
+            _ => Self {
+                left: None,
+                joined: None,
+            },
+        })
+    }
+}

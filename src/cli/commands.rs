@@ -1,0 +1,131 @@
+//! What each command of the command line does.
+
+use std::error::Error;
+use std::io::Write;
+
+use crate::App;
+use crate::backends;
+use crate::entities::with_entities;
+use crate::service::{self, Running};
+use crate::settings::{InvalidSettings, Layers, Origin, Role, Settings};
+
+use super::welcome::welcome;
+
+/// The file of the embedded log and its read models, in the data directory.
+const FILE: &str = "tidelog.db";
+
+/// The settings that name servers, which `dev` does without.
+const SERVERS: [&str; 3] = ["database_url", "bus_url", "mongodb_url"];
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// The settings of `dev`: one process, one file, no server, whatever the environment says.
+pub(super) fn embedded(mut layers: Layers) -> Layers {
+    let ignored = layers.ignore_environment(&SERVERS);
+    if !ignored.is_empty() {
+        say_error(&format!(
+            "note: dev runs on one file and ignores {}; `serve` uses the servers",
+            ignored.join(", ")
+        ));
+    }
+    layers
+}
+
+/// Everything in one process on one file.
+pub(super) async fn dev(app: App, settings: Settings) -> Outcome {
+    let file = settings.data_dir.join(FILE);
+    let settings = Settings {
+        role: Role::All,
+        database_url: Some(format!("sqlite://{}", file.display())),
+        bus_url: None,
+        mongodb_url: None,
+        ..settings
+    };
+    let app = with_entities(app, settings.entities.as_deref())?;
+    let running = service::start(&app, &settings).await?;
+    if let (Some(command), Some(query)) = (&running.command_addr, &running.query_addr) {
+        let file = file.display().to_string();
+        say(&welcome(app.deciders(), command, query, &running.admin_addr, &file));
+    }
+    until_told(running).await
+}
+
+/// The services of the settings' role.
+pub(super) async fn serve(app: App, settings: Settings) -> Outcome {
+    let app = with_entities(app, settings.entities.as_deref())?;
+    let running = service::start(&app, &settings).await?;
+    let parts = [
+        ("commands", running.command_addr.as_deref()),
+        ("queries", running.query_addr.as_deref()),
+        ("health", Some(running.admin_addr.as_str())),
+    ];
+    let parts = parts.iter().filter_map(|(name, address)| Some(format!("{name} http://{}", (*address)?)));
+    say(&format!("role {} is ready: {}", settings.role.name(), parts.collect::<Vec<_>>().join(", ")));
+    until_told(running).await
+}
+
+/// Runs until SIGTERM or Ctrl-C, then stops in order.
+async fn until_told(running: Running) -> Outcome {
+    let signal = told_to_stop().await?;
+    tracing::info!(signal, "stopping: finishing what is in flight");
+    if running.stop().await {
+        tracing::info!("stopped");
+        Ok(())
+    } else {
+        Err("some work in flight did not finish within `shutdown_grace`; what was acknowledged is in the log".into())
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C and gives its name.
+async fn told_to_stop() -> Result<&'static str, std::io::Error> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "SIGINT"),
+            _ = terminate.recv() => Ok("SIGTERM"),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await.map(|()| "Ctrl-C")
+}
+
+/// Brings the log's database to this program's version.
+pub(super) async fn migrate(settings: Settings) -> Outcome {
+    let log = backends::open_log(&settings).await?;
+    let identity = log.identity().await?;
+    say(&format!(
+        "the log is up to date: {} partitions, history {}",
+        identity.partitions.count(),
+        identity.history
+    ));
+    Ok(())
+}
+
+/// Shows what is set and by whom.
+pub(super) fn config(layers: &Layers) -> Outcome {
+    let width = crate::settings::SETTINGS.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (setting, value) in layers.shown() {
+        let (value, origin) = match value {
+            Some((value, origin)) => (value, origin.to_string()),
+            None => ("(not set)".to_owned(), Origin::Default.to_string()),
+        };
+        text.push_str(&format!("{:width$}  {value}  [{origin}]\n", setting.key));
+    }
+    say(text.trim_end());
+    // Also says what is wrong with them.
+    Settings::from_layers(layers).map(|_| ()).map_err(|error: InvalidSettings| error.into())
+}
+
+/// Prints for the person who asked.
+pub(super) fn say(text: &str) {
+    // A reader that went away (a closed pipe) is no reason to fail.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints what went wrong.
+pub(super) fn say_error(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,50 @@
+//! The admin listener: health from the first moment on, administration once the services are up.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use tidelog_http::{Problem, ProblemKind, Readiness, app, health_router};
+use tower::ServiceExt;
+
+/// What the admin listener serves. Cloning gives another handle to the same.
+#[derive(Clone)]
+pub(super) struct Admin {
+    readiness: Readiness,
+    administration: Arc<OnceLock<Router>>,
+}
+
+impl Admin {
+    /// Health, and no administration yet.
+    pub(super) fn new(readiness: Readiness) -> Self {
+        Self { readiness, administration: Arc::default() }
+    }
+
+    /// From now on also serves `router`.
+    pub(super) fn administer(&self, router: Router) {
+        // Only the first counts: a process starts its services once.
+        let _ = self.administration.set(router);
+    }
+
+    /// All of it, as a service.
+    pub(super) fn router(&self) -> Router {
+        let administration = Router::new().fallback(administer).with_state(self.administration.clone());
+        app(Router::new().nest("/admin", administration).merge(health_router(self.readiness.clone())))
+    }
+}
+
+/// Hands a request to the administration, where there is one.
+async fn administer(
+    State(administration): State<Arc<OnceLock<Router>>>,
+    request: Request,
+) -> Response {
+    let Some(router) = administration.get() else {
+        let detail = "this process has no administration, or is still starting: see /health/ready";
+        return Problem::new(ProblemKind::NotFound, detail).into_response();
+    };
+    match router.clone().oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
