@@ -213,7 +213,7 @@ pub(crate) enum Fault {
     /// Somebody else appends an event to the stream just before.
     Rival(NewEvent, StreamId),
     /// The batch fails as a whole.
-    Append(fn() -> AppendError),
+    Append(Box<dyn Fn() -> AppendError + Send>),
     /// The adapter has a defect.
     Panic,
 }

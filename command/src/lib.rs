@@ -1,4 +1,8 @@
 //! tidelog's write side: the event store port and its adapters, group commit, command handling, HTTP.
+//!
+//! A command comes in over HTTP ([`command_router`]) or in process ([`CommandService::execute`]), waits in the queue of an
+//! [`appender`], is decided on the state of its aggregate, and is answered once its events are durable in the
+//! [`store`].
 #![cfg_attr(
     test,
     allow(
@@ -9,8 +13,17 @@
     )
 )]
 
+pub mod store;
+
 pub mod appender;
+pub mod handling;
+pub mod http;
+
 #[cfg(test)]
 mod fixtures;
-pub mod handling;
-pub mod store;
+
+pub use appender::AppenderSettings;
+pub use handling::{
+    CommandError, CommandOutcome, CommandRequest, CommandService, DuplicateAggregate, Precondition,
+};
+pub use http::{CommandSettings, command_router};

@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use futures_util::StreamExt;
 use serde_json::Value;
+use tidelog_domain::json;
 
 use crate::problem::{Problem, ProblemKind};
 
@@ -136,6 +137,11 @@ fn check_type(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Problem> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, Problem> {
+    json::check(bytes, json::MAX_DEPTH).map_err(|problem| {
+        malformed(&format!(
+            "The body is refused: {problem}. Correct it and send it again."
+        ))
+    })?;
     serde_json::from_slice(bytes).map_err(|error| {
         malformed(&format!(
             "The body is not JSON: {error}. Correct it and send it again."
@@ -306,6 +312,24 @@ pub(crate) mod tests {
             read(&headers, vec![b'"', 0xff, b'"']).await,
             Err(ProblemKind::MalformedRequest)
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_store_could_not_keep_exactly_is_refused() {
+        let headers = typed("application/json");
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(read(&headers, nested(32)).await.is_ok());
+        assert!(read(&headers, "9223372036854775807").await.is_ok());
+        for body in [
+            nested(33),
+            nested(100_000),
+            "9223372036854775808".to_owned(),
+        ] {
+            assert_eq!(
+                read(&headers, body).await,
+                Err(ProblemKind::MalformedRequest)
+            );
+        }
     }
 
     #[tokio::test]

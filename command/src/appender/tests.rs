@@ -370,9 +370,9 @@ async fn what_the_store_says_of_a_batch_its_commands_are_told() {
     let service = service(&store).await;
     service.execute(create("1")).await.unwrap();
     store.inject([
-        Fault::Append(|| AppendError::Unavailable("gone".into())),
-        Fault::Append(|| AppendError::InDoubt("cut off".into())),
-        Fault::Append(|| AppendError::Diverged),
+        Fault::Append(Box::new(|| AppendError::Unavailable("gone".into()))),
+        Fault::Append(Box::new(|| AppendError::InDoubt("cut off".into()))),
+        Fault::Append(Box::new(|| AppendError::Diverged)),
         Fault::Panic,
     ]);
     let mut errors = Vec::new();
@@ -393,7 +393,7 @@ async fn a_token_names_the_new_history_once_the_log_has_one() {
     let service = service(&store).await;
     let old = service.execute(create("1")).await.unwrap().token.history;
     let new = store.log.renew_history().await.unwrap();
-    store.inject([Fault::Append(|| AppendError::Diverged)]);
+    store.inject([Fault::Append(Box::new(|| AppendError::Diverged))]);
     service.execute(retitle("1", "b")).await.unwrap_err();
     let token = service.execute(retitle("1", "b")).await.unwrap().token;
     assert_ne!(old, new);

@@ -1,0 +1,51 @@
+//! What a command that was done is answered.
+
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use tidelog_domain::Lifecycle;
+
+use crate::handling::CommandOutcome;
+
+use super::route::Call;
+
+/// The header with what a read must have seen.
+const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
+
+/// The answer to a command: the state after it, its version, and the token for reads. `reads_at` is where the query
+/// service is.
+pub(super) fn done(call: &Call<'_>, done: CommandOutcome, reads_at: Option<&str>) -> Response {
+    let mut headers = HeaderMap::new();
+    let mut add = |name: HeaderName, value: String| {
+        // All of them are ASCII by construction.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    };
+    add(header::ETAG, format!("\"{}\"", done.version));
+    add(CONSISTENCY_TOKEN, done.token.to_string());
+    let created = call.spec.lifecycle == Lifecycle::Missing && done.appended;
+    let status = if created {
+        let base = reads_at.unwrap_or_default().trim_end_matches('/');
+        let location = format!("{base}/{}/{}", call.category, done.id);
+        add(header::LOCATION, location);
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    (status, headers, Json(json!({ "data": data(done) }))).into_response()
+}
+
+/// The id and the version, then the state, which cannot replace them.
+fn data(done: CommandOutcome) -> Value {
+    let mut data = Map::new();
+    data.insert("id".to_owned(), done.id.into());
+    data.insert("version".to_owned(), done.version.number().into());
+    if let Value::Object(state) = done.data {
+        for (name, value) in state {
+            data.entry(name).or_insert(value);
+        }
+    }
+    Value::Object(data)
+}

@@ -1,0 +1,182 @@
+//! The command service over HTTP: writes only.
+
+mod answer;
+mod preconditions;
+mod problems;
+mod route;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{RawPathParams, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use serde_json::Value;
+use tidelog_domain::{CommandInput, Endpoint, Lifecycle, Metadata, StreamId};
+use tidelog_http::{
+    BodyLimits, JsonBody, Problem, ProblemKind, RequestContext, no_query, read_json,
+    require_json_answer,
+};
+use uuid::Uuid;
+
+use crate::handling::{CommandRequest, CommandService};
+
+use preconditions::Preconditions;
+use problems::Subject;
+
+/// How the command service is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandSettings {
+    /// The bounds of a body.
+    pub body: BodyLimits,
+    /// Where clients find the query service, `https://api.example.org`: `Location` leads there. `None` makes it a path.
+    pub query_url: Option<String>,
+}
+
+/// The command service as HTTP.md has it: `POST /{aggregate}`, `PATCH` and `DELETE /{aggregate}/{id}`, and
+/// the named commands `POST /{aggregate}/{command}` and `POST /{aggregate}/{id}/{command}`.
+///
+/// It is part of a service: [`tidelog_http::app`] gives it the problem documents for unknown paths, the correlation id
+/// and the answer to a panic.
+pub fn command_router(service: Arc<CommandService>, settings: CommandSettings) -> Router {
+    Router::new()
+        .route("/{aggregate}", any(command))
+        .route("/{aggregate}/{id}", any(command))
+        .route("/{aggregate}/{id}/{command}", any(command))
+        .with_state(Arc::new(Commands { service, settings }))
+}
+
+struct Commands {
+    service: Arc<CommandService>,
+    settings: CommandSettings,
+}
+
+async fn command(
+    State(commands): State<Arc<Commands>>,
+    path: Result<RawPathParams, RawPathParamsRejection>,
+    context: RequestContext,
+    request: Request,
+) -> Response {
+    let handled = async {
+        let path = path.map_err(|_| not_utf8())?;
+        let segments: Vec<&str> = path.iter().map(|(_, segment)| segment).collect();
+        commands.handle(&segments, &context, request).await
+    };
+    handled.await.unwrap_or_else(IntoResponse::into_response)
+}
+
+fn not_utf8() -> Problem {
+    Problem::new(
+        ProblemKind::MalformedRequest,
+        "The path is not UTF-8. Check how it was percent-encoded.",
+    )
+}
+
+impl Commands {
+    async fn handle(
+        &self,
+        path: &[&str],
+        context: &RequestContext,
+        request: Request,
+    ) -> Result<Response, Problem> {
+        let (parts, body) = request.into_parts();
+        let reads_at = self.settings.query_url.as_deref();
+        let call = route::resolve(&self.service, &parts.method, path, reads_at)?;
+        no_query(&parts.uri)?;
+        require_json_answer(&parts.headers)?;
+        let creates = call.spec.lifecycle == Lifecycle::Missing;
+        let preconditions = Preconditions::read(&parts.headers, creates)?;
+        if let Some(id) = call.id {
+            check_id(call.category, id)?;
+        }
+        let accepted = accepted_types(call.spec.endpoint);
+        let body = read_json(&parts.headers, body, accepted, self.settings.body).await?;
+        let mut body = command_body(body, call.spec.endpoint)?;
+        let own_id = if creates {
+            take_id(call.category, &mut body)?
+        } else {
+            None
+        };
+        let id = call.id.map(str::to_owned).or(own_id);
+        let subject = Subject {
+            category: call.category,
+            id: id.as_deref(),
+            command: &call.spec.name,
+            preconditions: &preconditions,
+        };
+        let done = self.service.execute(CommandRequest {
+            category: call.category.to_owned(),
+            id: id.clone(),
+            input: CommandInput {
+                name: call.spec.name.clone(),
+                body,
+            },
+            precondition: preconditions.version.clone(),
+            metadata: metadata(context),
+            command_id: Uuid::now_v7(),
+        });
+        let done = done.await.map_err(|error| subject.problem(&error))?;
+        Ok(answer::done(&call, done, reads_at))
+    }
+}
+
+/// The media types that a command's body may have.
+const fn accepted_types(endpoint: Endpoint) -> &'static [&'static str] {
+    match endpoint {
+        Endpoint::Patch => &["application/merge-patch+json", "application/json"],
+        Endpoint::Post | Endpoint::Delete | Endpoint::Named => &["application/json"],
+    }
+}
+
+/// What the body says. Where it must say something, it may not be empty.
+fn command_body(body: JsonBody, endpoint: Endpoint) -> Result<Value, Problem> {
+    match (body.value, endpoint) {
+        (Some(value), _) => Ok(value),
+        (None, Endpoint::Delete | Endpoint::Named) => Ok(Value::Null),
+        (None, Endpoint::Post | Endpoint::Patch) => Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            "The body is empty. Send a JSON object.",
+        )),
+    }
+}
+
+/// Takes the id that a client chose out of the body of a creating command.
+fn take_id(category: &str, body: &mut Value) -> Result<Option<String>, Problem> {
+    let Some(id) = body
+        .as_object_mut()
+        .and_then(|body| body.shift_remove("id"))
+    else {
+        return Ok(None);
+    };
+    let Value::String(id) = id else {
+        return Err(bad_id("The id in the body is not a text."));
+    };
+    check_id(category, &id)?;
+    Ok(Some(id))
+}
+
+fn check_id(category: &str, id: &str) -> Result<(), Problem> {
+    StreamId::new(category, id)
+        .map(|_| ())
+        .map_err(|error| bad_id(&format!("The id cannot be one: {error}.")))
+}
+
+fn bad_id(what: &str) -> Problem {
+    Problem::new(
+        ProblemKind::MalformedRequest,
+        format!("{what} Correct it, or leave it out of a creation to get a new one."),
+    )
+}
+
+/// What is recorded with the events of a request.
+fn metadata(context: &RequestContext) -> Metadata {
+    Metadata {
+        correlation_id: context.correlation_id().to_owned(),
+        traceparent: context.traceparent().map(str::to_owned),
+        ..Metadata::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! From what went wrong with a command to a problem document.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, header};
+use serde_json::json;
+use tidelog_domain::{Refusal, StreamId, Version};
+use tidelog_http::{Problem, ProblemKind};
+
+use crate::handling::{CommandError, Precondition};
+
+use super::preconditions::Preconditions;
+
+/// When to come back after a moment of overload, of absence of the store, or of many conflicts.
+const SOON: Duration = Duration::from_secs(1);
+
+/// When to come back after what an operator has to put right.
+const LATER: Duration = Duration::from_secs(60);
+
+/// What a request was about.
+pub(super) struct Subject<'a> {
+    pub(super) category: &'a str,
+    /// The id that the client named.
+    pub(super) id: Option<&'a str>,
+    pub(super) command: &'a str,
+    pub(super) preconditions: &'a Preconditions,
+}
+
+impl Subject<'_> {
+    /// The problem document of `error`. What is not the client's business goes to the log, in the request's span.
+    pub(super) fn problem(&self, error: &CommandError) -> Problem {
+        match error {
+            CommandError::Refused { refusal, .. } => self.refused(refusal),
+            CommandError::UnknownAggregate { .. } => {
+                Problem::new(ProblemKind::NotFound, format!("{error}. Check the path."))
+            }
+            CommandError::InvalidId(source) => Problem::new(
+                ProblemKind::MalformedRequest,
+                format!("The id cannot be one: {source}. Correct it."),
+            ),
+            CommandError::PreconditionFailed { stream, actual } => self.unexpected(stream, *actual),
+            CommandError::Conflict { stream, attempts } => Problem::new(
+                ProblemKind::Conflict,
+                format!(
+                    "{} kept changing while the command was decided, {attempts} times. Nothing was written. Send it again.",
+                    named(stream)
+                ),
+            )
+            .retry_after(SOON),
+            CommandError::TooLarge {
+                stream,
+                bytes,
+                limit,
+            } => Problem::new(
+                ProblemKind::TooLarge,
+                format!(
+                    "What would be recorded of {} has {bytes} bytes, and the limit is {limit}. Nothing was written. \
+                     Make it smaller.",
+                    named(stream)
+                ),
+            ),
+            CommandError::Overloaded => Problem::new(
+                ProblemKind::Overloaded,
+                "Too many commands are waiting. This one was not run. Send it again later.",
+            )
+            .retry_after(SOON),
+            CommandError::Closing => Problem::new(
+                ProblemKind::Unavailable,
+                "This service is stopping. The command was not run. Send it again.",
+            )
+            .retry_after(SOON),
+            CommandError::Unavailable(_) => {
+                tracing::warn!(error = causes(error), "a command could not be written");
+                Problem::new(
+                    ProblemKind::Unavailable,
+                    "The event store is not available. Nothing was written. Send the command again later.",
+                )
+                .retry_after(SOON)
+            }
+            CommandError::Diverged => {
+                tracing::error!(error = causes(error), "a command could not be written");
+                Problem::new(
+                    ProblemKind::Unavailable,
+                    "The event store was restored or replaced, and waits for its operator. Nothing was written.",
+                )
+                .retry_after(LATER)
+            }
+            CommandError::InDoubt(_) => {
+                tracing::error!(error = causes(error), "a command is in doubt");
+                self.in_doubt()
+            }
+            CommandError::Unreadable { .. }
+            | CommandError::Corrupt { .. }
+            | CommandError::Defect { .. } => internal(error),
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Problem {
+        let subject = self.named();
+        match refusal {
+            Refusal::UnknownCommand => Problem::new(
+                ProblemKind::NotFound,
+                format!("{} has no command {}.", self.category, self.command),
+            ),
+            Refusal::Invalid(errors) => Problem::new(
+                ProblemKind::Invalid,
+                format!(
+                    "The body does not fit what {} of {} takes. Nothing was written. Correct what `errors` names.",
+                    self.command, self.category
+                ),
+            )
+            .with_errors(errors),
+            Refusal::Rejected { code, detail } => {
+                Problem::new(ProblemKind::Rejected, detail).with("code", json!(code))
+            }
+            Refusal::NotFound => Problem::new(
+                ProblemKind::NotFound,
+                format!("There is no {subject}. Check the id, or create it."),
+            ),
+            Refusal::AlreadyExists if self.preconditions.none_match => Problem::new(
+                ProblemKind::PreconditionFailed,
+                format!(
+                    "There is, or was, a {subject}, and If-None-Match wants none. Nothing was written."
+                ),
+            ),
+            Refusal::AlreadyExists => Problem::new(
+                ProblemKind::AlreadyExists,
+                format!(
+                    "There is, or was, a {subject}, and an id is never used again. Choose another, or leave it out to get \
+                     a new one."
+                ),
+            ),
+            Refusal::Deleted => Problem::new(
+                ProblemKind::Deleted,
+                format!("The {subject} was deleted. It takes no more commands; create another."),
+            ),
+            // What cannot be read or written, and what later versions of the domain may add.
+            other => internal(other),
+        }
+    }
+
+    /// The aggregate is at another version than `If-Match` wants.
+    fn unexpected(&self, stream: &StreamId, actual: Version) -> Problem {
+        let wanted = match &self.preconditions.version {
+            Precondition::OneOf(versions) if !versions.is_empty() => {
+                let versions: Vec<String> = versions.iter().map(|v| format!("\"{v}\"")).collect();
+                versions.join(" or ")
+            }
+            _ => "what no version has".to_owned(),
+        };
+        let problem = Problem::new(
+            ProblemKind::PreconditionFailed,
+            format!(
+                "{} is at version \"{actual}\", and If-Match wants {wanted}. Nothing was written. Read it again and decide \
+                 anew.",
+                named(stream)
+            ),
+        );
+        match HeaderValue::from_str(&format!("\"{actual}\"")) {
+            Ok(tag) if actual > Version::NONE => problem.with_header(header::ETAG, tag),
+            _ => problem,
+        }
+    }
+
+    fn in_doubt(&self) -> Problem {
+        let advice = match self.id {
+            Some(_) => format!(
+                "Read the {} to find out before you send it again.",
+                self.named()
+            ),
+            None => {
+                "Look for it before you send it again: another creation makes another.".to_owned()
+            }
+        };
+        Problem::new(
+            ProblemKind::InDoubt,
+            format!(
+                "Whether the command was written could not be found out in time: it was once, or not at all. {advice}"
+            ),
+        )
+    }
+
+    fn named(&self) -> String {
+        match self.id {
+            Some(id) => format!("{} with the id {id}", self.category),
+            None => self.category.to_owned(),
+        }
+    }
+}
+
+fn named(stream: &StreamId) -> String {
+    format!("The {} with the id {}", stream.category(), stream.id())
+}
+
+fn internal(error: &dyn Error) -> Problem {
+    tracing::error!(error = causes(error), "a command could not be handled");
+    Problem::internal()
+}
+
+/// An error with all of its causes.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
