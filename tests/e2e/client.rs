@@ -120,17 +120,20 @@ pub(crate) async fn must(request: RequestBuilder) -> Answer {
 
 impl Answer {
     /// The body, which must be JSON.
+    #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
     /// The body's `data`, of an answer that must have this status.
+    #[track_caller]
     pub(crate) fn data(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()["data"].clone()
     }
 
     /// A header, which must be there.
+    #[track_caller]
     pub(crate) fn header(&self, name: &str) -> &str {
         let value = self
             .headers
@@ -140,11 +143,13 @@ impl Answer {
     }
 
     /// The consistency token of a write.
+    #[track_caller]
     pub(crate) fn token(&self) -> &str {
         self.header("consistency-token")
     }
 
     /// Checks that this is the problem document `name` of HTTP.md's table, and returns it.
+    #[track_caller]
     pub(crate) fn problem(&self, status: u16, name: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(
