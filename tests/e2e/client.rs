@@ -122,7 +122,10 @@ impl Answer {
     /// The body, which must be JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+        match serde_json::from_str(&self.body) {
+            Ok(json) => json,
+            Err(error) => panic!("{error} in {self:?}"),
+        }
     }
 
     /// The body's `data`, of an answer that must have this status.
@@ -135,11 +138,10 @@ impl Answer {
     /// A header, which must be there.
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> &str {
-        let value = self
-            .headers
-            .get(name)
-            .unwrap_or_else(|| panic!("no header {name} in {self:?}"));
-        value.to_str().expect("a header is text")
+        match self.headers.get(name) {
+            Some(value) => value.to_str().expect("a header is text"),
+            None => panic!("no header {name} in {self:?}"),
+        }
     }
 
     /// The consistency token of a write.

@@ -126,9 +126,15 @@ async fn a_view_that_was_spoilt_comes_back_from_the_log() {
         .default_database()
         .unwrap()
         .collection::<Document>(&collection);
-    documents.delete_one(doc! {}).await.unwrap();
     documents
-        .update_many(doc! {}, doc! { "$set": { "data.title": "spoilt" } })
+        .delete_one(doc! { "_id": { "$gte": "" } })
+        .await
+        .unwrap();
+    documents
+        .update_many(
+            doc! { "_id": { "$gte": "" } },
+            doc! { "$set": { "data.title": "spoilt" } },
+        )
         .await
         .unwrap();
     CommandLine::new(&["replay", "post"])

@@ -102,12 +102,12 @@ impl View {
                 serde_json::from_str(&record).expect("an alias is JSON")
             }
             Store::MongoDb(database) => {
-                let aliases = database.collection::<Document>("tidelog_aliases");
+                let aliases = database.collection::<Document>("tidelog_views");
                 let alias = aliases
                     .find_one(doc! { "_id": view })
                     .await
                     .expect("MongoDB answers");
-                json(Bson::Document(alias.expect("the view has an alias")))
+                json(alias.expect("the view has an alias")["record"].clone())
             }
         }
     }
@@ -150,13 +150,14 @@ async fn sqlite_documents(url: &str, collection: &str) -> BTreeMap<String, Folde
     rows.into_iter().map(document).collect()
 }
 
+/// The documents of a collection. The state records in it have other ids than texts.
 async fn mongodb_documents(
     database: &mongodb::Database,
     collection: &str,
 ) -> BTreeMap<String, Folded> {
     let mut cursor = database
         .collection::<Document>(collection)
-        .find(doc! {})
+        .find(doc! { "_id": { "$gte": "" } })
         .await
         .expect("MongoDB answers");
     let mut documents = BTreeMap::new();
