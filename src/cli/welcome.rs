@@ -49,10 +49,10 @@ fn curl_lines(decider: &dyn Decider, command: &str, query: &str) -> Option<Strin
     body.shift_insert(0, "id".to_owned(), Value::from(id.as_str()));
     let json = "-H 'content-type: application/json'";
     Some(format!(
-        "  curl -s http://{command}/{name} {json} -d '{}'\n  \
-           curl -s http://{query}/{name}/{id}\n  \
-           curl -s -X PATCH http://{command}/{name}/{id} {json} -d '{}'\n  \
-           curl -s -X DELETE http://{command}/{name}/{id}\n",
+        "  curl -s http://{command}/{name} {json} -d '{}'; echo\n  \
+           curl -s http://{query}/{name}/{id}; echo\n  \
+           curl -s -X PATCH http://{command}/{name}/{id} {json} -d '{}'; echo\n  \
+           curl -s -X DELETE http://{command}/{name}/{id}; echo\n",
         quoted(&Value::Object(body)),
         quoted(&change),
     ))
