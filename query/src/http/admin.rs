@@ -1,5 +1,6 @@
 //! The administration of views: what the CLI and the admin pages call.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -9,7 +10,10 @@ use serde_json::json;
 use tidelog_http::{Problem, ProblemKind};
 use tokio_util::sync::CancellationToken;
 
-use super::read::{RETRY_AFTER, no_view};
+#[cfg(test)]
+mod tests;
+
+use super::read::{RETRY_AFTER, bad_path, no_view};
 use crate::causes::causes;
 use crate::replay::ReplayError;
 use crate::views::Views;
@@ -33,8 +37,9 @@ pub fn views_admin_router(views: Views, shutdown: CancellationToken) -> Router {
 
 async fn replay(
     State(admin): State<Administration>,
-    Path(name): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
+    let Path(name) = path.map_err(bad_path)?;
     let view = admin.views.catalog().get(&name).cloned();
     let view = view.ok_or_else(|| no_view(&name))?;
     let replay = admin.views.replay();

@@ -336,7 +336,7 @@ fn unavailable() -> Problem {
     .retry_after(RETRY_AFTER)
 }
 
-fn bad_path(_: PathRejection) -> Problem {
+pub(super) fn bad_path(_: PathRejection) -> Problem {
     let detail = "The path is not UTF-8 in percent-encoding.";
     Problem::new(ProblemKind::MalformedRequest, detail)
 }

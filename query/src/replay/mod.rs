@@ -104,6 +104,7 @@ pub struct Replayed {
     /// The collection that is read now.
     pub collection: String,
     /// The number of that version.
+    #[serde(rename = "version")]
     pub number: u64,
     /// The collection that was read before; it is kept for a rollback.
     pub previous: String,

@@ -1,0 +1,182 @@
+//! The administration of views as its callers see it.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request};
+use serde_json::{Value, json};
+use tidelog_domain::ViewDefinition;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::views_admin_router;
+use crate::testing::{Process, System, authors, eventually, posts};
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn problem(&self) -> (u16, &str) {
+        let content = self.headers.get("content-type");
+        assert_eq!(content.unwrap(), "application/problem+json");
+        assert_eq!(self.body["status"], json!(self.status));
+        (self.status, self.body["type"].as_str().unwrap())
+    }
+}
+
+/// The administration as it is mounted.
+fn admin(process: &Process, shutdown: &CancellationToken) -> Router {
+    let router = views_admin_router(process.views.clone(), shutdown.clone());
+    tidelog_http::app(Router::new().nest("/admin", router))
+}
+
+async fn ask(app: &Router, method: &str, view: &str) -> Answer {
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("/admin/api/views/{view}/replay"))
+        .body(Body::empty())
+        .unwrap();
+    let (parts, body) = app.clone().oneshot(request).await.unwrap().into_parts();
+    let bytes = to_bytes(body, 1 << 20).await.unwrap();
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body: serde_json::from_slice(&bytes).unwrap(),
+    }
+}
+
+async fn kept() -> (System, Process) {
+    let system = System::new();
+    let process = system.start(vec![posts(), authors()]);
+    for n in 0..50 {
+        system.write(&format!("p{n}"), "one").await;
+    }
+    system.settled(&*posts()).await;
+    system.settled(&*authors()).await;
+    (system, process)
+}
+
+async fn is_read(system: &System, view: &dyn ViewDefinition, collection: &str) {
+    assert_eq!(system.alias(view.name()).await.collection, collection);
+    system.settled(view).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_answers_with_what_it_built_when_it_is_read() {
+    let (system, process) = kept().await;
+    let app = admin(&process, &CancellationToken::new());
+    let answer = ask(&app, "POST", "post").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.headers["content-type"], "application/json");
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    let expected = json!({"data": {
+        "view": "post", "collection": "post_v2", "version": 2, "previous": "post_v1", "events": 50, "documents": 50,
+        "documents_before": 50
+    }});
+    assert_eq!(answer.body, expected);
+    is_read(&system, &*posts(), "post_v2").await;
+    let again = ask(&app, "POST", "post").await;
+    assert_eq!(again.body["data"]["version"], json!(3));
+    is_read(&system, &*posts(), "post_v3").await;
+    is_read(&system, &*authors(), "author_v1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_there_is_not_cannot_be_replayed() {
+    let (_system, process) = kept().await;
+    let app = admin(&process, &CancellationToken::new());
+    // A list of documents is no view either.
+    for name in ["nothing", "posts", "post_v1", "%27", "%00"] {
+        let answer = ask(&app, "POST", name).await;
+        let not_found = (404, "urn:tidelog:problem:not-found");
+        assert_eq!(answer.problem(), not_found, "{name}");
+    }
+    let broken = ask(&app, "POST", "%ff").await;
+    let malformed = (400, "urn:tidelog:problem:malformed-request");
+    assert_eq!(broken.problem(), malformed);
+    let read = ask(&app, "GET", "post").await;
+    let not_allowed = (405, "urn:tidelog:problem:method-not-allowed");
+    assert_eq!(read.problem(), not_allowed);
+    assert_eq!(read.headers["allow"], "POST");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_of_a_view_that_is_being_replayed_is_a_409_that_says_when_to_ask_again() {
+    let (system, process) = kept().await;
+    let app = admin(&process, &CancellationToken::new());
+    let (one, two) = tokio::join!(ask(&app, "POST", "post"), ask(&app, "POST", "post"));
+    let (done, refused) = if one.status == 200 {
+        (one, two)
+    } else {
+        (two, one)
+    };
+    assert_eq!(done.status, 200, "{}", done.body);
+    let in_progress = (409, "urn:tidelog:problem:request-in-progress");
+    assert_eq!(refused.problem(), in_progress);
+    assert_eq!(refused.headers["retry-after"], "1");
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("post is being replayed already"),
+        "{detail}"
+    );
+    is_read(&system, &*posts(), "post_v2").await;
+    assert_eq!(system.alias("post").await.last_number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_has_not_been_built_or_a_store_that_is_down_is_a_503() {
+    let system = System::new();
+    let store = system.store.elsewhere();
+    let process = system.start_with(vec![posts()], System::options(), store.clone());
+    let app = admin(&process, &CancellationToken::new());
+    let unavailable = (503, "urn:tidelog:problem:unavailable");
+    let unbuilt = ask(&app, "POST", "post").await;
+    assert_eq!(unbuilt.problem(), unavailable);
+    assert_eq!(unbuilt.headers["retry-after"], "1");
+    system.settled(&*posts()).await;
+    store.cut_off(true);
+    let down = ask(&app, "POST", "post").await;
+    assert_eq!(down.problem(), unavailable);
+    assert_eq!(down.headers["retry-after"], "1");
+    assert!(!down.body.to_string().contains("cut off"), "{}", down.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_cannot_be_folded_is_a_500_that_names_it() {
+    let (system, process) = kept().await;
+    let app = admin(&process, &CancellationToken::new());
+    let unreadable = json!("no object");
+    system.log.append("bad", "post.created", &unreadable).await;
+    let answer = ask(&app, "POST", "post").await;
+    assert_eq!(answer.problem().0, 500);
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.contains("post/bad"), "{detail}");
+    assert_eq!(system.alias("post").await.collection, "post_v1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_outlives_its_client_and_ends_with_the_service() {
+    let (system, process) = kept().await;
+    let shutdown = CancellationToken::new();
+    let app = admin(&process, &shutdown);
+    let impatient = tokio::spawn({
+        let app = app.clone();
+        async move { ask(&app, "POST", "post").await }
+    });
+    eventually("it runs", async || {
+        system.alias("post").await.replaying.is_some()
+    })
+    .await;
+    impatient.abort();
+    eventually("it took over", async || {
+        system.alias("post").await.collection == "post_v2"
+    })
+    .await;
+    shutdown.cancel();
+    let stopped = ask(&app, "POST", "post").await;
+    assert_eq!(stopped.problem(), (503, "urn:tidelog:problem:unavailable"));
+    is_read(&system, &*posts(), "post_v2").await;
+    assert_eq!(system.alias("post").await.replaying, None);
+}
