@@ -17,6 +17,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod keeper;
+#[cfg(test)]
+mod random_tests;
 mod steward;
 #[cfg(test)]
 mod tests;
