@@ -199,7 +199,14 @@ async fn a_replay_that_was_thought_dead_does_no_harm_when_it_wakes_at_any_moment
     for calls in 0.. {
         let (system, process) = kept(12).await;
         let store = system.store.elsewhere();
-        let replay = in_small_steps(&system, &store);
+        // It never beats, and so learns of its fate by nothing but what it does.
+        let beat = Duration::from_secs(100_000);
+        let options = System::options().replay;
+        let replay = in_small_steps(&system, &store).with_options(ReplayOptions {
+            page_max_events: 5,
+            beat,
+            ..options
+        });
         store.freeze_after(calls);
         let mut zombie = tokio::spawn(async move { run(&replay).await });
         tokio::select! {
