@@ -27,22 +27,18 @@
 //!   that it knows were all written anew when it was given up.
 //! - *Collections are dropped* by the views' own loop, a grace period after nobody is led to them any more.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidelog_domain::{Position, ViewDefinition};
-use tidelog_eventbus::{
-    Backoff, CatchUp, CatchUpError, CatchUpProgress, LogError, LogReader, Retry,
-};
-use tokio::time::timeout;
+use tidelog_domain::ViewDefinition;
+use tidelog_eventbus::{CatchUpError, LogError, LogReader, Retry};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 mod alias;
 mod claim;
 mod rest;
+mod run;
 mod silence;
 #[cfg(test)]
 mod tests;
@@ -52,22 +48,9 @@ pub(crate) use claim::give_up;
 pub(crate) use silence::{Sign, Silence};
 
 use crate::causes::causes;
-use crate::projector::Projector;
-use crate::store::{Query, ReadError, ReadStore};
+use crate::store::{ReadError, ReadStore};
 use claim::{Claim, Lost};
-use rest::bring_to_rest;
-
-/// The first and the longest wait between tries while something is unavailable.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
-
-/// How often the growing log is run after before the version that is read is paused for the last stretch.
-const MAX_LAPS: usize = 16;
-
-/// So few events may be left when the version that is read is paused.
-const LAST_STRETCH_EVENTS: u64 = 2_000;
-
-/// How long a replay that failed may take to clear up behind itself; what is left is found by others.
-const CLEAR_UP: Duration = Duration::from_secs(5);
+use run::Run;
 
 /// The bounds and times of a replay.
 #[derive(Clone, Debug)]
@@ -266,193 +249,4 @@ impl Replay {
         }
         replayed
     }
-}
-
-/// A replay that has its claim.
-struct Run<'a> {
-    replay: &'a Replay,
-    claim: &'a Claim,
-    view: &'a Arc<dyn ViewDefinition>,
-    progress: OnProgress<'a>,
-    cancel: &'a CancellationToken,
-}
-
-impl Run<'_> {
-    async fn build_and_switch(&self) -> Result<Replayed, ReplayError> {
-        let Replay { store, log, .. } = self.replay;
-        let building = &self.claim.building;
-        self.persist(|| async { Ok(store.create_collection(&building.collection).await?) })
-            .await?;
-        let folding = self.folding();
-        let mut done = 0;
-        for _ in 0..MAX_LAPS {
-            let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
-            let end = total(&heads);
-            if end.saturating_sub(done) <= LAST_STRETCH_EVENTS {
-                break;
-            }
-            self.fold(&folding, &heads).await?;
-            done = end;
-        }
-        (self.progress)(ReplayProgress::Switching);
-        let announced = self.persist(|| async { Ok(self.claim.begin_to_switch().await?) });
-        let read = announced.await?.ok_or(Lost)?.collection;
-        let rest = self.persist(|| async {
-            Ok(bring_to_rest(self.claim, &read, self.replay.options.lease).await?)
-        });
-        if !rest.await? {
-            return Err(Lost.into());
-        }
-        let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
-        self.fold(&folding, &heads).await?;
-        let documents_before = self.count(&read).await;
-        let documents = self.count(&building.collection).await;
-        let fingerprint = self.view.fingerprint();
-        let switched = self.persist(|| async { Ok(self.claim.switch(&fingerprint).await?) });
-        switched.await?.ok_or(Lost)?;
-        Ok(Replayed {
-            view: self.view.name().to_owned(),
-            collection: building.collection.clone(),
-            number: building.number,
-            previous: read,
-            events: folding.events.load(Ordering::Relaxed),
-            documents,
-            documents_before,
-        })
-    }
-
-    /// What folds the log into the collection that is built.
-    fn folding(&self) -> Folding {
-        let Replay {
-            store,
-            log,
-            options,
-        } = self.replay;
-        let collection = &self.claim.building.collection;
-        let projector = Projector::new(self.view.clone(), store.clone(), collection);
-        Folding {
-            catch_up: CatchUp {
-                name: collection.clone(),
-                owner: self.claim.owner.clone(),
-                handler: Arc::new(projector),
-                states: store.clone(),
-                log: log.clone(),
-                page_max_events: options.page_max_events,
-                concurrent_partitions: options.concurrent_partitions,
-            },
-            events: AtomicU64::new(0),
-        }
-    }
-
-    /// Folds everything up to `heads`.
-    async fn fold(&self, folding: &Folding, heads: &[Position]) -> Result<(), ReplayError> {
-        let of = total(heads);
-        let report = |told: CatchUpProgress<'_>| match told {
-            CatchUpProgress::Reached { events, .. } => {
-                let events = folding.add(events);
-                (self.progress)(ReplayProgress::Folded { events, of });
-            }
-            CatchUpProgress::Retrying { reason, .. } => {
-                (self.progress)(ReplayProgress::Waiting { reason });
-            }
-            _ => {}
-        };
-        self.persist(|| async {
-            let folded = folding.catch_up.run_to(heads, &report, self.cancel).await;
-            folded.map_err(|error| match error {
-                CatchUpError::Cancelled => ReplayError::Cancelled,
-                CatchUpError::TakenOver { .. } => ReplayError::Superseded,
-                CatchUpError::Log(error) => ReplayError::Log(error),
-                CatchUpError::State(error) => ReplayError::Store(error.into()),
-                other => ReplayError::Fold(other),
-            })
-        })
-        .await
-    }
-
-    /// How many documents `collection` has, tombstones aside; `None` when that takes too long or fails.
-    async fn count(&self, collection: &str) -> Option<u64> {
-        let everything = Query::default();
-        let count = self.replay.store.count(collection, &everything);
-        match timeout(self.replay.options.compare_timeout, count).await {
-            Ok(Ok(count)) => Some(count),
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    collection,
-                    error = causes(&error),
-                    "the documents could not be counted"
-                );
-                None
-            }
-            Err(_) => {
-                tracing::info!(
-                    collection,
-                    "there are too many documents to count them during the switch"
-                );
-                None
-            }
-        }
-    }
-
-    /// Does `step` until it goes well, fails for good, or the replay is cancelled.
-    async fn persist<T, F: Future<Output = Result<T, ReplayError>>>(
-        &self,
-        step: impl Fn() -> F,
-    ) -> Result<T, ReplayError> {
-        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-        loop {
-            let done = tokio::select! {
-                done = step() => done,
-                () = self.cancel.cancelled() => return Err(ReplayError::Cancelled),
-            };
-            match done {
-                Err(error) if error.is_transient() => {
-                    let reason = causes(&error);
-                    (self.progress)(ReplayProgress::Waiting { reason: &reason });
-                    tokio::time::sleep(backoff.next_wait()).await;
-                }
-                done => return done,
-            }
-        }
-    }
-
-    /// Wakes the version that is read and retires what was built. Where that fails, the lease ends by itself.
-    async fn clear_up(&self) {
-        match timeout(CLEAR_UP, self.claim.give_up()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                let error = causes(&error);
-                tracing::warn!(
-                    view = self.claim.view,
-                    error,
-                    "a failed replay is left for others to clear up"
-                );
-            }
-            Err(_) => {
-                tracing::warn!(
-                    view = self.claim.view,
-                    "a failed replay is left for others to clear up"
-                );
-            }
-        }
-    }
-}
-
-/// The folding of the log into the new version, and how many events it has had.
-struct Folding {
-    catch_up: CatchUp,
-    events: AtomicU64,
-}
-
-impl Folding {
-    fn add(&self, events: usize) -> u64 {
-        let events = u64::try_from(events).unwrap_or(u64::MAX);
-        self.events.fetch_add(events, Ordering::Relaxed) + events
-    }
-}
-
-/// How many events a log with these heads has.
-fn total(heads: &[Position]) -> u64 {
-    let numbers = heads.iter().map(|head| head.number());
-    numbers.fold(0, u64::saturating_add)
 }
