@@ -248,14 +248,10 @@ impl Reads {
         view: &str,
         headers: &HeaderMap,
     ) -> Result<Option<HeaderValue>, Problem> {
-        let tokens = headers.get_all(CONSISTENCY_TOKEN).iter();
-        let tokens = tokens
-            .map(|token| token.to_str().map_err(|_| InvalidToken)?.parse())
-            .collect::<Result<Vec<ConsistencyToken>, _>>()
-            .map_err(|error| {
-                let detail = format!("The header Consistency-Token is not valid: {error}.");
-                Problem::new(ProblemKind::MalformedRequest, detail)
-            })?;
+        let tokens = tokens(headers).map_err(|error| {
+            let detail = format!("The header Consistency-Token is not valid: {error}.");
+            Problem::new(ProblemKind::MalformedRequest, detail)
+        })?;
         if tokens.is_empty() {
             return Ok(None);
         }
@@ -273,6 +269,17 @@ impl Reads {
         }
         Ok(said)
     }
+}
+
+/// The tokens of all writes that the read must see: in several headers or in one, where a proxy may have joined them.
+fn tokens(headers: &HeaderMap) -> Result<Vec<ConsistencyToken>, InvalidToken> {
+    let mut tokens = Vec::new();
+    for header in headers.get_all(CONSISTENCY_TOKEN) {
+        for token in header.to_str().map_err(|_| InvalidToken)?.split(',') {
+            tokens.push(token.trim().parse()?);
+        }
+    }
+    Ok(tokens)
 }
 
 /// The problem of a read that cannot be as fresh as it has to be.

@@ -280,6 +280,8 @@ async fn filters_find_what_fits_and_only_that() {
     let created = service.get("/post/p2").await.body["data"]["created_at"].clone();
     let by_time = format!("/posts?id=p2&created_at={}", created.as_str().unwrap());
     assert_eq!(service.get(&by_time).await.ids(), ["p2"]);
+    let a_bit_later = by_time.replace('Z', "001Z");
+    assert_eq!(service.get(&a_bit_later).await.ids(), [""; 0]);
     let first = service.get("/post?author=ann").await;
     assert_eq!(first.body["data"]["id"], json!("p1"));
     let nothing = service.get("/posts?title=%27%20OR%201=1%20--").await;
@@ -436,6 +438,25 @@ async fn a_read_with_a_token_sees_the_write_or_says_that_it_does_not_yet() {
         .send("GET", "/post/p1", &[("Prefer", "wait=3")])
         .await;
     assert_eq!(without.header("preference-applied"), None);
+}
+
+#[tokio::test]
+async fn a_read_sees_all_the_writes_whose_tokens_it_brings() {
+    let service = Service::new().await;
+    let one = service.write("p1", "one", "ann").await.to_string();
+    let two = service.write("p2", "one", "ann").await.to_string();
+    let change = Change::Write("two".to_owned(), "ann".to_owned());
+    let ahead = service.log.change("p1", &change).await.unwrap().to_string();
+    let get = async |tokens: &[&str]| {
+        let headers: Vec<_> = tokens.iter().map(|t| ("Consistency-Token", *t)).collect();
+        service.send("GET", "/posts", &headers).await.status
+    };
+    let joined = format!("{one}, {two}");
+    assert_eq!(get(&[&joined]).await, 200);
+    assert_eq!(get(&[&one, &two]).await, 200);
+    assert_eq!(get(&[&one, &ahead]).await, 503);
+    assert_eq!(get(&[&format!("{one},{ahead}")]).await, 503);
+    assert_eq!(get(&[&format!("{one},")]).await, 400);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidelog_domain::{Partition, ViewDefinition};
-use tidelog_eventbus::{Backoff, Subscription, SubscriptionEnd, SubscriptionStatus};
+use tidelog_eventbus::{Backoff, CatchUpError, Subscription, SubscriptionEnd, SubscriptionStatus};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -283,6 +283,11 @@ impl Keeper {
             Err(ReplayError::AlreadyRunning { .. }) => {
                 self.wait("another process replays the view");
                 OTHERS_REPLAY
+            }
+            // An event stands in the way, and will again: the whole log is not to be folded in vain all the time.
+            Err(error @ ReplayError::Fold(CatchUpError::Handler { .. })) => {
+                self.wait(&causes(&error));
+                options.subscription.failed_retry_max
             }
             Err(error) => {
                 self.wait(&causes(&error));

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 use super::{Views, ViewsOptions};
 use crate::live::ViewState;
 use crate::testing::{
-    Change, Process, Reading, System, authors, edition, eventually, folded, posts, stored,
+    Change, Process, Reading, System, authors, edition, eventually, folded, posts, shortened,
+    stored,
 };
 
 /// Both views: full state, and folded over several partitions.
@@ -358,6 +359,60 @@ async fn a_view_with_another_definition_is_replayed_by_itself() {
         assert_eq!(system.store.led_to().len(), 2);
         process.stop().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_that_cannot_read_an_event_is_tried_now_and_then_and_the_old_version_is_kept()
+{
+    let system = System::new();
+    let process = system.start(vec![posts()]);
+    write(&system, "p", 30).await;
+    system.settled(&*posts()).await;
+    process.stop().await;
+    let unreadable = serde_json::json!("no object");
+    system.log.append("bad", "post.created", &unreadable).await;
+    let process = system.start(vec![edition(2, posts())]);
+    state(
+        &process.views,
+        "post",
+        "it says which event",
+        |state| matches!(state, ViewState::Waiting { reason } if reason.contains("post/bad")),
+    )
+    .await;
+    let slowest = System::options().subscription.failed_retry_max;
+    sleep(slowest * 5).await;
+    let alias = system.alias("post").await;
+    assert_eq!(alias.number, 1);
+    assert!((3..9).contains(&alias.last_number), "{alias:?}");
+    let found = stored(&*posts(), &system.store, "post_v1").await;
+    assert_eq!(found.len(), 30);
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_that_can_read_every_event_takes_over_from_one_that_could_not() {
+    let system = System::new();
+    let older = system.start_with(vec![authors()], in_turn(), system.store.clone());
+    write(&system, "p", 30).await;
+    system.settled(&*authors()).await;
+    // An author whose name is longer than a key may be: the counting of authors stops, and its partition with it.
+    let author = "x".repeat(crate::MAX_KEY_BYTES + 1);
+    let change = Change::Write("one".to_owned(), author);
+    system.log.change("long", &change).await;
+    let live = older.views.live();
+    let status = live.get("author_v1").unwrap();
+    let is_failed = |state: &PartitionState| matches!(state, PartitionState::Failed { .. });
+    let failed = || status.partitions().iter().any(|p| is_failed(&p.state));
+    eventually("a partition fails", async || failed()).await;
+    let shorter = shortened(authors());
+    let newer = system.start_with(vec![shorter.clone()], in_turn(), system.store.clone());
+    eventually("it takes over", async || {
+        system.alias("author").await.fingerprint == shorter.fingerprint()
+    })
+    .await;
+    system.settled(&*shorter).await;
+    older.stop().await;
+    newer.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
