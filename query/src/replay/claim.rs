@@ -90,15 +90,22 @@ impl Claim {
     }
 
     /// Keeps the claim alive with a beat every `interval`; returns when it is lost.
+    ///
+    /// A claim that has switched is not lost, though it is gone: the answer to the switch is still to come.
     pub(super) async fn beat(&self, interval: Duration) -> Result<Infallible, Lost> {
         loop {
             sleep(interval).await;
             let beaten = change(&*self.store, &self.view, |alias| {
                 alias.beaten(&self.owner, false)
             });
-            match beaten.await {
-                Ok(Some(_)) => {}
-                Ok(None) => return Err(Lost),
+            let held = match beaten.await {
+                Ok(Some(_)) => Ok(true),
+                Ok(None) => self.has_switched().await,
+                Err(error) => Err(error),
+            };
+            match held {
+                Ok(true) => {}
+                Ok(false) => return Err(Lost),
                 // It may be heard again before the lease is over; if not, the next step finds out.
                 Err(error) => {
                     tracing::debug!(view = self.view, %error, "a replay could not say that it lives")
@@ -124,8 +131,19 @@ impl Claim {
             return Ok(Some(alias));
         }
         // It may have been made by an earlier try, whose answer was lost.
+        self.load_switched().await
+    }
+
+    async fn has_switched(&self) -> Result<bool, ReadError> {
+        Ok(self.load_switched().await?.is_some())
+    }
+
+    /// The alias, if it leads to what was built, or did before another replay took over.
+    async fn load_switched(&self) -> Result<Option<Alias>, ReadError> {
+        let built = &self.building.collection;
         let alias = self.store.load_alias(&self.view).await?;
-        Ok(alias.filter(|alias| alias.collection == self.building.collection))
+        Ok(alias
+            .filter(|alias| alias.collection == *built || alias.previous.as_ref() == Some(built)))
     }
 
     /// Gives the replay up: the version that is read goes on, what was built is retired.

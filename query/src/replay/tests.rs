@@ -258,6 +258,17 @@ async fn of_two_replays_of_a_view_at_once_the_second_is_turned_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_whose_switch_is_answered_late_knows_that_it_took_over() {
+    let (system, process) = kept(50).await;
+    let store = system.store.elsewhere();
+    store.answer_alias_after(System::options().replay.beat * 5);
+    let replayed = run(&system.replay_on(store)).await.unwrap();
+    assert_eq!(replayed.collection, system.alias("post").await.collection);
+    settled(&system).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn replays_of_different_views_do_not_meet() {
     let (system, process) = kept(100).await;
     let (one, two) = (system.replay(), system.replay());

@@ -1,7 +1,8 @@
 //! A read store that fails when it is told to, in front of one that works.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tidelog_domain::Partition;
@@ -31,6 +32,8 @@ struct Faults {
     /// How many calls are made before all stand still, and one more; 0: none does.
     calls_left: AtomicUsize,
     frozen: watch::Sender<bool>,
+    /// How many milliseconds after a change of an alias its answer comes.
+    alias_answer_ms: AtomicU64,
     state_loads: AtomicUsize,
     documents: AtomicUsize,
 }
@@ -88,6 +91,12 @@ impl FaultyStore {
     /// Lets what stands still go on.
     pub(crate) fn thaw(&self) {
         self.faults.frozen.send_replace(false);
+    }
+
+    /// The answer to a change of an alias comes so long after it was made.
+    pub(crate) fn answer_alias_after(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap();
+        self.faults.alias_answer_ms.store(ms, Ordering::SeqCst);
     }
 
     /// How often state records were loaded.
@@ -177,10 +186,16 @@ impl ReadStore for FaultyStore {
     ) -> Result<bool, ReadError> {
         let store = self.reach().await?;
         let set = store.compare_and_set_alias(view, expected, alias).await?;
-        let mut led_to = self.led_to.lock().unwrap();
-        let of_view = |led: &&String| led.starts_with(&format!("{view}_v"));
-        if set && alias.built && led_to.iter().rfind(of_view) != Some(&alias.collection) {
-            led_to.push(alias.collection.clone());
+        if set && alias.built {
+            let mut led_to = self.led_to.lock().unwrap();
+            let of_view = |led: &&String| led.starts_with(&format!("{view}_v"));
+            if led_to.iter().rfind(of_view) != Some(&alias.collection) {
+                led_to.push(alias.collection.clone());
+            }
+        }
+        let late = self.faults.alias_answer_ms.load(Ordering::SeqCst);
+        if late > 0 {
+            tokio::time::sleep(Duration::from_millis(late)).await;
         }
         Ok(set)
     }
