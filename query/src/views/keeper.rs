@@ -123,8 +123,11 @@ impl Keeper {
         let Shared { store, .. } = &*self.shared;
         let view = self.view.name();
         let alias = Alias::founded(view, &self.view.fingerprint());
-        self.persist(|| store.compare_and_set_alias(view, 0, &alias))
-            .await;
+        // At once, because readers wait for the first version: either may take some databases a while.
+        tokio::join!(
+            self.persist(|| store.compare_and_set_alias(view, 0, &alias)),
+            self.persist(|| store.create_collection(&alias.collection)),
+        );
         self.look_now.notify_one();
         let mut seen = self.seen.subscribe();
         let _ = seen.wait_for(|seen| matches!(seen, Seen::Alias(_))).await;
