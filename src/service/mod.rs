@@ -18,7 +18,7 @@ use tidelog_query::{
     views_admin_router,
 };
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -31,6 +31,9 @@ use admin::Admin;
 use freshness::Freshness;
 pub use listeners::CannotListen;
 use listeners::{address, listen};
+
+/// How long each step of a stop has at least, when those before it took all the time there is.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// Why a process could not start.
 #[derive(Debug, thiserror::Error)]
@@ -290,14 +293,20 @@ impl Running {
     }
 
     /// Stops everything: takes no more requests, finishes those in flight, then the batches in flight. Says whether all
-    /// of it was finished in time, which is `shutdown_grace` for each of the three.
+    /// of it was finished in time, which is `shutdown_grace` for all of it, and [`LAST_CHANCE`] at least for each step.
     pub(crate) async fn stop(self) -> bool {
-        let served = self.servers.end(self.grace).await;
+        let deadline = Instant::now() + self.grace;
+        let left = || {
+            deadline
+                .saturating_duration_since(Instant::now())
+                .max(LAST_CHANCE)
+        };
+        let served = self.servers.end(left()).await;
         let appended = match &self.commands {
-            Some(commands) => commands.close(self.grace).await,
+            Some(commands) => commands.close(left()).await,
             None => true,
         };
-        let projected = self.workers.end(self.grace).await;
+        let projected = self.workers.end(left()).await;
         served && appended && projected
     }
 }
