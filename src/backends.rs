@@ -35,8 +35,13 @@ pub enum BackendError {
     #[error(transparent)]
     Server(Box<UnfitServer>),
     /// The log cannot be opened.
-    #[error("the log that `database_url` names cannot be opened")]
-    Log(#[from] OpenError),
+    #[error("the log in {place} cannot be opened")]
+    Log {
+        /// Where it is, for people.
+        place: String,
+        /// Why.
+        source: OpenError,
+    },
     /// The read models' store cannot be opened.
     #[error("the read models' store cannot be opened")]
     ReadStore(#[from] ReadError),
@@ -210,12 +215,14 @@ async fn open_sqlite_log(
             source,
         })?;
     }
-    let description = format!("the log is the SQLite file {}", path.display());
+    let place = path.display().to_string();
+    let description = format!("the log is the SQLite file {place}");
     let options = SqliteOptions {
         partitions: settings.partitions,
         ..SqliteOptions::new(path)
     };
-    let store = SqliteEventStore::open(options).await?;
+    let store = SqliteEventStore::open(options).await;
+    let store = store.map_err(|source| BackendError::Log { place, source })?;
     Ok(Opened::new(Arc::new(store), description))
 }
 
@@ -233,9 +240,13 @@ async fn open_mysql_log(
     settings: &Settings,
 ) -> Result<Opened<dyn EventStore>, BackendError> {
     use tidelog_command::store::{MySqlEventStore, MySqlOptions};
+    let in_database = |source| BackendError::Log {
+        place: format!("the database {}", shown_url(url)),
+        source,
+    };
     let mut options = MySqlOptions::from_url(url).map_err(|error| match error {
         OpenError::Url { reason } => unusable("database_url", url, reason),
-        other => other.into(),
+        source => in_database(source),
     })?;
     options.partitions = settings.partitions;
     // What is wrong with the server is the check's to tell, what is wrong with the log in it is not.
@@ -255,7 +266,7 @@ async fn open_mysql_log(
         try_for: MIGRATION_PATIENCE,
         keep_trying: settings.wait_for_backends,
     };
-    let store = check.until_answered(ask).await??;
+    let store = check.until_answered(ask).await?.map_err(in_database)?;
     let description = format!("the log is on MySQL or MariaDB {}", store.server_version());
     let warnings = store.warnings().to_vec();
     Ok(Opened {

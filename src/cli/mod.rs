@@ -10,6 +10,8 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tracing_subscriber::EnvFilter;
+
 use crate::App;
 use crate::backends::BackendError;
 use crate::entities::with_entities;
@@ -102,11 +104,14 @@ fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// What drivers log by themselves when a server goes away: the adapters say it once, in words of ours.
+const QUIET: &str = "sqlx=error";
+
 /// Sends what is logged to standard error.
 fn start_logging(directives: &str) {
     use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_new(directives)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = |directives: &str| EnvFilter::try_new(format!("{QUIET},{directives}"));
+    let filter = filter(directives).unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},info")));
     let colours = std::io::stderr().is_terminal();
     // A second start in the same process (tests) keeps the first one's logging.
     let _ = tracing_subscriber::fmt()

@@ -28,7 +28,10 @@ pub(super) async fn replay(app: &App, settings: Settings, view: &str) -> Outcome
         ..or_embedded(settings)
     };
     let log = match backends::open_log(&settings).await {
-        Err(BackendError::Log(OpenError::InUse { .. })) => {
+        Err(BackendError::Log {
+            source: OpenError::InUse { .. },
+            ..
+        }) => {
             return Err(in_use(&settings, view).into());
         }
         opened => opened?.backend,

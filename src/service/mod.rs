@@ -3,6 +3,7 @@
 mod admin;
 mod freshness;
 mod listeners;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,12 +131,13 @@ pub(crate) async fn start(
     };
     let readiness = Readiness::new();
     let ready = readiness.part(role.name());
-    let admin = Admin::new(readiness);
+    let admin = Admin::new(readiness.clone());
     running.serve(admin_listener, admin.router());
     let started = Assembly {
         program,
         settings,
         reads,
+        readiness,
         command,
         query,
     };
@@ -156,6 +158,7 @@ struct Assembly<'a> {
     program: &'a App,
     settings: &'a Settings,
     reads: Reads,
+    readiness: Readiness,
     command: Option<TcpListener>,
     query: Option<TcpListener>,
 }
@@ -187,6 +190,7 @@ impl Assembly<'_> {
                 signal.clone(),
                 RelayOptions::default(),
             );
+            let published = relay.status();
             running.workers.spawn(async |stop| relay.run(stop).await);
             if self.settings.role.runs(Role::EventBus) {
                 live = self.keep_views(
@@ -197,6 +201,10 @@ impl Assembly<'_> {
                     admin,
                 )?;
             }
+            let (part, live) = (self.readiness.part("history"), live.clone());
+            running
+                .workers
+                .spawn(|stop| watch::watch(published, live, part, stop));
         }
         if let (Some(listener), Some(log), Some(signal)) = (self.command, backends.log, &signal) {
             let log = log.backend;

@@ -32,7 +32,9 @@ async fn targets() -> [&'static Target; 2] {
 }
 
 impl Target {
-    async fn of(site: Site) -> Self {
+    async fn of(mut site: Site) -> Self {
+        site.commands = site.commands.shared();
+        site.queries = site.queries.shared();
         for id in ["alive", "gone"] {
             let post = json!({"id": id, "title": "A title", "content": "", "author_name": "Ann"});
             site.commands.post("/post", &post).await.data(201);

@@ -40,6 +40,17 @@ impl Client {
         }
     }
 
+    /// The same, but with a connection of its own for each request: for a client that tests share, as each test has
+    /// a runtime that its connections end with.
+    pub(crate) fn shared(&self) -> Self {
+        let builder = reqwest::Client::builder().timeout(BOUND);
+        let http = builder.pool_max_idle_per_host(0).build();
+        Self {
+            http: http.expect("an HTTP client"),
+            address: self.address.clone(),
+        }
+    }
+
     /// The service's address.
     pub(crate) fn address(&self) -> &str {
         &self.address

@@ -150,7 +150,7 @@ async fn a_second_one_on_the_same_data_says_what_is_wrong() {
         .await;
     assert_eq!(ended.code, Some(1), "{}", ended.output);
     assert!(
-        ended.output.contains("tidelog-data") && ended.output.contains("in use"),
+        ended.output.contains("tidelog-data") && ended.output.contains("another process uses"),
         "{}",
         ended.output
     );

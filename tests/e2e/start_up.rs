@@ -363,7 +363,11 @@ async fn a_password_that_is_right_is_never_shown() {
     let url = backends
         .database_url
         .replace("root@", &format!("{user}:{PASSWORD}@"));
-    let settings = [("DATABASE_URL", url.as_str()), ("TIDELOG_LOG", "debug")];
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("TIDELOG_BUS_URL", &backends.bus_url),
+        ("TIDELOG_LOG", "debug"),
+    ];
     let mut service = Service::start_with(Role::Command, &settings).await;
     let post = serde_json::json!({"title": "A", "content": "Sesame-7312", "author_name": "Ann"});
     service.commands().post("/post", &post).await.data(201);

@@ -1,20 +1,26 @@
 //! A command service is stopped (SIGSTOP) while its transaction holds the heads of the log.
 
+use reqwest::Method;
 use serde_json::json;
 use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{Connection, Executor};
 use tidelog_test_support::{Server, Signal, shared, unique_name};
+use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep};
 
 use super::WRITES;
+use crate::client::send;
 use crate::load::Load;
 use crate::log::{connect, read};
 use crate::services::{Backends, Role, Service};
 use crate::view::View;
 use crate::waiting::eventually;
 
-/// How often a service is stopped until it happens to hold heads: most of the time that it writes, it does.
-const ROUNDS: usize = 200;
+/// How often a service is stopped until it happens to hold heads.
+const ROUNDS: usize = 500;
+
+/// The posts that both services patch.
+const CONTENDED: [&str; 4] = ["contended-1", "contended-2", "contended-3", "contended-4"];
 
 #[tokio::test]
 async fn another_command_service_goes_on_while_one_is_stopped_with_the_heads_locked() {
@@ -36,6 +42,7 @@ async fn another_goes_on(server: &Server) {
     let eventbus = Service::start_with(Role::EventBus, &settings).await;
     let mut load = Load::start(&first.commands(), WRITES);
     load.reaches(20).await;
+    let contention = contend(&first, &second).await;
     stop_with_the_heads(&first, &backends.database_url).await;
 
     let id = unique_name();
@@ -61,14 +68,38 @@ async fn another_goes_on(server: &Server) {
     );
 
     first.process().signal(Signal::Cont);
+    drop(contention);
     let outcome = load.finish().await;
     let mut rows = read(&backends.database_url).await;
     crate::log::assert_dense(&rows);
-    // The one write that is not the load's.
-    rows.retain(|row| row.id() != id);
+    // The writes that are not the load's.
+    rows.retain(|row| row.id() != id && !CONTENDED.contains(&row.id()));
     outcome.assert_all_in(&rows);
     View::on(&backends).await.equals_the_fold("post").await;
     drop(eventbus);
+}
+
+/// Patches the same posts by both services, until the returned value is dropped. While the versions that a service knows are
+/// true, it appends in one trip to the server, and a stopped process leaves no head locked; what the other one has
+/// changed, it asks for with the heads locked.
+async fn contend(first: &Service, second: &Service) -> JoinSet<()> {
+    let mut patching = JoinSet::new();
+    for id in CONTENDED {
+        let post = json!({"id": id, "title": "A", "content": "-", "author_name": "Ann"});
+        first.commands().post("/post", &post).await.data(201);
+        for service in [first, second] {
+            let commands = service.commands();
+            patching.spawn(async move {
+                loop {
+                    let patch = json!({"title": unique_name()});
+                    let path = format!("/post/{id}");
+                    // A stopped service answers late, one that waits for its heads with "unavailable".
+                    let _ = send(commands.request(Method::PATCH, &path).json(&patch)).await;
+                }
+            });
+        }
+    }
+    patching
 }
 
 /// Stops the service at a moment when it holds the one head.
