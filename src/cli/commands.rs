@@ -92,7 +92,7 @@ async fn start(
 ) -> Result<Option<Running>, service::StartError> {
     tokio::select! {
         running = service::start(app, settings, reads) => running.map(Some),
-        signal = told.to_stop() => {
+        signal = told.wait() => {
             tracing::info!(signal, "stopped before it was ready");
             Ok(None)
         }
@@ -102,7 +102,7 @@ async fn start(
 /// Runs until SIGTERM or Ctrl-C, then stops in order.
 async fn until_told(running: Running, mut told: Told) -> Outcome {
     tokio::select! {
-        signal = told.to_stop() => tracing::info!(signal, "stopping: finishing what is in flight"),
+        signal = told.wait() => tracing::info!(signal, "stopping: finishing what is in flight"),
         () = running.broken() => {
             running.stop().await;
             return Err("a part of the process panicked (see above); what was acknowledged is in the log".into());
@@ -140,7 +140,7 @@ impl Told {
     }
 
     /// Waits for one of them and gives its name.
-    pub(super) async fn to_stop(&mut self) -> &'static str {
+    pub(super) async fn wait(&mut self) -> &'static str {
         #[cfg(unix)]
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",

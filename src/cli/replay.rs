@@ -46,7 +46,7 @@ pub(super) async fn replay(app: &App, settings: Settings, view: &str) -> Outcome
     tokio::pin!(running);
     let replayed = tokio::select! {
         replayed = &mut running => replayed?,
-        _ = told.to_stop() => {
+        _ = told.wait() => {
             cancel.cancel();
             running.await?
         }
