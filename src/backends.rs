@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "servers")]
 use std::time::Duration;
 
 use tidelog_command::store::{EventStore, OpenError};
@@ -9,10 +10,9 @@ use tidelog_eventbus::{EventBus, InProcessEventBus};
 use tidelog_http::Part;
 use tidelog_query::store::{ReadError, ReadStore};
 
-use crate::checks::UnfitServer;
-#[cfg(any(feature = "mysql", feature = "redis", feature = "mongodb"))]
-use crate::checks::{Check, Complaint, Found};
-#[cfg(any(feature = "mysql", feature = "redis", feature = "mongodb"))]
+#[cfg(feature = "servers")]
+use crate::checks::{Check, Complaint, Found, UnfitServer};
+#[cfg(feature = "servers")]
 use crate::settings::shown_url;
 use crate::settings::{InvalidSettings, Role, Setting, Settings};
 
@@ -32,6 +32,7 @@ pub enum BackendError {
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
     /// A server is not what its setting says.
+    #[cfg(feature = "servers")]
     #[error(transparent)]
     Server(Box<UnfitServer>),
     /// The log cannot be opened.
@@ -73,6 +74,7 @@ pub enum BackendError {
     },
 }
 
+#[cfg(feature = "servers")]
 impl From<UnfitServer> for BackendError {
     fn from(error: UnfitServer) -> Self {
         Self::Server(Box::new(error))
@@ -439,7 +441,7 @@ async fn open_mongo(_: &str, _: &Settings) -> Result<Opened<dyn ReadStore>, Back
 }
 
 /// The value of `key` cannot be used.
-#[cfg(any(feature = "mysql", feature = "redis", feature = "mongodb"))]
+#[cfg(feature = "servers")]
 fn unusable(key: &'static str, url: &str, reason: String) -> BackendError {
     BackendError::Settings(InvalidSettings::Unusable {
         key,

@@ -13,7 +13,7 @@
 mod app;
 #[cfg(feature = "cli")]
 mod backends;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", feature = "servers"))]
 mod checks;
 #[cfg(feature = "cli")]
 mod cli;
@@ -26,7 +26,7 @@ pub mod settings;
 pub use app::{App, InvalidApp};
 #[cfg(feature = "cli")]
 pub use backends::BackendError;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", feature = "servers"))]
 pub use checks::UnfitServer;
 pub use entities::InvalidEntities;
 #[cfg(feature = "cli")]

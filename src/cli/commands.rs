@@ -44,7 +44,10 @@ pub(super) async fn dev(app: App, settings: Settings) -> Outcome {
             .or_else(|| Some(format!("http://{}", settings.query_addr))),
         ..settings
     };
-    let running = service::start(&app, &settings, Reads::AfterCommits).await?;
+    let mut told = Told::new()?;
+    let Some(running) = start(&app, &settings, Reads::AfterCommits, &mut told).await? else {
+        return Ok(());
+    };
     if let (Some(command), Some(query)) = (&running.command_addr, &running.query_addr) {
         let file = file.display().to_string();
         say(&welcome(
@@ -55,12 +58,15 @@ pub(super) async fn dev(app: App, settings: Settings) -> Outcome {
             &file,
         ));
     }
-    until_told(running).await
+    until_told(running, told).await
 }
 
 /// The services of the settings' role.
 pub(super) async fn serve(app: App, settings: Settings) -> Outcome {
-    let running = service::start(&app, &settings, Reads::AsTheyAre).await?;
+    let mut told = Told::new()?;
+    let Some(running) = start(&app, &settings, Reads::AsTheyAre, &mut told).await? else {
+        return Ok(());
+    };
     let parts = [
         ("commands", running.command_addr.as_deref()),
         ("queries", running.query_addr.as_deref()),
@@ -74,13 +80,34 @@ pub(super) async fn serve(app: App, settings: Settings) -> Outcome {
         settings.role.name(),
         parts.collect::<Vec<_>>().join(", ")
     ));
-    until_told(running).await
+    until_told(running, told).await
+}
+
+/// Starts the services; nothing when it was told to stop before they were ready.
+async fn start(
+    app: &App,
+    settings: &Settings,
+    reads: Reads,
+    told: &mut Told,
+) -> Result<Option<Running>, service::StartError> {
+    tokio::select! {
+        running = service::start(app, settings, reads) => running.map(Some),
+        signal = told.wait() => {
+            tracing::info!(signal, "stopped before it was ready");
+            Ok(None)
+        }
+    }
 }
 
 /// Runs until SIGTERM or Ctrl-C, then stops in order.
-async fn until_told(running: Running) -> Outcome {
-    let signal = told_to_stop().await?;
-    tracing::info!(signal, "stopping: finishing what is in flight");
+async fn until_told(running: Running, mut told: Told) -> Outcome {
+    tokio::select! {
+        signal = told.wait() => tracing::info!(signal, "stopping: finishing what is in flight"),
+        () = running.broken() => {
+            running.stop().await;
+            return Err("a part of the process panicked (see above); what was acknowledged is in the log".into());
+        }
+    }
     if running.stop().await {
         tracing::info!("stopped");
         Ok(())
@@ -89,19 +116,42 @@ async fn until_told(running: Running) -> Outcome {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C and gives its name.
-pub(super) async fn told_to_stop() -> Result<&'static str, std::io::Error> {
+/// SIGTERM and Ctrl-C, taken from here on: before the process is ready, as whoever sees that may stop it at once.
+pub(super) struct Told {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Told {
+    /// Takes the signals.
+    pub(super) fn new() -> std::io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Waits for one of them and gives its name.
+    pub(super) async fn wait(&mut self) -> &'static str {
+        #[cfg(unix)]
         tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "SIGINT"),
-            _ = terminate.recv() => Ok("SIGTERM"),
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = tokio::signal::ctrl_c().await;
+            "Ctrl-C"
         }
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.map(|()| "Ctrl-C")
 }
 
 /// For the commands that work on a log and its views: when no server is named, and `dev` has left its file in the data

@@ -7,7 +7,7 @@ use tidelog_command::store::OpenError;
 use tidelog_query::{Replay, ReplayProgress};
 use tokio_util::sync::CancellationToken;
 
-use super::commands::{Outcome, or_embedded, say, told_to_stop};
+use super::commands::{Outcome, Told, or_embedded, say};
 use crate::App;
 use crate::backends::{self, BackendError};
 use crate::settings::{Role, Settings};
@@ -37,6 +37,7 @@ pub(super) async fn replay(app: &App, settings: Settings, view: &str) -> Outcome
         opened => opened?.backend,
     };
     let store = backends::open_read_store(&settings).await?.backend;
+    let mut told = Told::new()?;
     let bar = bar();
     let cancel = CancellationToken::new();
     let replay = Replay::new(store, log);
@@ -45,8 +46,7 @@ pub(super) async fn replay(app: &App, settings: Settings, view: &str) -> Outcome
     tokio::pin!(running);
     let replayed = tokio::select! {
         replayed = &mut running => replayed?,
-        told = told_to_stop() => {
-            told?;
+        _ = told.wait() => {
             cancel.cancel();
             running.await?
         }

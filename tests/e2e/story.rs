@@ -8,6 +8,7 @@ use crate::client::must;
 use crate::log::{assert_dense, read, read_stream};
 use crate::services::{Backends, Site};
 use crate::view::View;
+use crate::waiting::eventually;
 
 #[tokio::test]
 async fn a_post_lives_on_one_embedded_file() {
@@ -53,8 +54,14 @@ async fn a_post_lives(site: &mut Site, backends: Option<&Backends>) {
 }
 
 async fn it_is_created_and_read(site: &Site) -> (String, String) {
-    let missing = site.queries.get("/post?author_name=Ann").await;
-    missing.problem(404, "not-found");
+    eventually("the view's first version", async || {
+        let missing = site.queries.get("/post?author_name=Ann").await;
+        match missing.status {
+            503 => Err(missing.body),
+            _ => Ok(missing.problem(404, "not-found")),
+        }
+    })
+    .await;
     let post = json!({"title": "Hello", "content": "First", "author_name": "Ann"});
     let created = site.commands.post("/post", &post).await;
     let data = created.data(201);
