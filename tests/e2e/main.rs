@@ -6,4 +6,5 @@
     reason = "tests fail loudly"
 )]
 
+mod bus;
 mod read_store;

@@ -13,8 +13,8 @@ use tidelog_domain::{
 };
 use tidelog_eventbus::{
     CommitSignal, EventBus, Handler, HandlerError, LogError, LogIdentity, LogReader,
-    PartitionState, Relay, RelayOptions, RelayStatus, StateRecord, StateStore, Subscription,
-    SubscriptionEnd, SubscriptionOptions, SubscriptionStatus, Tail, TailOptions,
+    PartitionState, Relay, RelayOptions, RelayState, RelayStatus, StateRecord, StateStore,
+    Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus, Tail, TailOptions,
 };
 use tidelog_query::store::InMemoryReadStore;
 use tokio::task::JoinHandle;
@@ -155,7 +155,7 @@ fn append_to(stream: &str) -> Append {
     Append::one(stream, ExpectedVersion::Any, vec![event])
 }
 
-/// Stays a stream's name and its partition.
+/// The name of a stream in `partition`.
 pub(super) fn stream_in(partition: Partition) -> String {
     (0..)
         .map(|number| format!("sample/s{number}"))
@@ -299,6 +299,22 @@ pub(super) fn relay(log: &Log, bus: &Arc<dyn EventBus>, signal: bool) -> (Run<()
     );
     let status = relay.status();
     (Run::start(|stop| relay.run(stop)), status)
+}
+
+/// A relay that runs and has begun everywhere: what is appended from now on comes to the bus. (Of a partition that the
+/// bus has nothing of, it leaves out what the log had before.)
+pub(super) async fn begun_relay(
+    log: &Log,
+    bus: &Arc<dyn EventBus>,
+    signal: bool,
+) -> (Run<()>, RelayStatus) {
+    let (run, status) = relay(log, bus, signal);
+    for partition in partitions().iter() {
+        let mut watch = status.watch(partition).unwrap();
+        let begun = watch.wait_for(|status| status.state == RelayState::Publishing);
+        within_patience("the relay begins", begun).await.unwrap();
+    }
+    (run, status)
 }
 
 /// A tail that runs.
