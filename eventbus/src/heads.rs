@@ -86,7 +86,7 @@ impl Heads {
         }
     }
 
-    /// Asks the log.
+    /// Asks the log. It has the last word on what was told before: a position that it does not have was another history's.
     pub(crate) async fn look(
         &self,
         log: &dyn LogReader,
@@ -96,9 +96,15 @@ impl Heads {
         if identity.history != history {
             return Ok(Look::AnotherHistory);
         }
-        for (head, position) in self.partitions.iter().zip(log.heads().await?) {
+        let told: Vec<_> = self.partitions.iter().map(|h| h.borrow().known).collect();
+        let polled = log.heads().await?;
+        for ((head, told), position) in self.partitions.iter().zip(told).zip(polled) {
             head.send_if_modified(|head| {
                 let news = position > head.known || position < head.polled || head.polls == 0;
+                // What was told meanwhile may be newer than the answer.
+                if head.known == told {
+                    head.known = position;
+                }
                 head.known = head.known.max(position);
                 head.polled = position;
                 head.polls += 1;
@@ -108,15 +114,21 @@ impl Heads {
         Ok(Look::Seen)
     }
 
-    /// Follows a signal, for ever.
+    /// Follows a signal, for ever. What it told before is left to the poll: it may be another history's.
     pub(crate) async fn follow(&self, signal: Option<&CommitSignal>) -> Infallible {
         let Some(signal) = signal else {
             return std::future::pending().await;
         };
         let mut changed = signal.subscribe();
+        let partitions = || (0..).map(Partition::new).zip(&self.partitions);
+        let mut told: Vec<_> = partitions().map(|(p, _)| signal.head(p)).collect();
         loop {
-            for (partition, _) in (0..).map(Partition::new).zip(&self.partitions) {
-                self.raise(partition, signal.head(partition));
+            for ((partition, _), told) in partitions().zip(&mut told) {
+                let head = signal.head(partition);
+                if head > *told {
+                    *told = head;
+                    self.raise(partition, head);
+                }
             }
             if changed.changed().await.is_err() {
                 // The signal cannot be gone while it is held here.

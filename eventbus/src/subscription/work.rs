@@ -330,13 +330,17 @@ enum Interruption {
     RecordChanged,
 }
 
-/// Waits until the subscription stops, or somebody changed the record since `revision`.
+/// Waits until the subscription stops, or somebody changed the record since `revision`. The stop comes first: a record
+/// that changed and cannot be read must not hold it up.
 async fn interrupted(
     running: &Running,
     seen: &mut watch::Receiver<Option<Seen>>,
     revision: u64,
 ) -> Interruption {
     loop {
+        if running.stop.is_cancelled() {
+            return Interruption::Stop;
+        }
         let changed = seen
             .borrow_and_update()
             .as_ref()
