@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use tidelog_domain::{
 };
 use tidelog_eventbus::{
     CommitSignal, EventBus, Handler, HandlerError, LogError, LogIdentity, LogReader,
-    PartitionState, Relay, RelayOptions, RelayState, RelayStatus, StateRecord, StateStore,
-    Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus, Tail, TailOptions,
+    PartitionState, Relay, RelayOptions, RelayState, RelayStatus, StateError, StateRecord,
+    StateStore, Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus, Tail,
+    TailOptions,
 };
 use tidelog_query::store::InMemoryReadStore;
 use tokio::task::JoinHandle;
@@ -42,17 +44,26 @@ pub(super) struct Log {
 struct Disk {
     history: Mutex<HistoryId>,
     store: Mutex<InMemoryEventStore>,
+    is_down: AtomicBool,
 }
 
 impl Disk {
     fn store(&self) -> InMemoryEventStore {
         self.store.lock().unwrap().clone()
     }
+
+    fn is_up(&self) -> Result<(), LogError> {
+        match self.is_down.load(Ordering::SeqCst) {
+            true => Err(LogError::Unavailable("the test has switched it off".into())),
+            false => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
 impl LogReader for Disk {
     async fn identity(&self) -> Result<LogIdentity, LogError> {
+        self.is_up()?;
         Ok(LogIdentity {
             history: *self.history.lock().unwrap(),
             partitions: partitions(),
@@ -60,6 +71,7 @@ impl LogReader for Disk {
     }
 
     async fn heads(&self) -> Result<Vec<Position>, LogError> {
+        self.is_up()?;
         self.store().heads().await
     }
 
@@ -69,6 +81,7 @@ impl LogReader for Disk {
         cursor: Cursor,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, LogError> {
+        self.is_up()?;
         self.store().read(partition, cursor, limit).await
     }
 }
@@ -79,6 +92,7 @@ impl Log {
             disk: Arc::new(Disk {
                 history: Mutex::new(HistoryId::new(Uuid::now_v7())),
                 store: Mutex::new(InMemoryEventStore::new(partitions())),
+                is_down: AtomicBool::new(false),
             }),
             signal: CommitSignal::new(partitions()),
         }
@@ -91,6 +105,11 @@ impl Log {
     /// Puts another log in the place of this one, as a restore of a backup does: positions are issued again.
     pub(super) fn restore(&self, backup: &Log) {
         *self.disk.store.lock().unwrap() = backup.disk.store();
+    }
+
+    /// Makes the log unavailable to those who read it, or available again. (Appends go on.)
+    pub(super) fn be_down(&self, is_down: bool) {
+        self.disk.is_down.store(is_down, Ordering::SeqCst);
     }
 
     /// Gives the log a new history, as the operator does after a restore.
@@ -129,7 +148,7 @@ impl Log {
     }
 
     pub(super) async fn heads(&self) -> Vec<Position> {
-        self.disk.heads().await.unwrap()
+        self.disk.store().heads().await.unwrap()
     }
 
     pub(super) fn history(&self) -> HistoryId {
@@ -138,7 +157,8 @@ impl Log {
 
     /// All events of a partition.
     pub(super) async fn events(&self, partition: Partition) -> Vec<RecordedEvent> {
-        let all = self.disk.read(partition, Cursor::START, usize::MAX - 1);
+        let store = self.disk.store();
+        let all = store.read(partition, Cursor::START, usize::MAX - 1);
         all.await.unwrap()
     }
 }
@@ -164,7 +184,7 @@ pub(super) fn stream_in(partition: Partition) -> String {
 }
 
 /// What a handler is to do with the next batch.
-type Behaviour = Box<dyn Fn(&[RecordedEvent]) -> Result<(), HandlerError> + Send + Sync>;
+type Behaviour = Arc<dyn Fn(&[RecordedEvent]) -> Result<(), HandlerError> + Send + Sync>;
 
 /// A handler that remembers what it handled, and insists that each event comes once and in order.
 pub(super) struct Recorder {
@@ -173,6 +193,10 @@ pub(super) struct Recorder {
     wants: Box<dyn Fn(&RecordedEvent) -> bool + Send + Sync>,
     /// Held by a test to stop the handler in the middle.
     pub(super) gate: tokio::sync::RwLock<()>,
+    /// How many batches it was given.
+    batches: AtomicUsize,
+    /// How many it has ended with.
+    ended: AtomicUsize,
 }
 
 impl Recorder {
@@ -185,9 +209,11 @@ impl Recorder {
     ) -> Arc<Self> {
         Arc::new(Self {
             handled: Mutex::default(),
-            behaviour: Mutex::new(Box::new(|_| Ok(()))),
+            behaviour: Mutex::new(Arc::new(|_| Ok(()))),
             wants: Box::new(wants),
             gate: tokio::sync::RwLock::new(()),
+            batches: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
         })
     }
 
@@ -196,13 +222,19 @@ impl Recorder {
         &self,
         behaviour: impl Fn(&[RecordedEvent]) -> Result<(), HandlerError> + Send + Sync + 'static,
     ) {
-        *self.behaviour.lock().unwrap() = Box::new(behaviour);
+        *self.behaviour.lock().unwrap() = Arc::new(behaviour);
     }
 
     pub(super) fn positions(&self, partition: Partition) -> Vec<u64> {
         let handled = self.handled.lock().unwrap();
         let of_it = handled.get(&partition).map_or(&[][..], Vec::as_slice);
         of_it.iter().map(|event| event.position.number()).collect()
+    }
+
+    /// How many batches it was given, and has not ended with.
+    pub(super) fn waiting(&self) -> usize {
+        let ended = self.ended.load(Ordering::SeqCst);
+        self.batches.load(Ordering::SeqCst) - ended
     }
 
     pub(super) fn count(&self) -> usize {
@@ -239,9 +271,12 @@ impl Handler for Recorder {
         _partition: Partition,
         events: &[RecordedEvent],
     ) -> Result<(), HandlerError> {
+        self.batches.fetch_add(1, Ordering::SeqCst);
         let _open = self.gate.read().await;
+        self.ended.fetch_add(1, Ordering::SeqCst);
         assert!(!events.is_empty(), "a batch of nothing");
-        (self.behaviour.lock().unwrap())(events)?;
+        let behaviour = Arc::clone(&*self.behaviour.lock().unwrap());
+        behaviour(events)?;
         let mut handled = self.handled.lock().unwrap();
         for event in events {
             handled
@@ -317,18 +352,33 @@ pub(super) async fn begun_relay(
     (run, status)
 }
 
+/// Times of a tail that a test can wait for.
+pub(super) fn quick_tail() -> TailOptions {
+    TailOptions {
+        poll_interval: Duration::from_millis(100),
+        poll_interval_without_bus: Duration::from_millis(20),
+        ..TailOptions::default()
+    }
+}
+
+/// A tail that knows of the log's heads by what the bus brings only.
+pub(super) fn bus_only() -> TailOptions {
+    let never = Duration::from_secs(3_600);
+    TailOptions {
+        poll_interval: never,
+        poll_interval_without_bus: never,
+        ..TailOptions::default()
+    }
+}
+
 /// A tail that runs.
-pub(super) fn tail(log: &Log, bus: &Arc<dyn EventBus>, signal: bool) -> (Run<()>, Tail) {
+fn tail(log: &Log, bus: &Arc<dyn EventBus>, signal: bool, options: TailOptions) -> (Run<()>, Tail) {
     let tail = Tail::new(
         partitions(),
         Arc::clone(bus),
         log.reader(),
         signal.then(|| log.signal.clone()),
-        TailOptions {
-            poll_interval: Duration::from_millis(100),
-            poll_interval_without_bus: Duration::from_millis(20),
-            ..TailOptions::default()
-        },
+        options,
     );
     let running = tail.clone();
     (
@@ -355,9 +405,6 @@ pub(super) struct Consumer {
     _tail: Run<()>,
 }
 
-/// Where the subscriptions of a test keep their state.
-pub(super) type States = Arc<InMemoryReadStore>;
-
 impl Consumer {
     /// Runs the subscription `view` as the process `owner`.
     pub(super) fn start(
@@ -368,7 +415,43 @@ impl Consumer {
         handler: &Arc<Recorder>,
         options: SubscriptionOptions,
     ) -> Self {
-        let (running, tail) = tail(log, bus, true);
+        let tail = tail(log, bus, true, quick_tail());
+        Self::with_tail(tail, owner, log, states, handler, options)
+    }
+
+    /// The same, in a process that no signal reaches.
+    pub(super) fn without_signal(
+        log: &Log,
+        bus: &Arc<dyn EventBus>,
+        states: Arc<dyn StateStore>,
+        handler: &Arc<Recorder>,
+        options: TailOptions,
+    ) -> Self {
+        let tail = tail(log, bus, false, options);
+        Self::with_tail(tail, "a", log, states, handler, quick())
+    }
+
+    /// Another subscription of a process that has a tail already.
+    pub(super) fn beside(
+        tail: Tail,
+        owner: &str,
+        log: &Log,
+        states: Arc<dyn StateStore>,
+        handler: &Arc<Recorder>,
+        options: SubscriptionOptions,
+    ) -> Self {
+        let elsewhere = Run::start(|stop| async move { stop.cancelled().await });
+        Self::with_tail((elsewhere, tail), owner, log, states, handler, options)
+    }
+
+    fn with_tail(
+        (running, tail): (Run<()>, Tail),
+        owner: &str,
+        log: &Log,
+        states: Arc<dyn StateStore>,
+        handler: &Arc<Recorder>,
+        options: SubscriptionOptions,
+    ) -> Self {
         let handler = Arc::clone(handler) as Arc<dyn Handler>;
         let subscription =
             Subscription::new("view", owner, handler, states, log.reader(), tail.clone())
@@ -382,6 +465,15 @@ impl Consumer {
         }
     }
 
+    /// Waits until every partition is at the log's head, by its own account.
+    pub(super) async fn is_live(&self, log: &Log) {
+        for (partition, head) in partitions().iter().zip(log.heads().await) {
+            self.state(partition, |state| *state == PartitionState::Live)
+                .await;
+            within_patience("it is live", self.status.reached(partition, head)).await;
+        }
+    }
+
     /// Waits until a partition is in such a state, and gives it.
     pub(super) async fn state(
         &self,
@@ -391,6 +483,88 @@ impl Consumer {
         let mut watch = self.status.watch(partition).unwrap();
         let found = within_patience("the state", watch.wait_for(|status| wanted(&status.state)));
         found.await.unwrap().state.clone()
+    }
+}
+
+/// Where subscriptions keep their state, in memory; it can fail, and be restored from a backup.
+pub(super) struct States {
+    store: Mutex<Arc<InMemoryReadStore>>,
+    /// Nothing can be read or written.
+    is_down: AtomicBool,
+    /// So many answers to writes that are done are still to be lost.
+    answers_to_lose: AtomicUsize,
+}
+
+impl States {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: Mutex::default(),
+            is_down: AtomicBool::new(false),
+            answers_to_lose: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn be_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    pub(super) fn lose_answers(&self, count: usize) {
+        self.answers_to_lose.store(count, Ordering::SeqCst);
+    }
+
+    pub(super) fn are_all_answers_lost(&self) -> bool {
+        self.answers_to_lose.load(Ordering::SeqCst) == 0
+    }
+
+    /// Puts these records in the place of those that there are, as a restore of a backup does.
+    pub(super) async fn restore(&self, backup: &BTreeMap<Partition, (u64, StateRecord)>) {
+        let store = Arc::new(InMemoryReadStore::new());
+        for (partition, (_, record)) in backup {
+            let written = store.compare_and_set_state("view", *partition, 0, record);
+            assert!(written.await.unwrap());
+        }
+        *self.store.lock().unwrap() = store;
+    }
+
+    fn store(&self) -> Result<Arc<InMemoryReadStore>, StateError> {
+        match self.is_down.load(Ordering::SeqCst) {
+            true => Err(StateError::Unavailable(
+                "the test has switched it off".into(),
+            )),
+            false => Ok(Arc::clone(&*self.store.lock().unwrap())),
+        }
+    }
+}
+
+#[async_trait]
+impl StateStore for States {
+    async fn load_states(
+        &self,
+        subscription: &str,
+    ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
+        self.store()?.load_states(subscription).await
+    }
+
+    async fn compare_and_set_state(
+        &self,
+        subscription: &str,
+        partition: Partition,
+        expected: u64,
+        record: &StateRecord,
+    ) -> Result<bool, StateError> {
+        let store = self.store()?;
+        let written = store.compare_and_set_state(subscription, partition, expected, record);
+        let written = written.await?;
+        let lose = |count: usize| count.checked_sub(1);
+        let lost = self
+            .answers_to_lose
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose);
+        match lost {
+            Ok(_) => Err(StateError::Unavailable(
+                "the test has lost the answer".into(),
+            )),
+            Err(_) => Ok(written),
+        }
     }
 }
 
