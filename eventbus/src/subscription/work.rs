@@ -138,10 +138,12 @@ impl Work {
         let running = Arc::clone(&self.running);
         let limit = running.options.log_page_max_events;
         loop {
-            let read = {
+            let (partition, cursor) = (self.partition, self.cursor);
+            let reading = async {
                 let _permit = running.permits.acquire().await;
-                running.log.read(self.partition, self.cursor, limit).await
+                running.log.read(partition, cursor, limit).await
             };
+            let read = keep_alive(&mut self.lease, running.options.lease, reading).await;
             match read {
                 Ok(page) => return Ok(page),
                 Err(LogError::Diverged {
@@ -209,24 +211,15 @@ impl Work {
         self.stay_failed(position, &chain(failure)).await
     }
 
-    /// Gives a portion to the handler, and keeps the lease alive however long that takes.
+    /// Gives a portion to the handler.
     async fn handle(&mut self, portion: &[RecordedEvent]) -> Result<bool, Undelivered> {
         let running = Arc::clone(&self.running);
-        let _permit = running.permits.acquire().await;
-        let delivery = deliver(&*running.handler, self.partition, portion);
-        tokio::pin!(delivery);
-        let mut renew_at = self.lease.written_at() + renewal(running.options.lease);
-        loop {
-            tokio::select! {
-                biased;
-                delivered = &mut delivery => return delivered,
-                () = tokio::time::sleep_until(renew_at) => {
-                    // Whatever comes of it, the handler finishes; then the checkpoint finds out whose record it is.
-                    let _ = self.lease.checkpoint_at(self.lease.checkpoint()).await;
-                    renew_at = Instant::now() + renewal(running.options.lease);
-                }
-            }
-        }
+        let partition = self.partition;
+        let delivery = async {
+            let _permit = running.permits.acquire().await;
+            deliver(&*running.handler, partition, portion).await
+        };
+        keep_alive(&mut self.lease, running.options.lease, delivery).await
     }
 
     /// Writes the checkpoint, however long that takes.
@@ -321,6 +314,23 @@ impl Work {
     /// How far behind it may be and still count as live: one batch.
     fn live_bound(&self) -> u64 {
         u64::try_from(self.running.options.live_batch_max_events).unwrap_or(u64::MAX)
+    }
+}
+
+/// Keeps the lease alive until the work is done, however long it takes and waits for its turn.
+async fn keep_alive<T>(lease: &mut Lease, lasts: Duration, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    let mut renew_at = lease.written_at() + renewal(lasts);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::time::sleep_until(renew_at) => {
+                // Whatever comes of it, the work finishes; then the checkpoint finds out whose record it is.
+                let _ = lease.checkpoint_at(lease.checkpoint()).await;
+                renew_at = Instant::now() + renewal(lasts);
+            }
+        }
     }
 }
 

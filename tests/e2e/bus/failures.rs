@@ -10,7 +10,7 @@ use tidelog_eventbus::{
 };
 
 use super::kit::{
-    Consumer, Log, Recorder, States, begun_relay, eventually, partitions, quick, records,
+    Consumer, Log, Recorder, States, begun_relay, change, eventually, partitions, quick, records,
     stream_in, within_patience,
 };
 
@@ -200,5 +200,24 @@ async fn it_stops_also_while_the_state_store_the_log_and_the_handler_fail() {
     }
     states.be_down(true);
     log.be_down(true);
+    consumer.subscription.stop().await;
+}
+
+#[tokio::test]
+async fn it_stops_also_when_a_record_has_changed_and_cannot_be_read() {
+    let (log, states, bus, handler) = (Log::new(), States::new(), in_process(), Recorder::new());
+    let options = SubscriptionOptions {
+        lease: Duration::from_secs(3_600),
+        ..quick()
+    };
+    let consumer = Consumer::start("a", &log, &bus, states.clone(), &handler, options);
+    log.append(64).await;
+    handler.has_all_of(&log).await;
+    consumer.is_live(&log).await;
+    states.be_down(true);
+    change(&*states.inner(), P0, |record| record.with_paused(true)).await;
+    // The observer sees the change; whoever looks closer has no answer.
+    states.answer_loads(1);
+    eventually("it was seen", || async { states.loads_to_answer() == 0 }).await;
     consumer.subscription.stop().await;
 }

@@ -491,6 +491,8 @@ pub(super) struct States {
     store: Mutex<Arc<InMemoryReadStore>>,
     /// Nothing can be read or written.
     is_down: AtomicBool,
+    /// So many loads are answered although it is down.
+    loads_to_answer: AtomicUsize,
     /// So many answers to writes that are done are still to be lost.
     answers_to_lose: AtomicUsize,
 }
@@ -500,12 +502,27 @@ impl States {
         Arc::new(Self {
             store: Mutex::default(),
             is_down: AtomicBool::new(false),
+            loads_to_answer: AtomicUsize::new(0),
             answers_to_lose: AtomicUsize::new(0),
         })
     }
 
     pub(super) fn be_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// Answers so many loads although it is down.
+    pub(super) fn answer_loads(&self, count: usize) {
+        self.loads_to_answer.store(count, Ordering::SeqCst);
+    }
+
+    pub(super) fn loads_to_answer(&self) -> usize {
+        self.loads_to_answer.load(Ordering::SeqCst)
+    }
+
+    /// What is behind it, which never fails.
+    pub(super) fn inner(&self) -> Arc<InMemoryReadStore> {
+        Arc::clone(&*self.store.lock().unwrap())
     }
 
     pub(super) fn lose_answers(&self, count: usize) {
@@ -531,7 +548,7 @@ impl States {
             true => Err(StateError::Unavailable(
                 "the test has switched it off".into(),
             )),
-            false => Ok(Arc::clone(&*self.store.lock().unwrap())),
+            false => Ok(self.inner()),
         }
     }
 }
@@ -542,7 +559,11 @@ impl StateStore for States {
         &self,
         subscription: &str,
     ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
-        self.store()?.load_states(subscription).await
+        let store = match count_down(&self.loads_to_answer) {
+            true => self.inner(),
+            false => self.store()?,
+        };
+        store.load_states(subscription).await
     }
 
     async fn compare_and_set_state(
@@ -555,17 +576,21 @@ impl StateStore for States {
         let store = self.store()?;
         let written = store.compare_and_set_state(subscription, partition, expected, record);
         let written = written.await?;
-        let lose = |count: usize| count.checked_sub(1);
-        let lost = self
-            .answers_to_lose
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose);
-        match lost {
-            Ok(_) => Err(StateError::Unavailable(
+        match count_down(&self.answers_to_lose) {
+            true => Err(StateError::Unavailable(
                 "the test has lost the answer".into(),
             )),
-            Err(_) => Ok(written),
+            false => Ok(written),
         }
     }
+}
+
+/// Takes one off, unless there is none left.
+fn count_down(count: &AtomicUsize) -> bool {
+    let one_less = |count: usize| count.checked_sub(1);
+    count
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+        .is_ok()
 }
 
 /// The state records of `view`, by partition.

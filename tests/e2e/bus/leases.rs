@@ -90,6 +90,31 @@ async fn a_living_process_keeps_its_partitions_also_when_nothing_happens() {
 }
 
 #[tokio::test]
+async fn a_living_process_keeps_the_partitions_whose_turn_it_is_not() {
+    let (log, states, bus, handler) = (Log::new(), States::new(), in_process(), Recorder::new());
+    log.append(64).await;
+    let held = handler.gate.write().await;
+    let one_at_a_time = SubscriptionOptions {
+        concurrent_partitions: 1,
+        ..quick()
+    };
+    let _first = Consumer::start("a", &log, &bus, states.clone(), &handler, one_at_a_time);
+    eventually("one is handled", || async { handler.waiting() == 1 }).await;
+    let second = Consumer::start("b", &log, &bus, states.clone(), &handler, patient());
+    stands_by(&second, "a").await;
+    eventually("several leases have gone by", || async {
+        let stored = records(&*states).await;
+        stored.values().all(|(revision, _)| *revision >= 8)
+    })
+    .await;
+    for (_, record) in records(&*states).await.values() {
+        assert_eq!((record.owner.as_deref(), record.epoch), (Some("a"), 1));
+    }
+    drop(held);
+    handler.has_all_of(&log).await;
+}
+
+#[tokio::test]
 async fn a_process_that_stops_hands_over_without_a_wait() {
     let (log, states, bus, handler) = (Log::new(), States::new(), in_process(), Recorder::new());
     let first = Consumer::start("a", &log, &bus, states.clone(), &handler, very_patient());
