@@ -137,3 +137,95 @@ impl Heads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use tidelog_domain::{Cursor, RecordedEvent};
+
+    use super::*;
+    use crate::log::LogIdentity;
+
+    const P0: Partition = Partition::new(0);
+
+    /// A log of one partition with a head, and something that happens while it is asked.
+    struct Asked<'a> {
+        head: u64,
+        meanwhile: Option<(&'a Heads, u64)>,
+    }
+
+    fn history() -> HistoryId {
+        HistoryId::new(uuid::Uuid::from_u128(1))
+    }
+
+    #[async_trait]
+    impl LogReader for Asked<'_> {
+        async fn identity(&self) -> Result<LogIdentity, LogError> {
+            Ok(LogIdentity {
+                history: history(),
+                partitions: Partitions::new(1).unwrap(),
+            })
+        }
+
+        async fn heads(&self) -> Result<Vec<Position>, LogError> {
+            if let Some((heads, position)) = self.meanwhile {
+                heads.raise(P0, Position::new(position));
+            }
+            Ok(vec![Position::new(self.head)])
+        }
+
+        async fn read(
+            &self,
+            _: Partition,
+            _: Cursor,
+            _: usize,
+        ) -> Result<Vec<RecordedEvent>, LogError> {
+            Ok(Vec::new())
+        }
+    }
+
+    async fn known_after(heads: &Heads, log: Asked<'_>) -> u64 {
+        assert!(heads.look(&log, history()).await.is_ok());
+        heads.watch(P0).unwrap().borrow().known.number()
+    }
+
+    #[tokio::test]
+    async fn what_was_told_before_is_corrected_by_the_log() {
+        let heads = Heads::new(Partitions::new(1).unwrap());
+        heads.raise(P0, Position::new(10));
+        let log = Asked {
+            head: 4,
+            meanwhile: None,
+        };
+        assert_eq!(known_after(&heads, log).await, 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_told_while_the_log_is_asked_stays() {
+        let heads = Heads::new(Partitions::new(1).unwrap());
+        let log = Asked {
+            head: 4,
+            meanwhile: Some((&heads, 5)),
+        };
+        assert_eq!(known_after(&heads, log).await, 5);
+    }
+
+    #[tokio::test]
+    async fn a_signal_is_followed_from_now_on() {
+        let heads = Heads::new(Partitions::new(1).unwrap());
+        let signal = CommitSignal::new(Partitions::new(1).unwrap());
+        signal.committed([(P0, Position::new(10))]);
+        let mut head = heads.watch(P0).unwrap();
+        let commit = async {
+            // The signal is looked at first, as it comes first.
+            signal.committed([(P0, Position::new(12))]);
+            head.changed().await.unwrap();
+            head.borrow().known.number()
+        };
+        tokio::select! {
+            biased;
+            never = heads.follow(Some(&signal)) => match never {},
+            known = commit => assert_eq!(known, 12),
+        }
+    }
+}

@@ -8,7 +8,7 @@ use tidelog_eventbus::{EventBus, InProcessEventBus, RedisEventBus, TailOptions};
 use tidelog_test_support::{shared, unique_name};
 
 use super::kit::{
-    Consumer, Log, Recorder, States, begun_relay, bus_only, eventually, partitions, quick,
+    Consumer, Log, Recorder, States, begun_relay, bus_only, del, eventually, partitions, quick,
     quick_tail, records, stream_in, within_patience,
 };
 
@@ -138,6 +138,37 @@ async fn a_consumer_that_is_behind_a_trimmed_stream_reads_the_log() {
         })
         .await;
     }
+    handler.has_all_of(&log).await;
+    consumer.is_live(&log).await;
+}
+
+#[tokio::test]
+async fn a_zombie_that_publishes_into_a_lost_stream_confuses_nobody() {
+    let redis = RedisEventBus::new(shared::redis().await.url(), &unique_name()).unwrap();
+    let redis = Arc::new(redis);
+    let (log, handler) = (Log::new(), Recorder::new());
+    let bus: Arc<dyn EventBus> = redis.clone();
+    let _relay = begun_relay(&log, &bus, true).await;
+    let consumer = Consumer::start("a", &log, &bus, States::new(), &handler, quick());
+    log.append_to(&stream_in(P0), 10).await;
+    handler.has_all_of(&log).await;
+    eventually("the bus has it too", || async {
+        let last = bus.last(log.history(), P0).await.unwrap();
+        last.is_some_and(|last| last.position.number() == 10)
+    })
+    .await;
+    del(shared::redis().await.url(), &redis.key(log.history(), P0)).await;
+    let old = log.events(P0).await;
+    bus.publish(log.history(), P0, &old[2..5]).await.unwrap();
+    for _ in 0..5 {
+        log.append_to(&stream_in(P0), 3).await;
+        handler.has_all_of(&log).await;
+    }
+    // Neither does one who joins now.
+    let late = Recorder::new();
+    let _other = Consumer::start("b", &log, &bus, States::new(), &late, quick());
+    log.append_to(&stream_in(P0), 3).await;
+    late.has_all_of(&log).await;
     handler.has_all_of(&log).await;
     consumer.is_live(&log).await;
 }
