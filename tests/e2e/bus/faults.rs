@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tidelog_domain::Position;
 use tidelog_eventbus::{EventBus, RedisEventBus, RelayStatus, TailState};
-use tidelog_test_support::{Durability, Engine, Server, ServerOptions, TcpProxy};
+use tidelog_test_support::{Durability, Engine, Server, ServerOptions, TcpProxy, free_port};
 
 use super::kit::{
     Consumer, Log, Recorder, Run, States, begun_relay, eventually, partitions, quick, redis_at,
+    within_patience,
 };
 
 async fn redis(durability: Durability) -> Server {
@@ -203,5 +204,47 @@ async fn a_redis_that_is_full_says_so_and_loses_nothing() {
     })
     .await;
     limit("0").await;
+    service.is_well_again().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_became_a_replica_is_left_for_whoever_is_there_now() {
+    let server = redis(Durability::Relaxed).await;
+    let service = Service::start(server.url()).await;
+    service.works().await;
+    let mut connection = redis_at(server.url()).await;
+    let mut replica_of = async |host: &str, port: &str| {
+        let mut command = redis::cmd("REPLICAOF");
+        let _: String = command
+            .arg(host)
+            .arg(port)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+    };
+    replica_of("127.0.0.1", &free_port().to_string()).await;
+    // Its connections stay; that it is asked again on new ones is what leads to the new primary behind a name.
+    let mut asking = redis_at(server.url()).await;
+    let mut connections = async || {
+        let stats: String = redis::cmd("INFO")
+            .arg("stats")
+            .query_async(&mut asking)
+            .await
+            .unwrap();
+        let count = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("total_connections_received:"));
+        count.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = connections().await;
+    service.works().await;
+    within_patience("it connects anew", async {
+        while connections().await < before + 3 {
+            service.log.append(16).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    replica_of("NO", "ONE").await;
     service.is_well_again().await;
 }
