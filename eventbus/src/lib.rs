@@ -30,11 +30,6 @@ mod sample;
 mod signal;
 mod state;
 mod subscription;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "what takes from the tail, a running subscription, is not there yet"
-)]
 mod tail;
 pub mod wire;
 

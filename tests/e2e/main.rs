@@ -20,6 +20,7 @@ mod waiting;
 
 // Tests.
 mod bad_input;
+mod bus;
 mod concurrency;
 mod containers;
 mod dev;

@@ -240,8 +240,13 @@ impl CommandConnection<'_> {
     /// After an error of the server the connection is good; after any other (a time-out too) it is not.
     fn forget_if_broken(&self, error: &RedisError) {
         if error.code().is_none() {
-            self.connections.forget(&self.connecting);
+            self.give_up();
         }
+    }
+
+    /// Has the next command make a new connection.
+    pub(super) fn give_up(&self) {
+        self.connections.forget(&self.connecting);
     }
 }
 

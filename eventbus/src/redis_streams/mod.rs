@@ -148,7 +148,12 @@ impl EventBus for RedisEventBus {
                 if let Err(error) = answer.extract_error()
                     && !is_duplicate(&error)
                 {
-                    return Err(bus_error(error, partition));
+                    let error = bus_error(error, partition);
+                    if matches!(error, BusError::Unavailable(_)) {
+                        // A primary that became a replica keeps its clients: a new connection may lead to the new one.
+                        connection.give_up();
+                    }
+                    return Err(error);
                 }
             }
         }

@@ -24,13 +24,16 @@ pub(super) async fn deliver(
     partition: Partition,
     events: &[RecordedEvent],
 ) -> Result<bool, Undelivered> {
-    let wanted = wanted(handler, events);
-    if wanted.is_empty() {
-        return Ok(false);
-    }
-    let handling = AssertUnwindSafe(handler.handle(partition, &wanted)).catch_unwind();
-    match handling.await {
-        Ok(handled) => handled.map(|()| true).map_err(Undelivered::Failed),
+    let handling = async {
+        let wanted = wanted(handler, events);
+        if wanted.is_empty() {
+            return Ok(false);
+        }
+        handler.handle(partition, &wanted).await?;
+        Ok(true)
+    };
+    match AssertUnwindSafe(handling).catch_unwind().await {
+        Ok(handled) => handled.map_err(Undelivered::Failed),
         Err(panic) => Err(Undelivered::Panicked(message(&*panic))),
     }
 }
@@ -109,17 +112,20 @@ impl<'e> Portions<'e> {
         self.size = self.rest.len();
     }
 
-    /// Takes the part before the event that cannot be handled as the next portion, and then that event alone. `None`
-    /// when it is alone already: its position is given.
+    /// Takes the part before the event that cannot be handled as the next portion, and then that event alone; where it
+    /// is not known which one it is, half of the portion. `None` when it is alone already: its position is given.
     pub(super) fn narrow(&mut self, failure: &Undelivered) -> Option<Position> {
         let first = self.rest.first().map(|event| event.position)?;
-        let before = failure.culprit().map_or(0, |culprit| {
-            let before = culprit.number().saturating_sub(first.number());
-            usize::try_from(before).unwrap_or(usize::MAX)
+        if self.size <= 1 {
+            return Some(first);
+        }
+        let before = failure.culprit().and_then(|culprit| {
+            let before = culprit.number().checked_sub(first.number())?;
+            usize::try_from(before).ok()
         });
-        let alone = self.size <= 1;
-        self.size = before.clamp(1, self.size.saturating_sub(1).max(1));
-        alone.then_some(first)
+        let before = before.filter(|before| *before < self.size);
+        self.size = before.unwrap_or(self.size / 2).max(1);
+        None
     }
 }
 
@@ -153,14 +159,23 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_culprit_is_looked_for_one_by_one() {
-        let batch = events(0, 1..=3);
-        let mut portions = Portions::of(&batch);
-        let failure = Undelivered::Panicked(String::new());
-        assert_eq!(portions.narrow(&failure), None);
-        assert_eq!(sizes(&portions), [1]);
-        portions.done();
-        assert_eq!(sizes(&portions), [2, 3]);
+    fn an_unknown_culprit_is_looked_for_by_halves() {
+        for culprit in 1..=1_000 {
+            let batch = events(0, 1..=1_000);
+            let mut portions = Portions::of(&batch);
+            let failure = Undelivered::Panicked(String::new());
+            let (mut tries, mut found) = (0, None);
+            while found.is_none() {
+                tries += 1;
+                if sizes(&portions).contains(&culprit) {
+                    found = portions.narrow(&failure);
+                } else {
+                    portions.done();
+                }
+            }
+            assert_eq!(found, Some(Position::new(culprit)));
+            assert!(tries < 100, "{tries} tries");
+        }
     }
 
     #[test]

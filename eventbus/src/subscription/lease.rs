@@ -141,10 +141,16 @@ impl Lease {
     }
 
     /// Goes on with what is stored now, if it still is ours: it may be a write of ours whose answer was lost, or
-    /// somebody paused it.
+    /// somebody paused it. One that went back in time was restored together with the data beside it: what we have
+    /// handled since is gone from there, and our cursor with it.
     fn meet(&mut self, revision: u64, stored: Option<StateRecord>) -> Held {
+        let written = self.record.checkpoint.cursor.position;
         match stored {
-            Some(stored) if stored.is_held_by(&self.records.owner, self.record.epoch) => {
+            Some(stored)
+                if revision >= self.revision
+                    && stored.checkpoint.cursor.position >= written
+                    && stored.is_held_by(&self.records.owner, self.record.epoch) =>
+            {
                 self.revision = revision;
                 self.record = stored;
                 if self.record.paused {

@@ -138,10 +138,12 @@ impl Work {
         let running = Arc::clone(&self.running);
         let limit = running.options.log_page_max_events;
         loop {
-            let read = {
+            let (partition, cursor) = (self.partition, self.cursor);
+            let reading = async {
                 let _permit = running.permits.acquire().await;
-                running.log.read(self.partition, self.cursor, limit).await
+                running.log.read(partition, cursor, limit).await
             };
+            let read = keep_alive(&mut self.lease, running.options.lease, reading).await;
             match read {
                 Ok(page) => return Ok(page),
                 Err(LogError::Diverged {
@@ -209,24 +211,15 @@ impl Work {
         self.stay_failed(position, &chain(failure)).await
     }
 
-    /// Gives a portion to the handler, and keeps the lease alive however long that takes.
+    /// Gives a portion to the handler.
     async fn handle(&mut self, portion: &[RecordedEvent]) -> Result<bool, Undelivered> {
         let running = Arc::clone(&self.running);
-        let _permit = running.permits.acquire().await;
-        let delivery = deliver(&*running.handler, self.partition, portion);
-        tokio::pin!(delivery);
-        let mut renew_at = self.lease.written_at() + renewal(running.options.lease);
-        loop {
-            tokio::select! {
-                biased;
-                delivered = &mut delivery => return delivered,
-                () = tokio::time::sleep_until(renew_at) => {
-                    // Whatever comes of it, the handler finishes; then the checkpoint finds out whose record it is.
-                    let _ = self.lease.checkpoint_at(self.lease.checkpoint()).await;
-                    renew_at = Instant::now() + renewal(running.options.lease);
-                }
-            }
-        }
+        let partition = self.partition;
+        let delivery = async {
+            let _permit = running.permits.acquire().await;
+            deliver(&*running.handler, partition, portion).await
+        };
+        keep_alive(&mut self.lease, running.options.lease, delivery).await
     }
 
     /// Writes the checkpoint, however long that takes.
@@ -324,19 +317,40 @@ impl Work {
     }
 }
 
+/// Keeps the lease alive until the work is done, however long it takes and waits for its turn.
+async fn keep_alive<T>(lease: &mut Lease, lasts: Duration, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    let mut renew_at = lease.written_at() + renewal(lasts);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::time::sleep_until(renew_at) => {
+                // Whatever comes of it, the work finishes; then the checkpoint finds out whose record it is.
+                let _ = lease.checkpoint_at(lease.checkpoint()).await;
+                renew_at = Instant::now() + renewal(lasts);
+            }
+        }
+    }
+}
+
 /// Something that work must look at before it goes on.
 enum Interruption {
     Stop,
     RecordChanged,
 }
 
-/// Waits until the subscription stops, or somebody changed the record since `revision`.
+/// Waits until the subscription stops, or somebody changed the record since `revision`. The stop comes first: a record
+/// that changed and cannot be read must not hold it up.
 async fn interrupted(
     running: &Running,
     seen: &mut watch::Receiver<Option<Seen>>,
     revision: u64,
 ) -> Interruption {
     loop {
+        if running.stop.is_cancelled() {
+            return Interruption::Stop;
+        }
         let changed = seen
             .borrow_and_update()
             .as_ref()

@@ -6,6 +6,8 @@ mod catch_up;
 mod conformance;
 mod failures;
 mod faults;
+mod history;
 mod leases;
 mod relay;
+mod server;
 mod subscription;

@@ -7,7 +7,9 @@ use tidelog_domain::{Partition, Position, RecordedEvent};
 use tidelog_eventbus::{EventBus, InProcessEventBus, RedisEventBus, RelayState};
 use tidelog_test_support::{shared, unique_name};
 
-use super::kit::{Log, del, eventually, partitions, redis_at, relay, stream_in, within_patience};
+use super::kit::{
+    Log, begun_relay, del, eventually, partitions, redis_at, relay, stream_in, within_patience,
+};
 
 const P0: Partition = Partition::new(0);
 
@@ -55,7 +57,7 @@ async fn has_the_same(bus: &dyn EventBus, log: &Log) {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_committed_is_on_redis_in_order_and_to_the_byte() {
     let (log, (_, bus)) = (Log::new(), redis().await);
-    let (_relay, status) = relay(&log, &bus, true);
+    let (_relay, status) = begun_relay(&log, &bus, true).await;
     for _ in 0..20 {
         log.append(37).await;
     }
@@ -70,7 +72,10 @@ async fn everything_committed_is_on_redis_in_order_and_to_the_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_that_work_side_by_side_publish_each_event_once() {
     let (log, (_, bus)) = (Log::new(), redis().await);
-    let _relays: Vec<_> = (0..3).map(|n| relay(&log, &bus, n > 0)).collect();
+    let mut relays = Vec::new();
+    for signal in [false, true, true] {
+        relays.push(begun_relay(&log, &bus, signal).await);
+    }
     for _ in 0..50 {
         log.append(10).await;
     }
@@ -82,7 +87,7 @@ async fn relays_that_work_side_by_side_publish_each_event_once() {
 async fn what_no_signal_tells_of_is_found_by_the_poll() {
     let (log, bus) = (Log::new(), Arc::new(InProcessEventBus::new()));
     let bus: Arc<dyn EventBus> = bus;
-    let (_relay, _) = relay(&log, &bus, false);
+    let (_relay, _) = begun_relay(&log, &bus, false).await;
     log.append(64).await;
     is_up_to_date(&*bus, &log).await;
     has_the_same(&*bus, &log).await;
@@ -92,14 +97,7 @@ async fn what_no_signal_tells_of_is_found_by_the_poll() {
 async fn a_partition_that_the_bus_has_nothing_of_begins_at_the_logs_head() {
     let (log, (_, bus)) = (Log::new(), redis().await);
     let partition = log.append_to(&stream_in(P0), 100).await;
-    let (_relay, status) = relay(&log, &bus, true);
-    let mut watch = status.watch(partition).unwrap();
-    within_patience(
-        "it begins",
-        watch.wait_for(|s| s.state == RelayState::Publishing),
-    )
-    .await
-    .unwrap();
+    let (_relay, _) = begun_relay(&log, &bus, true).await;
     log.append_to(&stream_in(P0), 3).await;
     is_up_to_date(&*bus, &log).await;
     let expected = log.events(partition).await.split_off(100);
@@ -168,7 +166,7 @@ async fn a_log_that_went_back_in_time_is_not_published_until_it_has_a_new_histor
 async fn a_running_relay_notices_that_the_log_lost_its_end() {
     for (kept, rewritten) in [(3, 0), (3, 1), (3, 9)] {
         let (log, backup, (_, bus)) = (Log::new(), Log::new(), redis().await);
-        let (_relay, status) = relay(&log, &bus, false);
+        let (_relay, status) = begun_relay(&log, &bus, false).await;
         let partition = log.append_to(&stream_in(P0), 5).await;
         is_up_to_date(&*bus, &log).await;
 
@@ -184,7 +182,7 @@ async fn a_running_relay_notices_that_the_log_lost_its_end() {
 #[tokio::test]
 async fn an_entry_of_somebody_else_stops_its_partition_alone_and_only_until_it_is_gone() {
     let (log, (redis, bus)) = (Log::new(), redis().await);
-    let (_relay, status) = relay(&log, &bus, true);
+    let (_relay, status) = begun_relay(&log, &bus, true).await;
     log.append(64).await;
     is_up_to_date(&*bus, &log).await;
 
