@@ -7,3 +7,4 @@
 )]
 
 mod read_store;
+mod store;

@@ -1,0 +1,6 @@
+//! The event store on MySQL and on MariaDB: the conformance suite of the port, and what only servers can get wrong. (The
+//! stores in memory and on SQLite run the suite in their own crate.)
+
+mod kit;
+
+mod conformance;
