@@ -180,10 +180,6 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether every append happens.
-    #[allow(
-        dead_code,
-        reason = "the adapter that appends optimistically is not there yet"
-    )]
     pub(crate) fn accepts_all(&self) -> bool {
         self.verdicts.iter().all(Result::is_ok)
     }

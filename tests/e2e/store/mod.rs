@@ -3,4 +3,6 @@
 
 mod kit;
 
+mod auto_increment;
 mod conformance;
+mod faults;

@@ -196,6 +196,15 @@ impl Script {
         self
     }
 
+    /// Asks how many of `partitions` have a head: one row with one number.
+    pub(super) fn count_heads(&mut self, partitions: &BTreeSet<Partition>) -> &mut Self {
+        let text = self.next();
+        text.push_str("SELECT COUNT(*) FROM log_head WHERE partition_no IN (");
+        list(text, partitions);
+        text.push(')');
+        self
+    }
+
     /// Asks for the ids and places of the events that have the streams and versions of `rows`: a row `(n, id, position,
     /// microseconds)` for each that is there, where `n` counts from 0.
     pub(super) fn find(&mut self, rows: &[Row<'_>]) -> &mut Self {

@@ -32,6 +32,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often an idle lane pings, so that the server does not end its session.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
+/// Why a transaction begins again that was planned on what was known of the log's old history.
+const NEW_HISTORY: &str = "the log has a new history";
+
 /// What all lanes share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -125,13 +128,14 @@ impl Writer {
     ) -> Result<(Plan<'a>, Places), Setback<'a>> {
         let mut session = self.session().await.map_err(Setback::Failed)?;
         let shared = Arc::clone(&self.shared);
+        let history = shared.known.history();
         let known_plan = if verify {
             None
         } else {
             shared.known.plan(batch, shared.partitions, taint)
         };
         let done = match known_plan {
-            Some(plan) => shared.append_known(&mut session, plan).await,
+            Some(plan) => shared.append_known(&mut session, plan, history).await,
             None => shared.append_verified(&mut session, batch, taint).await,
         };
         if session.is_usable() {
@@ -142,7 +146,7 @@ impl Writer {
 
     /// Refuses when the log was found to have lost events, until it has another history.
     async fn refuse_if_diverged(&mut self) -> Result<(), Failure> {
-        let Some((history, how)) = self.shared.known.diverged() else {
+        let Some(how) = self.shared.known.diverged() else {
             return Ok(());
         };
         let mut session = self.session().await?;
@@ -150,11 +154,9 @@ impl Writer {
         if session.is_usable() {
             self.session = Some(session);
         }
-        if now? == history {
-            return Err(how);
-        }
-        self.shared.known.forget();
-        Ok(())
+        let (now, before) = (now?, self.shared.known.history());
+        self.shared.known.begin(now);
+        if now == before { Err(how) } else { Ok(()) }
     }
 }
 
@@ -211,6 +213,7 @@ impl Shared {
         &self,
         session: &mut Session,
         plan: Plan<'a>,
+        history: HistoryId,
     ) -> Result<(Plan<'a>, Places), Setback<'a>> {
         let partitions = plan.counts.keys().copied().collect();
         let mut script = Script::default();
@@ -218,6 +221,10 @@ impl Shared {
             script
                 .statement("START TRANSACTION")
                 .lock(&partitions, |partition| self.known.seen(partition));
+        }
+        if self.known.history() != history {
+            // The plan may rest on versions of the old one.
+            return Err(Setback::Again(Cause::new(NEW_HISTORY)));
         }
         self.write(session, plan, script, &partitions, false).await
     }
@@ -319,7 +326,10 @@ impl Shared {
         session.roll_back().await;
         match meaning(&error) {
             Some(Meaning::Conflict) if !verified => Setback::Conflict,
-            Some(Meaning::Null) => Setback::Failed(self.why_null(session, partitions).await),
+            Some(Meaning::Null) => self
+                .why_null(session, partitions)
+                .await
+                .unwrap_or_else(Setback::Failed),
             Some(Meaning::Refused(number)) => Setback::Failed(refused(number)),
             None | Some(Meaning::Transient) => Setback::Again(Cause::new(error)),
             Some(Meaning::NotNow | Meaning::Conflict | Meaning::HeadBehind) => {
@@ -329,36 +339,56 @@ impl Shared {
     }
 
     /// Why a position was NULL: an event that was seen is not there any more, or a head is missing.
-    async fn why_null(&self, session: &mut Session, partitions: &BTreeSet<Partition>) -> Failure {
-        let look = async {
-            let seen: Vec<_> = partitions
-                .iter()
-                .filter_map(|partition| Some((*partition, self.known.seen(*partition)?)))
-                .collect();
-            let mut script = Script::default();
-            if !seen.is_empty() {
-                script.missing(&seen);
-                let rows = session.run(script).await.outcome?;
-                let lost = rows
-                    .first()
-                    .map(|row| row.try_get::<i64, _>(0))
-                    .transpose()?;
-                let lost = lost.and_then(|n| seen.get(usize::try_from(n).ok()?));
-                if let Some((partition, cursor)) = lost {
-                    let how = Failure::Diverged {
-                        partition: *partition,
-                        position: cursor.position,
-                    };
-                    self.known
-                        .set_diverged(history_now(session).await?, how.clone());
-                    return Ok(how);
-                }
-            }
-            Ok(Failure::Corrupt(
-                "a partition of the log has no head".to_owned(),
-            ))
-        };
-        look.await.unwrap_or_else(|failure: Failure| failure)
+    async fn why_null<'a>(
+        &self,
+        session: &mut Session,
+        partitions: &BTreeSet<Partition>,
+    ) -> Result<Setback<'a>, Failure> {
+        let history = history_now(session).await?;
+        if history != self.known.history() {
+            self.known.begin(history);
+            return Ok(Setback::Again(Cause::new(NEW_HISTORY)));
+        }
+        if let Some(how) = self.lost(session, partitions).await? {
+            self.known.set_diverged(how.clone());
+            return Err(how);
+        }
+        let mut script = Script::default();
+        script.count_heads(partitions);
+        let rows = session.run(script).await.outcome?;
+        let heads: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+        if usize::try_from(heads) == Ok(partitions.len()) {
+            // Another lane has just found the new history.
+            return Ok(Setback::Again(Cause::new(NEW_HISTORY)));
+        }
+        let what = "a partition of the log has no head".to_owned();
+        Err(Failure::Corrupt(what))
+    }
+
+    /// The first event that was seen in one of `partitions` and is not there any more.
+    async fn lost(
+        &self,
+        session: &mut Session,
+        partitions: &BTreeSet<Partition>,
+    ) -> Result<Option<Failure>, Failure> {
+        let seen: Vec<_> = partitions
+            .iter()
+            .filter_map(|partition| Some((*partition, self.known.seen(*partition)?)))
+            .collect();
+        if seen.is_empty() {
+            return Ok(None);
+        }
+        let mut script = Script::default();
+        script.missing(&seen);
+        let rows = session.run(script).await.outcome?;
+        let lost = rows.first().map(|row| row.try_get::<i64, _>(0));
+        let lost = lost
+            .transpose()?
+            .and_then(|n| seen.get(usize::try_from(n).ok()?));
+        Ok(lost.map(|(partition, cursor)| Failure::Diverged {
+            partition: *partition,
+            position: cursor.position,
+        }))
     }
 }
 
