@@ -3,6 +3,7 @@
 mod doubt;
 pub(super) mod error;
 mod known;
+mod lost;
 mod opening;
 mod options;
 mod reader;

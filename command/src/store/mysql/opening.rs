@@ -38,9 +38,7 @@ pub(super) struct ServerFacts {
 }
 
 /// Makes or migrates the log, checks that it is the one that `options` mean, and says who keeps it, and its history.
-pub(super) async fn open(
-    options: &MySqlOptions,
-) -> Result<(ServerFacts, HistoryId), OpenError> {
+pub(super) async fn open(options: &MySqlOptions) -> Result<(ServerFacts, HistoryId), OpenError> {
     let mut connection = connect(options).await?;
     let facts = facts(&mut connection).await?;
     let log = made(&mut connection, options.partitions).await?;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::error::{Meaning, meaning, refused};
 use super::known::Known;
+use super::lost::{NEW_HISTORY, history_now};
 use super::options::Address;
 use super::script::Script;
 use super::session::Session;
@@ -31,9 +32,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often an idle lane pings, so that the server does not end its session.
 const PING_EVERY: Duration = Duration::from_secs(2);
-
-/// Why a transaction begins again that was planned on what was known of the log's old history.
-const NEW_HISTORY: &str = "the log has a new history";
 
 /// What all lanes share.
 #[derive(Debug)]
@@ -242,7 +240,8 @@ impl Shared {
         if !partitions.is_empty() {
             script
                 .statement("START TRANSACTION")
-                .lock(&partitions, |partition| self.known.seen(partition));
+                .lock(&partitions, |partition| self.known.seen(partition))
+                .say_whether_lost(&partitions);
         }
         if !streams.is_empty() {
             script.versions(streams.iter().copied());
@@ -250,6 +249,10 @@ impl Shared {
         let versions = if script.statements() > 0 {
             let trip = session.run(script).await;
             match trip.outcome {
+                Ok(rows) if Script::says_lost(&rows) => {
+                    session.roll_back().await;
+                    return Err(self.find_what_is_lost(session, &partitions).await);
+                }
                 Ok(rows) => {
                     versions(&rows, streams).map_err(|error| Setback::Failed(error.into()))?
                 }
@@ -326,10 +329,7 @@ impl Shared {
         session.roll_back().await;
         match meaning(&error) {
             Some(Meaning::Conflict) if !verified => Setback::Conflict,
-            Some(Meaning::Null) => self
-                .why_null(session, partitions)
-                .await
-                .unwrap_or_else(Setback::Failed),
+            Some(Meaning::Null) => self.find_what_is_lost(session, partitions).await,
             Some(Meaning::Refused(number)) => Setback::Failed(refused(number)),
             None | Some(Meaning::Transient) => Setback::Again(Cause::new(error)),
             Some(Meaning::NotNow | Meaning::Conflict | Meaning::HeadBehind) => {
@@ -337,73 +337,6 @@ impl Shared {
             }
         }
     }
-
-    /// Why a position was NULL: an event that was seen is not there any more, or a head is missing.
-    async fn why_null<'a>(
-        &self,
-        session: &mut Session,
-        partitions: &BTreeSet<Partition>,
-    ) -> Result<Setback<'a>, Failure> {
-        let history = history_now(session).await?;
-        if history != self.known.history() {
-            self.known.begin(history);
-            return Ok(Setback::Again(Cause::new(NEW_HISTORY)));
-        }
-        if let Some(how) = self.lost(session, partitions).await? {
-            self.known.set_diverged(how.clone());
-            return Err(how);
-        }
-        let mut script = Script::default();
-        script.count_heads(partitions);
-        let rows = session.run(script).await.outcome?;
-        let heads: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
-        if usize::try_from(heads) == Ok(partitions.len()) {
-            // Another lane has just found the new history.
-            return Ok(Setback::Again(Cause::new(NEW_HISTORY)));
-        }
-        let what = "a partition of the log has no head".to_owned();
-        Err(Failure::Corrupt(what))
-    }
-
-    /// The first event that was seen in one of `partitions` and is not there any more.
-    async fn lost(
-        &self,
-        session: &mut Session,
-        partitions: &BTreeSet<Partition>,
-    ) -> Result<Option<Failure>, Failure> {
-        let seen: Vec<_> = partitions
-            .iter()
-            .filter_map(|partition| Some((*partition, self.known.seen(*partition)?)))
-            .collect();
-        if seen.is_empty() {
-            return Ok(None);
-        }
-        let mut script = Script::default();
-        script.missing(&seen);
-        let rows = session.run(script).await.outcome?;
-        let lost = rows.first().map(|row| row.try_get::<i64, _>(0));
-        let lost = lost
-            .transpose()?
-            .and_then(|n| seen.get(usize::try_from(n).ok()?));
-        Ok(lost.map(|(partition, cursor)| Failure::Diverged {
-            partition: *partition,
-            position: cursor.position,
-        }))
-    }
-}
-
-/// The history that the log has now.
-async fn history_now(session: &mut Session) -> Result<HistoryId, Failure> {
-    let mut script = Script::default();
-    script.statement("SELECT history FROM log_meta");
-    let rows = session.run(script).await.outcome?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Failure::Corrupt("the log does not say what it is".to_owned()))?;
-    let bytes: &[u8] = row.try_get(0)?;
-    Uuid::from_slice(bytes)
-        .map(HistoryId::new)
-        .map_err(|_| Failure::Corrupt("the history of the log is not a UUID".to_owned()))
 }
 
 /// The versions that [`Script::versions`] asked for.

@@ -14,8 +14,10 @@ use crate::store::kit::{
 struct Restored {
     server: Server,
     stream: StreamId,
-    /// A program that has seen all five.
+    /// A program that wrote all five, and knows the stream's version.
     store: MySqlEventStore,
+    /// A program that read all five, and has to ask for the version.
+    reader: MySqlEventStore,
     /// A reader's cursor at the fifth.
     ahead: Cursor,
     /// A reader's cursor at the second.
@@ -32,11 +34,14 @@ impl Restored {
         let snapshot = server.snapshot().await;
         grow(&store, &stream, 3).await;
         let ahead = last(&store, &stream).await.cursor();
+        let reader = connect(server.url()).await;
+        assert_eq!(whole_log(&reader).await.len(), 5);
         server.restore(&snapshot).await;
         Self {
             server,
             stream,
             store,
+            reader,
             ahead,
             behind,
         }
@@ -78,6 +83,8 @@ async fn a_log_that_went_back_is_noticed(engine: Engine) {
     for expected in [exact(5), exact(2), ExpectedVersion::Any] {
         assert_refused(store, stream, expected).await;
     }
+    // Else this would be a conflict with a version that is not the stream's.
+    assert_refused(&restored.reader, stream, exact(5)).await;
     // A program that knows nothing of it issues the positions again, past what was seen.
     let fresh = connect(restored.server.url()).await;
     for version in 2..9 {
