@@ -95,6 +95,16 @@ impl App {
         crate::entities::with_entities(self, directory)
     }
 
+    /// Runs the program's command line, which is `dev`, `serve`, `migrate`, `replay`, `doctor` and `config`, and gives the
+    /// exit status: 0 when it did what was asked, 1 when that failed, 2 when it was asked wrongly.
+    ///
+    /// It makes a runtime of its own, so it MUST NOT be called from within one.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub fn run(self) -> std::process::ExitCode {
+        crate::cli::run(self)
+    }
+
     /// The aggregates.
     #[must_use]
     pub fn deciders(&self) -> &[Arc<dyn Decider>] {

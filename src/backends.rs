@@ -2,14 +2,27 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "servers")]
+use std::time::Duration;
 
 use tidelog_command::store::{EventStore, OpenError};
 use tidelog_eventbus::{EventBus, InProcessEventBus};
 use tidelog_http::Part;
 use tidelog_query::store::{ReadError, ReadStore};
 
-use crate::checks::{Found, UnfitServer, check};
+#[cfg(feature = "servers")]
+use crate::checks::{Check, Complaint, Found, UnfitServer};
+#[cfg(feature = "servers")]
+use crate::settings::shown_url;
 use crate::settings::{InvalidSettings, Role, Setting, Settings};
+
+/// How long a server may take to say who it is.
+#[cfg(any(feature = "redis", feature = "mongodb"))]
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the log's server may take, when it has to be migrated too. That it answers at all, its adapter makes sure of within 3 s.
+#[cfg(feature = "mysql")]
+const MIGRATION_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Why a backend could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -19,16 +32,24 @@ pub enum BackendError {
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
     /// A server is not what its setting says.
+    #[cfg(feature = "servers")]
     #[error(transparent)]
-    Server(#[from] UnfitServer),
+    Server(Box<UnfitServer>),
     /// The log cannot be opened.
-    #[error("the log cannot be opened")]
-    Log(#[from] OpenError),
+    #[error("the log in {place} cannot be opened")]
+    Log {
+        /// Where it is, for people.
+        place: String,
+        /// Why.
+        source: OpenError,
+    },
     /// The read models' store cannot be opened.
     #[error("the read models' store cannot be opened")]
     ReadStore(#[from] ReadError),
     /// A directory cannot be made.
-    #[error("the directory {path} cannot be made (setting `data_dir`, or the path in `database_url`)")]
+    #[error(
+        "the directory {path} cannot be made (setting `data_dir`, or the path in `database_url`)"
+    )]
     Directory {
         /// Which.
         path: PathBuf,
@@ -53,14 +74,51 @@ pub enum BackendError {
     },
 }
 
+#[cfg(feature = "servers")]
+impl From<UnfitServer> for BackendError {
+    fn from(error: UnfitServer) -> Self {
+        Self::Server(Box::new(error))
+    }
+}
+
 /// The backends of a process: those that its role needs.
+#[derive(Default)]
 pub(crate) struct Backends {
     /// The log; the query role does without.
-    pub(crate) log: Option<Arc<dyn EventStore>>,
+    pub(crate) log: Option<Opened<dyn EventStore>>,
     /// The event bus; the query role does without.
-    pub(crate) bus: Option<Arc<dyn EventBus>>,
+    pub(crate) bus: Option<Opened<dyn EventBus>>,
     /// The read models' store; the command role does without.
-    pub(crate) reads: Option<Arc<dyn ReadStore>>,
+    pub(crate) reads: Option<Opened<dyn ReadStore>>,
+}
+
+/// A backend that is there.
+pub(crate) struct Opened<T: ?Sized> {
+    pub(crate) backend: Arc<T>,
+    /// What it is, for people.
+    pub(crate) description: String,
+    /// What its operator should change.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl<T: ?Sized> Opened<T> {
+    /// A backend that there is nothing to warn of.
+    fn new(backend: Arc<T>, description: String) -> Self {
+        Self {
+            backend,
+            description,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Tells the log of the process what was opened.
+    fn announce(self) -> Self {
+        tracing::info!("{}", self.description);
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        self
+    }
 }
 
 impl Backends {
@@ -75,7 +133,7 @@ impl Backends {
         part: &Part,
     ) -> Result<Self, BackendError> {
         let role = settings.role;
-        let mut backends = Self { log: None, bus: None, reads: None };
+        let mut backends = Self::default();
         if role != Role::Query {
             part.not_ready("opening the log");
             backends.log = Some(open_log(settings).await?);
@@ -87,6 +145,23 @@ impl Backends {
             backends.reads = Some(open_read_store(settings).await?);
         }
         Ok(backends)
+    }
+
+    /// What they are, a line each, and what an operator should change about each.
+    pub(crate) fn described(&self) -> impl Iterator<Item = (&str, &[String])> {
+        let log = self
+            .log
+            .as_ref()
+            .map(|log| (log.description.as_str(), &*log.warnings));
+        let bus = self
+            .bus
+            .as_ref()
+            .map(|bus| (bus.description.as_str(), &*bus.warnings));
+        let reads = self
+            .reads
+            .as_ref()
+            .map(|reads| (reads.description.as_str(), &*reads.warnings));
+        [log, bus, reads].into_iter().flatten()
     }
 }
 
@@ -101,12 +176,14 @@ fn log_place(settings: &Settings) -> Result<LogPlace<'_>, BackendError> {
     let url = settings.database_url.as_deref();
     let url = url.ok_or_else(|| missing("database_url", "the log needs a database"))?;
     match url.strip_prefix("sqlite:") {
-        Some(_) if settings.role != Role::All => {
-            Err(BackendError::OneProcess { key: "database_url" })
-        }
+        Some(_) if settings.role != Role::All => Err(BackendError::OneProcess {
+            key: "database_url",
+        }),
         Some(path) => {
             let path = path.strip_prefix("//").unwrap_or(path);
-            Ok(LogPlace::Sqlite(path.split('?').next().unwrap_or(path).into()))
+            Ok(LogPlace::Sqlite(
+                path.split('?').next().unwrap_or(path).into(),
+            ))
         }
         None => Ok(LogPlace::MySql(url)),
     }
@@ -117,54 +194,96 @@ fn log_place(settings: &Settings) -> Result<LogPlace<'_>, BackendError> {
 /// # Errors
 ///
 /// [`BackendError`].
-pub(crate) async fn open_log(settings: &Settings) -> Result<Arc<dyn EventStore>, BackendError> {
-    match log_place(settings)? {
+pub(crate) async fn open_log(settings: &Settings) -> Result<Opened<dyn EventStore>, BackendError> {
+    let log = match log_place(settings)? {
         LogPlace::Sqlite(path) => open_sqlite_log(path, settings).await,
         LogPlace::MySql(url) => open_mysql_log(url, settings).await,
-    }
+    };
+    log.map(Opened::announce)
 }
 
 #[cfg(feature = "sqlite")]
 async fn open_sqlite_log(
     path: PathBuf,
     settings: &Settings,
-) -> Result<Arc<dyn EventStore>, BackendError> {
+) -> Result<Opened<dyn EventStore>, BackendError> {
     use tidelog_command::store::{SqliteEventStore, SqliteOptions};
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory)
-            .map_err(|source| BackendError::Directory { path: directory.to_path_buf(), source })?;
+    if let Some(directory) = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(directory).map_err(|source| BackendError::Directory {
+            path: directory.to_path_buf(),
+            source,
+        })?;
     }
-    let options = SqliteOptions { partitions: settings.partitions, ..SqliteOptions::new(path) };
-    Ok(Arc::new(SqliteEventStore::open(options).await?))
+    let place = path.display().to_string();
+    let description = format!("the log is the SQLite file {place}");
+    let options = SqliteOptions {
+        partitions: settings.partitions,
+        ..SqliteOptions::new(path)
+    };
+    let store = SqliteEventStore::open(options).await;
+    let store = store.map_err(|source| BackendError::Log { place, source })?;
+    Ok(Opened::new(Arc::new(store), description))
 }
 
 #[cfg(not(feature = "sqlite"))]
-async fn open_sqlite_log(_: PathBuf, _: &Settings) -> Result<Arc<dyn EventStore>, BackendError> {
-    Err(BackendError::NotBuilt { feature: "sqlite", key: "database_url" })
+async fn open_sqlite_log(_: PathBuf, _: &Settings) -> Result<Opened<dyn EventStore>, BackendError> {
+    Err(BackendError::NotBuilt {
+        feature: "sqlite",
+        key: "database_url",
+    })
 }
 
 #[cfg(feature = "mysql")]
 async fn open_mysql_log(
     url: &str,
     settings: &Settings,
-) -> Result<Arc<dyn EventStore>, BackendError> {
+) -> Result<Opened<dyn EventStore>, BackendError> {
     use tidelog_command::store::{MySqlEventStore, MySqlOptions};
-    let mut options = MySqlOptions::new(url);
+    let in_database = |source| BackendError::Log {
+        place: format!("the database {}", shown_url(url)),
+        source,
+    };
+    let mut options = MySqlOptions::from_url(url).map_err(|error| match error {
+        OpenError::Url { reason } => unusable("database_url", url, reason),
+        source => in_database(source),
+    })?;
     options.partitions = settings.partitions;
-    let patience = settings.wait_for_backends;
-    let ask = || MySqlEventStore::server(url);
-    let server = check("database_url", url, Found::MySql, patience, ask).await?;
-    tracing::info!(server = %server, "the log's server answers");
-    let store = MySqlEventStore::open(options).await?;
-    for warning in store.warnings() {
-        tracing::warn!("{warning}");
-    }
-    Ok(Arc::new(store))
+    // What is wrong with the server is the check's to tell, what is wrong with the log in it is not.
+    let ask = || async {
+        match MySqlEventStore::connect(options.clone()).await {
+            Err(error @ (OpenError::Unreachable(_) | OpenError::OtherServer { .. })) => {
+                Err(Complaint::of(&error, true))
+            }
+            Err(error @ OpenError::Denied(_)) => Err(Complaint::of(&error, false)),
+            opened => Ok(opened),
+        }
+    };
+    let check = Check {
+        key: "database_url",
+        url,
+        expected: Found::MySql,
+        try_for: MIGRATION_PATIENCE,
+        keep_trying: settings.wait_for_backends,
+    };
+    let store = check.until_answered(ask).await?.map_err(in_database)?;
+    let description = format!("the log is on MySQL or MariaDB {}", store.server_version());
+    let warnings = store.warnings().to_vec();
+    Ok(Opened {
+        backend: Arc::new(store),
+        description,
+        warnings,
+    })
 }
 
 #[cfg(not(feature = "mysql"))]
-async fn open_mysql_log(_: &str, _: &Settings) -> Result<Arc<dyn EventStore>, BackendError> {
-    Err(BackendError::NotBuilt { feature: "mysql", key: "database_url" })
+async fn open_mysql_log(_: &str, _: &Settings) -> Result<Opened<dyn EventStore>, BackendError> {
+    Err(BackendError::NotBuilt {
+        feature: "mysql",
+        key: "database_url",
+    })
 }
 
 /// Opens the event bus of `app`. The command role starts while it is down; a server of another kind, or one that refuses us,
@@ -176,16 +295,25 @@ async fn open_mysql_log(_: &str, _: &Settings) -> Result<Arc<dyn EventStore>, Ba
 pub(crate) async fn open_bus(
     settings: &Settings,
     app: &str,
-) -> Result<Arc<dyn EventBus>, BackendError> {
+) -> Result<Opened<dyn EventBus>, BackendError> {
     let Some(url) = settings.bus_url.as_deref() else {
         return if settings.role == Role::All {
-            Ok(Arc::new(InProcessEventBus::new()))
+            let bus = Arc::new(InProcessEventBus::new());
+            Ok(Opened::new(
+                bus,
+                "the event bus is inside the process".to_owned(),
+            ))
         } else {
-            let why = format!("the role {} shares a bus with the others", settings.role.name());
+            let why = format!(
+                "the role {} shares a bus with the others",
+                settings.role.name()
+            );
             Err(missing("bus_url", &why))
         };
     };
-    open_redis_bus(url, settings, app).await
+    open_redis_bus(url, settings, app)
+        .await
+        .map(Opened::announce)
 }
 
 #[cfg(feature = "redis")]
@@ -193,25 +321,44 @@ async fn open_redis_bus(
     url: &str,
     settings: &Settings,
     app: &str,
-) -> Result<Arc<dyn EventBus>, BackendError> {
+) -> Result<Opened<dyn EventBus>, BackendError> {
     use tidelog_eventbus::RedisEventBus;
-    let without = settings.role == Role::Command;
-    let unusable = |reason: String| {
-        BackendError::Settings(InvalidSettings::unusable("bus_url", url, &reason))
+    let can_do_without = settings.role == Role::Command;
+    let bus = RedisEventBus::new(url, app)
+        .map_err(|error| unusable("bus_url", url, error.to_string()))?;
+    let check = Check {
+        key: "bus_url",
+        url,
+        expected: Found::Redis,
+        try_for: PATIENCE,
+        keep_trying: if can_do_without {
+            Duration::ZERO
+        } else {
+            settings.wait_for_backends
+        },
     };
-    let bus = RedisEventBus::new(url, app).map_err(|error| unusable(error.to_string()))?;
-    let patience = if without { std::time::Duration::ZERO } else { settings.wait_for_backends };
-    match check("bus_url", url, Found::Redis, patience, || bus.server()).await {
-        Ok(server) => {
-            tracing::info!(server = %server.name, version = %server.version, "the event bus answers");
-            server.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        }
-        Err(error) if without && error.is_unreachable() => {
-            tracing::warn!("starting without the event bus, which the log stands in for: {error}");
-        }
-        Err(error) => return Err(error.into()),
+    let ask = || async {
+        let answer = bus.server().await;
+        answer.map_err(|error| Complaint::of(&error, error.is_temporary()))
+    };
+    match check.until_answered(ask).await {
+        Ok(server) => Ok(Opened {
+            backend: Arc::new(bus),
+            description: format!(
+                "the event bus is on Redis ({} {})",
+                server.name, server.version
+            ),
+            warnings: server.warnings,
+        }),
+        Err(error) if can_do_without && error.may_pass() => Ok(Opened {
+            backend: Arc::new(bus),
+            description: "the event bus does not answer yet".to_owned(),
+            warnings: vec![format!(
+                "starting without the event bus, which the log stands in for: {error}"
+            )],
+        }),
+        Err(error) => Err(error.into()),
     }
-    Ok(Arc::new(bus))
 }
 
 #[cfg(not(feature = "redis"))]
@@ -219,8 +366,11 @@ async fn open_redis_bus(
     _: &str,
     _: &Settings,
     _: &str,
-) -> Result<Arc<dyn EventBus>, BackendError> {
-    Err(BackendError::NotBuilt { feature: "redis", key: "bus_url" })
+) -> Result<Opened<dyn EventBus>, BackendError> {
+    Err(BackendError::NotBuilt {
+        feature: "redis",
+        key: "bus_url",
+    })
 }
 
 /// Opens the read models' store: MongoDB, or the log's SQLite file. The log MUST have been opened before it.
@@ -230,11 +380,15 @@ async fn open_redis_bus(
 /// [`BackendError`].
 pub(crate) async fn open_read_store(
     settings: &Settings,
-) -> Result<Arc<dyn ReadStore>, BackendError> {
+) -> Result<Opened<dyn ReadStore>, BackendError> {
     if let Some(url) = settings.mongodb_url.as_deref() {
-        return open_mongo(url, settings).await;
+        return open_mongo(url, settings).await.map(Opened::announce);
     }
-    match settings.database_url.as_deref().map(|_| log_place(settings)) {
+    match settings
+        .database_url
+        .as_deref()
+        .map(|_| log_place(settings))
+    {
         Some(Ok(LogPlace::Sqlite(path))) => open_sqlite_read_store(path).await,
         Some(Err(error)) => Err(error),
         _ => Err(missing("mongodb_url", "the read models need a store")),
@@ -242,37 +396,75 @@ pub(crate) async fn open_read_store(
 }
 
 #[cfg(feature = "sqlite")]
-async fn open_sqlite_read_store(path: PathBuf) -> Result<Arc<dyn ReadStore>, BackendError> {
-    Ok(Arc::new(tidelog_query::store::SqliteReadStore::open(&path).await?))
+async fn open_sqlite_read_store(path: PathBuf) -> Result<Opened<dyn ReadStore>, BackendError> {
+    let store = tidelog_query::store::SqliteReadStore::open(&path).await?;
+    let description = format!("the read models are in the SQLite file {}", path.display());
+    Ok(Opened::new(Arc::new(store), description))
 }
 
 #[cfg(not(feature = "sqlite"))]
-async fn open_sqlite_read_store(_: PathBuf) -> Result<Arc<dyn ReadStore>, BackendError> {
-    Err(BackendError::NotBuilt { feature: "sqlite", key: "database_url" })
+async fn open_sqlite_read_store(_: PathBuf) -> Result<Opened<dyn ReadStore>, BackendError> {
+    Err(BackendError::NotBuilt {
+        feature: "sqlite",
+        key: "database_url",
+    })
 }
 
 #[cfg(feature = "mongodb")]
-async fn open_mongo(url: &str, settings: &Settings) -> Result<Arc<dyn ReadStore>, BackendError> {
-    use tidelog_query::store::MongoReadStore;
-    let store = MongoReadStore::connect(url).await?;
-    let patience = settings.wait_for_backends;
-    let server = check("mongodb_url", url, Found::MongoDb, patience, || store.server()).await?;
-    tracing::info!(version = %server.version, "the read models' server answers");
-    Ok(Arc::new(store))
+async fn open_mongo(url: &str, settings: &Settings) -> Result<Opened<dyn ReadStore>, BackendError> {
+    use tidelog_query::store::{MongoOptions, MongoReadStore, MongoServerError};
+    let store = MongoReadStore::connect(url, &MongoOptions::default()).await;
+    let store = store.map_err(|error| unusable("mongodb_url", url, error.to_string()))?;
+    let check = Check {
+        key: "mongodb_url",
+        url,
+        expected: Found::MongoDb,
+        try_for: PATIENCE,
+        keep_trying: settings.wait_for_backends,
+    };
+    let ask = || async {
+        let may_pass = |error: &_| matches!(error, MongoServerError::Unreachable { .. });
+        let answer = store.check().await;
+        answer.map_err(|error| Complaint::of(&error, may_pass(&error)))
+    };
+    let server = check.until_answered(ask).await?;
+    let description = format!("the read models are on MongoDB {}", server.version);
+    Ok(Opened::new(Arc::new(store), description))
 }
 
 #[cfg(not(feature = "mongodb"))]
-async fn open_mongo(_: &str, _: &Settings) -> Result<Arc<dyn ReadStore>, BackendError> {
-    Err(BackendError::NotBuilt { feature: "mongodb", key: "mongodb_url" })
+async fn open_mongo(_: &str, _: &Settings) -> Result<Opened<dyn ReadStore>, BackendError> {
+    Err(BackendError::NotBuilt {
+        feature: "mongodb",
+        key: "mongodb_url",
+    })
+}
+
+/// The value of `key` cannot be used.
+#[cfg(feature = "servers")]
+fn unusable(key: &'static str, url: &str, reason: String) -> BackendError {
+    BackendError::Settings(InvalidSettings::Unusable {
+        key,
+        env: env_of(key),
+        found: shown_url(url),
+        reason,
+    })
 }
 
 /// The setting `key` has no value, which is needed because of `why`.
 fn missing(key: &'static str, why: &str) -> BackendError {
-    let setting = Setting::find(key);
     BackendError::Settings(InvalidSettings::Missing {
         key,
-        env: setting.and_then(|setting| setting.env.first().copied()).unwrap_or(key),
-        flag: setting.map(Setting::flag).unwrap_or_default(),
+        env: env_of(key),
+        flag: Setting::find(key).map(Setting::flag).unwrap_or_default(),
         why: why.to_owned(),
     })
+}
+
+/// The environment variable that sets `key`.
+fn env_of(key: &'static str) -> &'static str {
+    let setting = Setting::find(key);
+    setting
+        .and_then(|setting| setting.env.first().copied())
+        .unwrap_or(key)
 }

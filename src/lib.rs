@@ -11,8 +11,23 @@
 )]
 
 mod app;
+#[cfg(feature = "cli")]
+mod backends;
+#[cfg(all(feature = "cli", feature = "servers"))]
+mod checks;
+#[cfg(feature = "cli")]
+mod cli;
 mod entities;
+#[cfg(feature = "cli")]
+mod service;
+#[cfg(feature = "cli")]
 pub mod settings;
 
 pub use app::{App, InvalidApp};
+#[cfg(feature = "cli")]
+pub use backends::BackendError;
+#[cfg(all(feature = "cli", feature = "servers"))]
+pub use checks::UnfitServer;
 pub use entities::InvalidEntities;
+#[cfg(feature = "cli")]
+pub use service::{CannotListen, StartError};

@@ -22,7 +22,9 @@ pub(crate) enum Found {
     MongoDb,
     /// Something that answers in HTTP.
     Http,
-    /// Something that takes connections and says nothing that is known.
+    /// Something that takes connections and says nothing at all: it may be starting, or stuck.
+    Silent,
+    /// Something that says what no known server says.
     Unknown,
 }
 
@@ -34,7 +36,8 @@ impl std::fmt::Display for Found {
             Self::Redis => f.write_str("a Redis server"),
             Self::MongoDb => f.write_str("a MongoDB server"),
             Self::Http => f.write_str("an HTTP server"),
-            Self::Unknown => f.write_str("something that takes connections but does not answer as expected"),
+            Self::Silent => f.write_str("something that takes connections but does not answer"),
+            Self::Unknown => f.write_str("something that does not answer as expected"),
         }
     }
 }
@@ -47,7 +50,16 @@ pub(crate) async fn identify(host: &str, port: u16) -> Found {
         Ok(_) => {}
     }
     let ping = ask(host, port, b"PING\r\n").await.unwrap_or_default();
-    if [&b"+PONG"[..], b"-NOAUTH", b"-DENIED", b"-LOADING", b"-NOPERM"].iter().any(|p| ping.starts_with(p)) {
+    if [
+        &b"+PONG"[..],
+        b"-NOAUTH",
+        b"-DENIED",
+        b"-LOADING",
+        b"-NOPERM",
+    ]
+    .iter()
+    .any(|p| ping.starts_with(p))
+    {
         return Found::Redis;
     }
     if ping.starts_with(b"HTTP/") {
@@ -55,7 +67,14 @@ pub(crate) async fn identify(host: &str, port: u16) -> Found {
     }
     let hello = ask(host, port, &mongodb_hello()).await.unwrap_or_default();
     let named = |name: &[u8]| hello.windows(name.len()).any(|window| window == name);
-    if named(b"maxBsonObjectSize") || named(b"maxWireVersion") { Found::MongoDb } else { Found::Unknown }
+    match (
+        named(b"maxBsonObjectSize") || named(b"maxWireVersion"),
+        ping.is_empty() && hello.is_empty(),
+    ) {
+        (true, _) => Found::MongoDb,
+        (false, true) => Found::Silent,
+        (false, false) => Found::Unknown,
+    }
 }
 
 /// Connects, says `question`, and gives what comes back in time: nothing, when nothing does.
@@ -70,7 +89,11 @@ async fn ask(host: &str, port: u16, question: &[u8]) -> Result<Vec<u8>, String> 
         stream.write_all(question).await?;
         stream.read(&mut answer).await
     };
-    let length = timeout(PATIENCE, exchange).await.ok().and_then(Result::ok).unwrap_or(0);
+    let length = timeout(PATIENCE, exchange)
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or(0);
     answer.truncate(length);
     Ok(answer)
 }
@@ -78,7 +101,9 @@ async fn ask(host: &str, port: u16, question: &[u8]) -> Result<Vec<u8>, String> 
 /// Why nothing can be reached.
 fn in_words(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "nothing listening there: the connection was refused".to_owned(),
+        std::io::ErrorKind::ConnectionRefused => {
+            "nothing listening there: the connection was refused".to_owned()
+        }
         _ => format!("nothing that can be reached: {error}"),
     }
 }
@@ -90,7 +115,7 @@ fn is_mysql_greeting(bytes: &[u8]) -> bool {
 
 /// An `OP_MSG` with `{hello: 1, $db: "admin"}`, as MongoDB's wire protocol has it.
 fn mongodb_hello() -> Vec<u8> {
-    let mut document = Vec::new();
+    let mut document: Vec<u8> = Vec::new();
     document.extend(b"\x10hello\0\x01\0\0\0");
     document.extend(b"\x02$db\0\x06\0\0\0admin\0\0");
     let mut message = Vec::new();

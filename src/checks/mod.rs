@@ -5,7 +5,6 @@ mod identify;
 
 use std::error::Error;
 use std::fmt::Write;
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -14,9 +13,6 @@ pub(crate) use identify::Found;
 use identify::identify;
 
 use crate::settings::{Setting, shown_url};
-
-/// How long one server may take to say who it is.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long to wait between two tries.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -34,72 +30,117 @@ pub struct UnfitServer {
     expected: Found,
     found: String,
     advice: &'static str,
-    unreachable: bool,
+    may_pass: bool,
 }
 
 impl UnfitServer {
-    /// Whether the server simply cannot be reached (yet), rather than being the wrong one.
+    /// Whether the server is not there, or cannot answer, for now: the setting may be right.
     #[must_use]
-    pub fn is_unreachable(&self) -> bool {
-        self.unreachable
+    pub fn may_pass(&self) -> bool {
+        self.may_pass
     }
 }
 
-/// Asks a server, with `ask`, until it answers as it should, or for `patience` beyond the first try.
-///
-/// # Errors
-///
-/// [`UnfitServer`]: at once when another server or a refusal was found, after `patience` when nothing was.
-pub(crate) async fn check<T, E, F>(
-    key: &'static str,
-    url: &str,
-    expected: Found,
-    patience: Duration,
-    ask: impl Fn() -> F,
-) -> Result<T, UnfitServer>
-where
-    E: Error,
-    F: Future<Output = Result<T, E>>,
-{
-    let deadline = Instant::now() + patience;
-    let mut said = false;
-    loop {
-        let cause = match timeout(PATIENCE, ask()).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => chain(&error),
-            Err(_) => "no answer in time".to_owned(),
+/// Why a server did not answer as it should, as its adapter says.
+pub(crate) struct Complaint {
+    text: String,
+    may_pass: bool,
+}
+
+impl Complaint {
+    /// `error` with its causes; whether it may go well later.
+    pub(crate) fn of(error: &dyn Error, may_pass: bool) -> Self {
+        Self {
+            text: chain(error),
+            may_pass,
+        }
+    }
+}
+
+/// The check of one server.
+pub(crate) struct Check<'a> {
+    /// The setting.
+    pub(crate) key: &'static str,
+    /// Its value.
+    pub(crate) url: &'a str,
+    /// What should answer there.
+    pub(crate) expected: Found,
+    /// How long one try may take.
+    pub(crate) try_for: Duration,
+    /// For how long, beyond the first try, a server is tried that does not answer.
+    pub(crate) keep_trying: Duration,
+}
+
+impl Check<'_> {
+    /// Asks the server, with `ask`, until it answers as it should.
+    ///
+    /// # Errors
+    ///
+    /// [`UnfitServer`]: at once when another server or a refusal was found, after a while when nothing was.
+    pub(crate) async fn until_answered<T, F>(&self, ask: impl Fn() -> F) -> Result<T, UnfitServer>
+    where
+        F: Future<Output = Result<T, Complaint>>,
+    {
+        let deadline = Instant::now() + self.keep_trying;
+        let mut said = false;
+        loop {
+            let complaint = match timeout(self.try_for, ask()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(complaint)) => complaint,
+                Err(_) => Complaint {
+                    text: "no answer in time".to_owned(),
+                    may_pass: true,
+                },
+            };
+            let unfit = self.diagnose(&complaint).await;
+            if !unfit.may_pass || Instant::now() >= deadline {
+                return Err(unfit);
+            }
+            if !said {
+                tracing::info!(
+                    setting = unfit.env,
+                    "waiting for {}: {}",
+                    unfit.expected,
+                    unfit.found
+                );
+                said = true;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Finds out what is there, after a try failed.
+    async fn diagnose(&self, complaint: &Complaint) -> UnfitServer {
+        let setting = Setting::find(self.key);
+        let found = match host_and_port(self.url) {
+            Some((host, port)) => identify(&host, port).await,
+            None => Found::Unknown,
         };
-        let unfit = diagnose(key, url, expected.clone(), &cause).await;
-        if !unfit.unreachable || Instant::now() >= deadline {
-            return Err(unfit);
+        let may_pass = match &found {
+            Found::Nothing(_) | Found::Silent => true,
+            found => *found == self.expected && complaint.may_pass,
+        };
+        let advice = ", or start the server; --wait-for-backends 30s keeps trying";
+        UnfitServer {
+            env: setting
+                .and_then(|setting| setting.env.first().copied())
+                .unwrap_or(self.key),
+            key: self.key,
+            flag: setting.map(Setting::flag).unwrap_or_default(),
+            url: shown_url(self.url),
+            advice: if may_pass { advice } else { "" },
+            // A server of the right kind says itself what is wrong: the password, the database, a setting.
+            found: if found == self.expected {
+                format!(
+                    "{found} that says: {}",
+                    without_password(&complaint.text, self.url)
+                )
+            } else {
+                found.to_string()
+            },
+            expected: self.expected.clone(),
+            may_pass,
         }
-        if !said {
-            tracing::info!(setting = unfit.env, "waiting for {}: {}", unfit.expected, unfit.found);
-            said = true;
-        }
-        sleep(PAUSE).await;
-    }
-}
-
-/// Finds out what is at `url`, after a check failed because of `cause`.
-async fn diagnose(key: &'static str, url: &str, expected: Found, cause: &str) -> UnfitServer {
-    let setting = Setting::find(key);
-    let found = match host_and_port(url) {
-        Some((host, port)) => identify(&host, port).await,
-        None => Found::Unknown,
-    };
-    let unreachable = matches!(found, Found::Nothing(_));
-    let fits = found == expected;
-    UnfitServer {
-        env: setting.and_then(|setting| setting.env.first().copied()).unwrap_or(key),
-        key,
-        flag: setting.map(Setting::flag).unwrap_or_default(),
-        url: shown_url(url),
-        advice: if unreachable { ", or start the server; --wait-for-backends 30s keeps trying" } else { "" },
-        // A server of the right kind says itself what is wrong: the password, the database, a setting.
-        found: if fits { format!("{found} that says: {}", without_password(cause, url)) } else { found.to_string() },
-        expected,
-        unreachable,
     }
 }
 
@@ -107,7 +148,9 @@ async fn diagnose(key: &'static str, url: &str, expected: Found, cause: &str) ->
 fn host_and_port(url: &str) -> Option<(String, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?']).next()?;
-    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let hosts = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, hosts)| hosts);
     let first = hosts.split(',').next()?;
     let default = match scheme {
         "mysql" => 3306,
@@ -119,7 +162,14 @@ fn host_and_port(url: &str) -> Option<(String, u16)> {
         _ => (first, default),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Some((if host.is_empty() { "127.0.0.1".to_owned() } else { host.to_owned() }, port))
+    Some((
+        if host.is_empty() {
+            "127.0.0.1".to_owned()
+        } else {
+            host.to_owned()
+        },
+        port,
+    ))
 }
 
 /// An error and its causes on one line.
@@ -140,12 +190,30 @@ fn without_password(text: &str, url: &str) -> String {
         .and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'))
         .and_then(|(user, _)| user.split_once(':'))
         .map_or("", |(_, password)| password);
-    if password.is_empty() { text.to_owned() } else { text.replace(password, "***") }
+    if password.is_empty() {
+        text.to_owned()
+    } else {
+        text.replace(password, "***")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn fails(key: &'static str, url: &str, expected: Found) -> UnfitServer {
+        let (try_for, keep_trying) = (Duration::from_secs(3), Duration::ZERO);
+        let check = Check {
+            key,
+            url,
+            expected,
+            try_for,
+            keep_trying,
+        };
+        let complaint = || Complaint::of(&std::io::Error::other("hunter2"), false);
+        let ask = || async { Err::<(), _>(complaint()) };
+        check.until_answered(ask).await.unwrap_err()
+    }
 
     #[test]
     fn the_host_of_any_backend_url_is_found() {
@@ -162,13 +230,21 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_that_listens_is_said_to_be_nothing() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let url = format!("redis://:hunter2@127.0.0.1:{port}");
-        let ask = || async { Err::<(), _>(std::io::Error::other("no")) };
-        let error = check("bus_url", &url, Found::Redis, Duration::ZERO, ask).await.unwrap_err();
-        assert!(error.is_unreachable());
+        let error = fails("bus_url", &url, Found::Redis).await;
+        assert!(error.may_pass());
         let text = error.to_string();
-        for part in ["TIDELOG_BUS_URL", "expected a Redis server", "refused", "--bus-url"] {
+        for part in [
+            "TIDELOG_BUS_URL",
+            "expected a Redis server",
+            "refused",
+            "--bus-url",
+        ] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains("hunter2"), "{text}");
@@ -177,9 +253,11 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_never_answers_does_not_hold_the_start() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("mongodb://127.0.0.1:{}/db", silent.local_addr().unwrap().port());
-        let ask = || async { Err::<(), _>(std::io::Error::other("hunter2")) };
-        let error = check("mongodb_url", &url, Found::MongoDb, Duration::ZERO, ask).await.unwrap_err();
-        assert!(error.to_string().contains("does not answer as expected"), "{error}");
+        let url = format!(
+            "mongodb://127.0.0.1:{}/db",
+            silent.local_addr().unwrap().port()
+        );
+        let error = fails("mongodb_url", &url, Found::MongoDb).await;
+        assert!(error.to_string().contains("does not answer"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, Command};
 
 use crate::settings::{Kind, SETTINGS, Setting};
 
@@ -56,20 +56,34 @@ impl Arguments {
         let (action, inner) = match matches.subcommand() {
             Some(("serve", inner)) => (Action::Serve, inner),
             Some(("migrate", inner)) => (Action::Migrate, inner),
-            Some(("replay", inner)) => {
-                (Action::Replay { view: inner.get_one("view").cloned().unwrap_or_default() }, inner)
-            }
-            Some(("doctor", inner)) => {
-                (Action::Doctor { new_history: inner.get_flag("new-history") }, inner)
-            }
+            Some(("replay", inner)) => (
+                Action::Replay {
+                    view: inner.get_one("view").cloned().unwrap_or_default(),
+                },
+                inner,
+            ),
+            Some(("doctor", inner)) => (
+                Action::Doctor {
+                    new_history: inner.get_flag("new-history"),
+                },
+                inner,
+            ),
             Some(("config", inner)) => (Action::Config, inner),
             Some((_, inner)) => (Action::Dev, inner),
             None => (Action::Dev, &matches),
         };
-        let flag = |key: &str| inner.get_one::<String>(key).or_else(|| matches.get_one(key)).cloned();
+        let flag = |key: &str| {
+            inner
+                .get_one::<String>(key)
+                .or_else(|| matches.get_one(key))
+                .cloned()
+        };
         Ok(Self {
             action,
-            flags: SETTINGS.iter().filter_map(|s| Some((s.key, flag(s.key)?))).collect(),
+            flags: SETTINGS
+                .iter()
+                .filter_map(|s| Some((s.key, flag(s.key)?)))
+                .collect(),
             config: flag("config").map(PathBuf::from),
         })
     }
@@ -141,11 +155,18 @@ fn flag(setting: &'static Setting) -> Arg {
         Kind::Number => "N",
         Kind::Text => "TEXT",
     };
-    let default = setting.default.map(|value| format!(" [default: {value}]")).unwrap_or_default();
+    let default = setting
+        .default
+        .map(|value| format!(" [default: {value}]"))
+        .unwrap_or_default();
     Arg::new(setting.key)
         .long(setting.flag())
         .value_name(value)
-        .help(format!("{} [env: {}]{default}", setting.help, setting.env.join(", ")))
+        .help(format!(
+            "{} [env: {}]{default}",
+            setting.help,
+            setting.env.join(", ")
+        ))
 }
 
 #[cfg(test)]
@@ -153,7 +174,12 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        Arguments::parse("bank", format!("bank {line}").split_whitespace().map(OsString::from))
+        Arguments::parse(
+            "bank",
+            format!("bank {line}")
+                .split_whitespace()
+                .map(OsString::from),
+        )
     }
 
     #[test]
@@ -165,21 +191,33 @@ mod tests {
     fn without_a_command_it_is_dev() {
         let arguments = parse("--entities dir").unwrap();
         assert_eq!(arguments.action, Action::Dev);
-        assert_eq!(arguments.flags, BTreeMap::from([("entities", "dir".to_owned())]));
+        assert_eq!(
+            arguments.flags,
+            BTreeMap::from([("entities", "dir".to_owned())])
+        );
         assert_eq!(parse("dev").unwrap().action, Action::Dev);
     }
 
     #[test]
     fn rebuild_is_replay() {
-        assert_eq!(parse("rebuild post").unwrap().action, parse("replay post").unwrap().action);
+        assert_eq!(
+            parse("rebuild post").unwrap().action,
+            parse("replay post").unwrap().action
+        );
         assert!(parse("replay").is_err());
     }
 
     #[test]
     fn every_setting_is_a_flag() {
         let arguments = parse("serve --role query --query-addr h:1 --config f.toml").unwrap();
-        assert_eq!(arguments.flags.get("role").map(String::as_str), Some("query"));
-        assert_eq!(arguments.flags.get("query_addr").map(String::as_str), Some("h:1"));
+        assert_eq!(
+            arguments.flags.get("role").map(String::as_str),
+            Some("query")
+        );
+        assert_eq!(
+            arguments.flags.get("query_addr").map(String::as_str),
+            Some("h:1")
+        );
         assert_eq!(arguments.config, Some("f.toml".into()));
         assert!(parse("serve --nonsense 1").is_err());
     }

@@ -1,23 +1,23 @@
 //! What each command of the command line does.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::io::Write;
 
 use crate::App;
 use crate::backends;
-use crate::entities::with_entities;
-use crate::service::{self, Running};
+use crate::service::{self, Reads, Running};
 use crate::settings::{InvalidSettings, Layers, Origin, Role, Settings};
 
 use super::welcome::welcome;
 
 /// The file of the embedded log and its read models, in the data directory.
-const FILE: &str = "tidelog.db";
+pub(super) const FILE: &str = "tidelog.db";
 
 /// The settings that name servers, which `dev` does without.
 const SERVERS: [&str; 3] = ["database_url", "bus_url", "mongodb_url"];
 
-type Outcome = Result<(), Box<dyn Error>>;
+pub(super) type Outcome = Result<(), Box<dyn Error>>;
 
 /// The settings of `dev`: one process, one file, no server, whatever the environment says.
 pub(super) fn embedded(mut layers: Layers) -> Layers {
@@ -39,28 +39,41 @@ pub(super) async fn dev(app: App, settings: Settings) -> Outcome {
         database_url: Some(format!("sqlite://{}", file.display())),
         bus_url: None,
         mongodb_url: None,
+        query_url: settings
+            .query_url
+            .or_else(|| Some(format!("http://{}", settings.query_addr))),
         ..settings
     };
-    let app = with_entities(app, settings.entities.as_deref())?;
-    let running = service::start(&app, &settings).await?;
+    let running = service::start(&app, &settings, Reads::AfterCommits).await?;
     if let (Some(command), Some(query)) = (&running.command_addr, &running.query_addr) {
         let file = file.display().to_string();
-        say(&welcome(app.deciders(), command, query, &running.admin_addr, &file));
+        say(&welcome(
+            app.deciders(),
+            command,
+            query,
+            &running.admin_addr,
+            &file,
+        ));
     }
     until_told(running).await
 }
 
 /// The services of the settings' role.
 pub(super) async fn serve(app: App, settings: Settings) -> Outcome {
-    let app = with_entities(app, settings.entities.as_deref())?;
-    let running = service::start(&app, &settings).await?;
+    let running = service::start(&app, &settings, Reads::AsTheyAre).await?;
     let parts = [
         ("commands", running.command_addr.as_deref()),
         ("queries", running.query_addr.as_deref()),
         ("health", Some(running.admin_addr.as_str())),
     ];
-    let parts = parts.iter().filter_map(|(name, address)| Some(format!("{name} http://{}", (*address)?)));
-    say(&format!("role {} is ready: {}", settings.role.name(), parts.collect::<Vec<_>>().join(", ")));
+    let parts = parts
+        .iter()
+        .filter_map(|(name, address)| Some(format!("{name} http://{}", (*address)?)));
+    say(&format!(
+        "role {} is ready: {}",
+        settings.role.name(),
+        parts.collect::<Vec<_>>().join(", ")
+    ));
     until_told(running).await
 }
 
@@ -77,7 +90,7 @@ async fn until_told(running: Running) -> Outcome {
 }
 
 /// Waits for SIGTERM or Ctrl-C and gives its name.
-async fn told_to_stop() -> Result<&'static str, std::io::Error> {
+pub(super) async fn told_to_stop() -> Result<&'static str, std::io::Error> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -91,9 +104,26 @@ async fn told_to_stop() -> Result<&'static str, std::io::Error> {
     tokio::signal::ctrl_c().await.map(|()| "Ctrl-C")
 }
 
+/// For the commands that work on a log and its views: when no server is named, and `dev` has left its file in the data
+/// directory, that is meant.
+pub(super) fn or_embedded(settings: Settings) -> Settings {
+    let file = settings.data_dir.join(FILE);
+    if settings.database_url.is_some() || settings.mongodb_url.is_some() || !file.exists() {
+        return settings;
+    }
+    say_error(&format!(
+        "note: no server is named, so this works on {}",
+        file.display()
+    ));
+    Settings {
+        database_url: Some(format!("sqlite://{}", file.display())),
+        ..settings
+    }
+}
+
 /// Brings the log's database to this program's version.
 pub(super) async fn migrate(settings: Settings) -> Outcome {
-    let log = backends::open_log(&settings).await?;
+    let log = backends::open_log(&or_embedded(settings)).await?.backend;
     let identity = log.identity().await?;
     say(&format!(
         "the log is up to date: {} partitions, history {}",
@@ -105,18 +135,24 @@ pub(super) async fn migrate(settings: Settings) -> Outcome {
 
 /// Shows what is set and by whom.
 pub(super) fn config(layers: &Layers) -> Outcome {
-    let width = crate::settings::SETTINGS.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
     let mut text = String::new();
+    let width = crate::settings::SETTINGS
+        .iter()
+        .map(|setting| setting.key.len())
+        .max()
+        .unwrap_or(0);
     for (setting, value) in layers.shown() {
         let (value, origin) = match value {
             Some((value, origin)) => (value, origin.to_string()),
             None => ("(not set)".to_owned(), Origin::Default.to_string()),
         };
-        text.push_str(&format!("{:width$}  {value}  [{origin}]\n", setting.key));
+        let _ = writeln!(text, "{:width$}  {value}  [{origin}]", setting.key);
     }
     say(text.trim_end());
     // Also says what is wrong with them.
-    Settings::from_layers(layers).map(|_| ()).map_err(|error: InvalidSettings| error.into())
+    Settings::from_layers(layers)
+        .map(|_| ())
+        .map_err(|error: InvalidSettings| error.into())
 }
 
 /// Prints for the person who asked.

@@ -2,16 +2,28 @@
 
 mod arguments;
 mod commands;
+mod doctor;
+mod replay;
 mod welcome;
 
+use std::fmt::Write;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
 
 use crate::App;
+use crate::backends::BackendError;
+use crate::entities::with_entities;
+use crate::service::StartError;
 use crate::settings::{InvalidSettings, Layers, Settings};
 use arguments::{Action, Arguments};
 
 /// The exit status of a command that was asked for something it cannot do: a bad flag, a bad setting.
 const USAGE: u8 = 2;
+
+/// The exit status of a command that failed.
+const FAILED: u8 = 1;
 
 /// Runs the command line of `app` and gives its exit status: 0 when it did what was asked, 1 when that failed, 2
 /// when it was asked wrongly.
@@ -45,25 +57,38 @@ fn gather(arguments: &Arguments) -> Result<(Layers, Settings), InvalidSettings> 
 /// Does what was asked.
 fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> ExitCode {
     start_logging(&settings.log);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // One provider of cryptography for every backend's TLS: two in a process make rustls panic at the first use.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&error, 1),
+        Err(error) => return fail(&error, FAILED),
     };
     let outcome = runtime.block_on(async {
+        let app = with_entities(app, settings.entities.as_deref())?;
         match action {
             Action::Dev => commands::dev(app, settings).await,
             Action::Serve => commands::serve(app, settings).await,
-            Action::Migrate => commands::migrate(app, settings).await,
-            Action::Replay { view } => commands::replay(app, settings, view).await,
-            Action::Doctor { new_history } => commands::doctor(app, settings, *new_history).await,
+            Action::Migrate => commands::migrate(settings).await,
+            Action::Replay { view } => replay::replay(&app, settings, view).await,
+            Action::Doctor { new_history } => doctor::doctor(&app, settings, *new_history).await,
             Action::Config => commands::config(&layers),
         }
     });
     // A task that does not end (a connection that hangs) must not keep the process.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error.as_ref(), 1),
+        Err(error) => {
+            let asked_wrongly =
+                matches!(
+                    error.downcast_ref(),
+                    Some(StartError::Backend(BackendError::Settings(_)))
+                ) || matches!(error.downcast_ref(), Some(BackendError::Settings(_)));
+            fail(error.as_ref(), if asked_wrongly { USAGE } else { FAILED })
+        }
     }
 }
 
@@ -72,18 +97,21 @@ fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
     let mut causes = String::new();
     let mut source = error.source();
     while let Some(cause) = source {
-        causes.push_str(&format!("\n  because: {cause}"));
+        let _ = write!(causes, "\n  because: {cause}");
         source = cause.source();
     }
     commands::say_error(&format!("error: {error}{causes}"));
     ExitCode::from(status)
 }
 
+/// What drivers log by themselves when a server goes away: the adapters say it once, in words of ours.
+const QUIET: &str = "sqlx=error";
+
 /// Sends what is logged to standard error.
 fn start_logging(directives: &str) {
     use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_new(directives)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = |directives: &str| EnvFilter::try_new(format!("{QUIET},{directives}"));
+    let filter = filter(directives).unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},info")));
     let colours = std::io::stderr().is_terminal();
     // A second start in the same process (tests) keeps the first one's logging.
     let _ = tracing_subscriber::fmt()

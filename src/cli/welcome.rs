@@ -16,7 +16,9 @@ pub(crate) fn welcome(
     let mut text = format!(
         "\n  commands  http://{command}\n  queries   http://{query}\n  health    http://{admin}/health/ready\n  data      {file}\n"
     );
-    let lines = deciders.iter().find_map(|decider| curl_lines(decider.as_ref(), command, query));
+    let lines = deciders
+        .iter()
+        .find_map(|decider| curl_lines(decider.as_ref(), command, query));
     if let Some(lines) = lines {
         let _ = write!(text, "\nTry it (create, read, patch, delete):\n\n{lines}");
     }
@@ -25,10 +27,21 @@ pub(crate) fn welcome(
 
 /// Four commands for an entity, with an id that is new each time; none for what is not an entity.
 fn curl_lines(decider: &dyn Decider, command: &str, query: &str) -> Option<String> {
-    let create = decider.commands().iter().find(|spec| spec.endpoint == Endpoint::Post)?;
-    decider.commands().iter().find(|spec| spec.endpoint == Endpoint::Patch)?;
-    let Value::Object(mut body) = sample(&create.schema) else { return None };
-    let input = CommandInput { name: create.name.clone(), body: Value::Object(body.clone()) };
+    let create = decider
+        .commands()
+        .iter()
+        .find(|spec| spec.endpoint == Endpoint::Post)?;
+    decider
+        .commands()
+        .iter()
+        .find(|spec| spec.endpoint == Endpoint::Patch)?;
+    let Value::Object(mut body) = sample(&create.schema) else {
+        return None;
+    };
+    let input = CommandInput {
+        name: create.name.clone(),
+        body: Value::Object(body.clone()),
+    };
     decider.check(&input).ok()?;
     let name = decider.category();
     let id = short_id();
@@ -36,10 +49,10 @@ fn curl_lines(decider: &dyn Decider, command: &str, query: &str) -> Option<Strin
     body.shift_insert(0, "id".to_owned(), Value::from(id.as_str()));
     let json = "-H 'content-type: application/json'";
     Some(format!(
-        "  curl -s http://{command}/{name} {json} -d '{}'\n  \
-           curl -s http://{query}/{name}/{id}\n  \
-           curl -s -X PATCH http://{command}/{name}/{id} {json} -d '{}'\n  \
-           curl -s -X DELETE http://{command}/{name}/{id}\n",
+        "  curl -s http://{command}/{name} {json} -d '{}'; echo\n  \
+           curl -s http://{query}/{name}/{id}; echo\n  \
+           curl -s -X PATCH http://{command}/{name}/{id} {json} -d '{}'; echo\n  \
+           curl -s -X DELETE http://{command}/{name}/{id}; echo\n",
         quoted(&Value::Object(body)),
         quoted(&change),
     ))
@@ -53,7 +66,9 @@ fn short_id() -> String {
 
 /// A patch of the first text field of `body`.
 fn change(body: &Map<String, Value>) -> Option<Value> {
-    let (field, text) = body.iter().find_map(|(field, value)| Some((field, value.as_str()?)))?;
+    let (field, text) = body
+        .iter()
+        .find_map(|(field, value)| Some((field, value.as_str()?)))?;
     let mut patch = Map::new();
     patch.insert(field.clone(), json!(format!("{text}, again")));
     Some(Value::Object(patch))
@@ -69,9 +84,16 @@ fn sample(schema: &Value) -> Value {
     if let Some(example) = schema.pointer("/examples/0") {
         return example.clone();
     }
-    let required = schema.get("required").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let required = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let fields = required.iter().filter_map(Value::as_str).map(|field| {
-        let schema = schema.get("properties").and_then(|all| all.get(field)).unwrap_or(&Value::Null);
+        let schema = schema
+            .get("properties")
+            .and_then(|all| all.get(field))
+            .unwrap_or(&Value::Null);
         (field.to_owned(), sample_field(field, schema))
     });
     Value::Object(fields.collect())
@@ -80,7 +102,9 @@ fn sample(schema: &Value) -> Value {
 /// A value for one field.
 fn sample_field(field: &str, schema: &Value) -> Value {
     let given = ["const", "default"].iter().find_map(|key| schema.get(key));
-    let given = given.or_else(|| schema.pointer("/examples/0")).or_else(|| schema.pointer("/enum/0"));
+    let given = given
+        .or_else(|| schema.pointer("/examples/0"))
+        .or_else(|| schema.pointer("/enum/0"));
     if let Some(value) = given {
         return value.clone();
     }

@@ -18,7 +18,10 @@ pub(super) struct Admin {
 impl Admin {
     /// Health, and no administration yet.
     pub(super) fn new(readiness: Readiness) -> Self {
-        Self { readiness, administration: Arc::default() }
+        Self {
+            readiness,
+            administration: Arc::default(),
+        }
     }
 
     /// From now on also serves `router`.
@@ -29,8 +32,12 @@ impl Admin {
 
     /// All of it, as a service.
     pub(super) fn router(&self) -> Router {
-        let administration = Router::new().fallback(administer).with_state(self.administration.clone());
-        app(Router::new().nest("/admin", administration).merge(health_router(self.readiness.clone())))
+        let administration = Router::new()
+            .fallback(administer)
+            .with_state(self.administration.clone());
+        app(Router::new()
+            .nest("/admin", administration)
+            .merge(health_router(self.readiness.clone())))
     }
 }
 

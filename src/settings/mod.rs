@@ -5,5 +5,7 @@ mod sources;
 mod values;
 
 pub use known::{Kind, SETTINGS, Setting};
+#[cfg(feature = "servers")]
+pub(crate) use sources::shown_url;
 pub use sources::{InvalidSettings, Layers, Origin};
 pub use values::{Role, Settings};

@@ -67,6 +67,18 @@ pub enum InvalidSettings {
         /// What it is, secrets masked.
         found: String,
     },
+    /// A value has the right form, and still cannot be used.
+    #[error("{env} is {found}, which cannot be used: {reason}")]
+    Unusable {
+        /// The setting's key.
+        key: &'static str,
+        /// Its first environment variable.
+        env: &'static str,
+        /// What it is, secrets masked.
+        found: String,
+        /// Why.
+        reason: String,
+    },
     /// A setting that is needed has no value.
     #[error(
         "{key} is not set: {why}; set the environment variable {env}, the flag --{flag}, or the key {key} in {DEFAULT_FILE}"
@@ -141,7 +153,6 @@ impl Layers {
     }
 
     /// Forgets what the environment says of `keys`, and returns the variables that were ignored.
-    #[allow(dead_code, reason = "for the command `dev`")]
     pub(crate) fn ignore_environment(&mut self, keys: &[&'static str]) -> Vec<String> {
         let mut ignored = Vec::new();
         for key in keys {

@@ -1,4 +1,8 @@
-//! End to end.
+//! End to end: the program as its users run it, by its command line and over HTTP, on real servers.
+//!
+//! A test gets databases, addresses and names of its own and shares the servers ([`tidelog_test_support::shared`]). One
+//! that hurts a server starts a server of its own, and is in a module called `faults`, which
+//! `tests/run --servers env` leaves out.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,5 +10,23 @@
     reason = "tests fail loudly"
 )]
 
+// What tests are written with.
+mod client;
+mod load;
+mod log;
+mod services;
+mod view;
+mod waiting;
+
+// Tests.
+mod bad_input;
+mod concurrency;
+mod containers;
+mod dev;
+mod faults;
 mod read_store;
+mod replay;
+mod settings;
+mod start_up;
 mod store;
+mod story;

@@ -132,7 +132,8 @@ impl Relay {
                     tracing::error!(
                         %partition, %position, %history,
                         "the log has another event, or none, where the bus has its last one: the log was restored \
-                         or replaced. Nothing more is published until it is given a new history"
+                         or replaced. Nothing more is published until it is given a new history: stop the services, \
+                         then run `doctor --new-history`"
                     );
                     self.shared.status.set_all(&RelayState::Diverged {
                         partition,

@@ -279,7 +279,8 @@ impl Running {
             tracing::error!(
                 subscription = %self.records.subscription, %partition, %position, history = %self.history,
                 "the log has another event, or none, where this subscription has read its last one: the log was \
-                 restored or replaced. Nothing goes on until it is given a new history"
+                 restored or replaced. Nothing goes on until it is given a new history: stop the services, \
+                         then run `doctor --new-history`"
             );
             self.status.set_all(&PartitionState::Diverged {
                 partition,

@@ -25,7 +25,6 @@ struct Administration {
 /// when it is read.
 ///
 /// A replay goes on when its client does not wait for it; it is cancelled at `shutdown`.
-#[must_use]
 pub fn views_admin_router(views: Views, shutdown: CancellationToken) -> Router {
     Router::new()
         .route("/api/views/{view}/replay", post(replay))

@@ -2,9 +2,7 @@
 //! make of them.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
@@ -16,13 +14,8 @@ use tidelog_domain::{
     RecordedEvent, StreamId, Version,
 };
 use tidelog_test_support::{Server, fresh_mysql_database};
-use tokio::time::{Instant, sleep};
 
-/// What does not happen by then will not happen.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(10);
+use crate::waiting::eventually;
 
 /// What becomes of an append.
 pub(super) type Verdict = Result<Vec<Appended>, AppendError>;
@@ -218,12 +211,12 @@ impl Holder {
 }
 
 /// Waits until `condition` holds.
-pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        sleep(POLL).await;
-    }
+pub(super) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let holds = async || match condition().await {
+        true => Ok(()),
+        false => Err("it does not hold".to_owned()),
+    };
+    eventually(what, holds).await;
 }
 
 /// The connections to the database of `url` that wait for a lock of a row, and for how many seconds their transactions

@@ -1,0 +1,84 @@
+//! How many commands a second, and how many events a second into a read model, on real servers with their default durability.
+//!
+//!     cargo bench --bench throughput                         # all of it, about three minutes
+//!     cargo bench --bench throughput -- commands --seconds 2 # one part, shorter
+//!
+//! Each figure stands beside a limit or a peer that is measured in the same run: machines differ and drift, so that only ratios
+//! within one run mean anything. The servers are started for the run and removed after it.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark fails loudly, and prints what it found"
+)]
+
+mod commands;
+mod posts;
+mod projecting;
+
+use std::time::Duration;
+
+/// What is asked for.
+struct Arguments {
+    commands: bool,
+    projecting: bool,
+    /// How long each number of clients is measured.
+    time: Duration,
+    /// How many events are projected.
+    events: usize,
+}
+
+impl Arguments {
+    fn parse() -> Self {
+        let mut all = Self {
+            commands: false,
+            projecting: false,
+            time: Duration::from_secs(5),
+            events: 100_000,
+        };
+        let mut given = std::env::args().skip(1);
+        while let Some(argument) = given.next() {
+            let mut number = || {
+                given
+                    .next()
+                    .and_then(|text| text.parse().ok())
+                    .expect("a number")
+            };
+            match argument.as_str() {
+                "commands" => all.commands = true,
+                "projecting" => all.projecting = true,
+                "--seconds" => all.time = Duration::from_secs(number()),
+                "--events" => all.events = usize::try_from(number()).unwrap(),
+                // What Cargo adds.
+                "--bench" => {}
+                other => {
+                    panic!("{other}? It is: [commands] [projecting] [--seconds N] [--events N]")
+                }
+            }
+        }
+        if !all.commands && !all.projecting {
+            (all.commands, all.projecting) = (true, true);
+        }
+        all
+    }
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("{cores} cores, shared by the servers and the load\n");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        if arguments.commands {
+            commands::measure(arguments.time).await;
+        }
+        if arguments.projecting {
+            projecting::measure(arguments.events).await;
+        }
+    });
+}

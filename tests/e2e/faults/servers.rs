@@ -1,0 +1,115 @@
+//! A server is killed, or emptied, in the middle of 500 writes.
+
+use tidelog_test_support::{
+    Durability, Engine, Server, ServerOptions, fresh_mongodb_database, fresh_mysql_database, shared,
+};
+
+use super::{MEANWHILE, MIDDLE, WRITES, nothing_is_lost, reads_see_writes};
+use crate::load::Load;
+use crate::services::{Backends, Site};
+
+#[tokio::test]
+async fn redis_is_killed_in_the_middle_of_writes() {
+    let mut redis = Server::start(Engine::Redis).await;
+    a_lost_bus_is_no_loss(&mut redis).await;
+}
+
+/// Without its append-only file, Redis is empty after a kill: the bus is new.
+#[tokio::test]
+async fn a_redis_that_keeps_nothing_is_killed_in_the_middle_of_writes() {
+    let options = ServerOptions {
+        durability: Durability::Relaxed,
+        ..ServerOptions::default()
+    };
+    let mut redis = Server::start_with(Engine::Redis, options).await;
+    a_lost_bus_is_no_loss(&mut redis).await;
+}
+
+async fn a_lost_bus_is_no_loss(redis: &mut Server) {
+    let backends = Backends {
+        bus_url: redis.url().to_owned(),
+        ..Backends::fresh().await
+    };
+    let site = Site::three(&backends).await;
+    let mut load = Load::start(&site.commands, WRITES);
+    load.reaches(MIDDLE).await;
+    redis.kill();
+    let broken = load.acknowledged();
+    load.reaches(broken + MEANWHILE).await;
+    redis.restart().await;
+    nothing_is_lost(load, &backends).await;
+    reads_see_writes(&site).await;
+}
+
+#[tokio::test]
+async fn redis_is_flushed_in_the_middle_of_writes() {
+    let redis = Server::start(Engine::Redis).await;
+    let backends = Backends {
+        bus_url: redis.url().to_owned(),
+        ..Backends::fresh().await
+    };
+    let site = Site::three(&backends).await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut load = Load::start(&site.commands, WRITES);
+    for moment in [1, 2, 3] {
+        load.reaches(moment * WRITES / 5).await;
+        redis::cmd("FLUSHALL")
+            .query_async::<()>(&mut connection)
+            .await
+            .unwrap();
+    }
+    nothing_is_lost(load, &backends).await;
+    redis::cmd("FLUSHALL")
+        .query_async::<()>(&mut connection)
+        .await
+        .unwrap();
+    reads_see_writes(&site).await;
+}
+
+#[tokio::test]
+async fn mongod_is_killed_in_the_middle_of_writes() {
+    let mut mongodb = Server::start(Engine::MongoDb).await;
+    let backends = Backends {
+        mongodb_url: fresh_mongodb_database(&mongodb),
+        ..Backends::fresh().await
+    };
+    let site = Site::three(&backends).await;
+    let mut load = Load::start(&site.commands, WRITES);
+    load.reaches(MIDDLE).await;
+    mongodb.kill();
+    let broken = load.acknowledged();
+    load.reaches(broken + MEANWHILE).await;
+    let read = site.queries.get("/posts").await;
+    read.problem(503, "unavailable");
+    mongodb.restart().await;
+    nothing_is_lost(load, &backends).await;
+    reads_see_writes(&site).await;
+}
+
+#[tokio::test]
+async fn mysqld_is_killed_in_the_middle_of_writes() {
+    a_killed_database_loses_nothing(Engine::MySql).await;
+}
+
+#[tokio::test]
+async fn mariadbd_is_killed_in_the_middle_of_writes() {
+    a_killed_database_loses_nothing(Engine::MariaDb).await;
+}
+
+async fn a_killed_database_loses_nothing(engine: Engine) {
+    let mut database = Server::start(engine).await;
+    let backends = Backends {
+        database_url: fresh_mysql_database(&database).await,
+        bus_url: shared::redis().await.url().to_owned(),
+        mongodb_url: fresh_mongodb_database(shared::mongodb().await),
+    };
+    let site = Site::three(&backends).await;
+    let mut load = Load::start(&site.commands, WRITES);
+    load.reaches(MIDDLE).await;
+    database.kill();
+    load.is_refused().await;
+    database.restart().await;
+    nothing_is_lost(load, &backends).await;
+    reads_see_writes(&site).await;
+}

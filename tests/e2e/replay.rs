@@ -1,0 +1,213 @@
+//! `replay`: a view is built anew beside the one that is read, which never shows it half-built.
+
+use mongodb::bson::{Document, doc};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, must};
+use crate::load::Load;
+use crate::log::read;
+use crate::services::{Backends, CommandLine, Site};
+use crate::view::View;
+
+const READERS: usize = 4;
+const POSTS: usize = 20;
+
+#[tokio::test]
+async fn a_replay_while_writes_and_reads_go_on_disturbs_neither() {
+    let backends = Backends::fresh().await;
+    let site = Site::three(&backends).await;
+    let view = View::on(&backends).await;
+    for number in 0..POSTS {
+        let post = json!({"id": format!("read-{number}"), "title": "0", "content": "-", "author_name": "Ann"});
+        let created = site.commands.post("/post", &post).await;
+        site.queries
+            .get_after(&format!("/post/read-{number}"), created.token())
+            .await
+            .data(200);
+    }
+    let (ended, watching) = watch::channel(false);
+    let mut clients = JoinSet::new();
+    for number in 0..READERS {
+        clients.spawn(reads_never_go_back(
+            number,
+            site.queries.clone(),
+            watching.clone(),
+        ));
+    }
+    clients.spawn(patches(
+        site.commands.clone(),
+        site.queries.clone(),
+        watching,
+    ));
+
+    let mut collections = vec![view.collection("post").await];
+    for command in ["replay", "rebuild", "replay"] {
+        CommandLine::new(&[command, "post"])
+            .with(backends.settings())
+            .run()
+            .await
+            .succeeded();
+        let collection = view.collection("post").await;
+        assert!(
+            !collections.contains(&collection),
+            "{collection} is no fresh version: {collections:?}"
+        );
+        collections.push(collection);
+    }
+    ended.send_replace(true);
+    let rounds = clients.join_all().await;
+    assert!(rounds.iter().all(|rounds| *rounds > 0), "{rounds:?}");
+    view.equals_the_fold("post").await;
+}
+
+/// Reads the posts in turn, each at least as new as before.
+async fn reads_never_go_back(
+    number: usize,
+    queries: Client,
+    ended: watch::Receiver<bool>,
+) -> usize {
+    let mut seen = [0; POSTS];
+    let mut round = 0;
+    while !*ended.borrow() {
+        let post = (number + round) % POSTS;
+        let read = queries.get(&format!("/post/read-{post}")).await;
+        let version = read.data(200)["version"].as_i64().expect("a version");
+        assert!(
+            version >= seen[post],
+            "a read of post {post} went back from {} to {version}",
+            seen[post]
+        );
+        seen[post] = version;
+        let list = queries.get("/posts?limit=200").await.data(200);
+        assert_eq!(
+            list.as_array().expect("a list").len(),
+            POSTS,
+            "a list is not complete"
+        );
+        round += 1;
+    }
+    round
+}
+
+/// Patches the posts in turn, and reads each patch at once by its token.
+async fn patches(commands: Client, queries: Client, ended: watch::Receiver<bool>) -> usize {
+    let mut round = 0;
+    while !*ended.borrow() {
+        let path = format!("/post/read-{}", round % POSTS);
+        let title = round.to_string();
+        let patched = commands
+            .patch(&path, &json!({"title": format!("t{title}")}))
+            .await;
+        patched.data(200);
+        let read = queries.get_after(&path, patched.token()).await;
+        assert_eq!(read.data(200)["title"], format!("t{title}"));
+        round += 1;
+    }
+    round
+}
+
+#[tokio::test]
+async fn a_view_that_was_spoilt_comes_back_from_the_log() {
+    let backends = Backends::fresh().await;
+    let site = Site::all(&backends).await;
+    Load::start(&site.commands, 60)
+        .finish()
+        .await
+        .assert_in(&read(&backends.database_url).await);
+    let view = View::on(&backends).await;
+    view.equals_the_fold("post").await;
+    let collection = view.collection("post").await;
+    let client = mongodb::Client::with_uri_str(&backends.mongodb_url)
+        .await
+        .unwrap();
+    let documents = client
+        .default_database()
+        .unwrap()
+        .collection::<Document>(&collection);
+    documents
+        .delete_one(doc! { "_id": { "$gte": "" } })
+        .await
+        .unwrap();
+    documents
+        .update_many(
+            doc! { "_id": { "$gte": "" } },
+            doc! { "$set": { "data.title": "spoilt" } },
+        )
+        .await
+        .unwrap();
+    CommandLine::new(&["replay", "post"])
+        .with(backends.settings())
+        .run()
+        .await
+        .succeeded();
+    view.equals_the_fold("post").await;
+}
+
+#[tokio::test]
+async fn a_view_is_built_and_goes_on_after_a_replay_while_no_service_runs() {
+    let backends = Backends::fresh().await;
+    let mut site = Site::all(&backends).await;
+    Load::start(&site.commands, 60).finish().await;
+    assert_eq!(
+        site.services[0]
+            .stop(tidelog_test_support::Signal::Term)
+            .await,
+        Some(0)
+    );
+    CommandLine::new(&["replay", "post"])
+        .with(backends.settings())
+        .run()
+        .await
+        .succeeded();
+    let view = View::on(&backends).await;
+    view.equals_the_fold("post").await;
+    site.services[0].restart().await;
+    let post = json!({"id": "after", "title": "A", "content": "", "author_name": "Ann"});
+    let created = site.commands.post("/post", &post).await;
+    let read = site.queries.get_after("/post/after", created.token()).await;
+    assert_eq!(read.data(200)["title"], "A");
+    view.equals_the_fold("post").await;
+}
+
+#[tokio::test]
+async fn the_embedded_view_is_replayed_on_its_file() {
+    let mut site = Site::dev().await;
+    let post = json!({"id": "kept", "title": "A", "content": "", "author_name": "Ann"});
+    let created = site.commands.post("/post", &post).await;
+    site.queries
+        .get_after("/post/kept", created.token())
+        .await
+        .data(200);
+    assert_eq!(
+        site.services[0]
+            .stop(tidelog_test_support::Signal::Term)
+            .await,
+        Some(0)
+    );
+    let url = site.database_url();
+    let replay = CommandLine::new(&["replay", "post"]).with([("DATABASE_URL", url.as_str())]);
+    replay.run().await.succeeded();
+    site.services[0].restart().await;
+    let read: Value = must(site.queries.request(reqwest::Method::GET, "/post/kept"))
+        .await
+        .data(200);
+    assert_eq!(read["title"], "A");
+    View::of(&site, None).await.equals_the_fold("post").await;
+}
+
+#[tokio::test]
+async fn an_unknown_view_cannot_be_replayed() {
+    let backends = Backends::fresh().await;
+    let ended = CommandLine::new(&["replay", "nothing"])
+        .with(backends.settings())
+        .run()
+        .await;
+    assert!(ended.code.is_some_and(|code| code != 0), "{}", ended.output);
+    assert!(
+        ended.output.contains("nothing") && ended.output.contains("post"),
+        "{}",
+        ended.output
+    );
+}
