@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
-use sqlx::Executor;
+use sqlx::mysql::MySqlConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tidelog_command::store::{AppendError, EventStore, MySqlEventStore};
 use tidelog_domain::ExpectedVersion;
 use tidelog_eventbus::Retry;
 use tidelog_test_support::{Server, TcpProxy, fresh_mysql_database, shared};
 
 use crate::store::kit::{
-    Holder, append_one, connect, counts, exact, grow, ids, ids_of, options, partition_of,
-    spawn_append, stream, stream_of, until_waiting, waiting, whole_log, write,
+    Holder, append_one, connect, counts, exact, grow, ids, ids_of, options, partition_of, run,
+    spawn_append, stream, stream_of, until, until_waiting, waiting, whole_log, write,
 };
 
 /// A log, and the way to it through a network that can be hurt.
@@ -120,7 +120,7 @@ async fn the_event_of_another_at_the_same_version_is_not_taken_for_ours() {
     until_waiting(&log.direct).await;
     let ours = write(&contested, exact(1), 1);
     let our_append = spawn_append(&store, ours.clone());
-    crate::store::kit::until("both wait for the head", async || {
+    until("both wait for the head", async || {
         waiting(&log.direct).await.len() == 2
     })
     .await;
@@ -162,6 +162,48 @@ async fn a_batch_that_was_on_its_way_when_its_connection_was_cut_is_written_once
 #[tokio::test]
 async fn a_batch_that_was_on_its_way_when_its_connection_was_cut_is_written_once_on_mariadb() {
     a_batch_on_its_way_is_written_once(shared::mariadb().await).await;
+}
+
+/// Cuts the connection while the whole batch is at the server and has not come to the heads yet: whoever looks for it can
+/// get there first.
+async fn a_batch_that_comes_late_is_written_once(server: &Server) {
+    let log = Faulty::on(server).await;
+    let store = connect(&log.url()).await;
+    let thing = stream("thing");
+    grow(&store, &thing, 1).await;
+    let held_up = async || {
+        let sql = "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE db=DATABASE() AND \
+                   state='Waiting for table metadata lock'";
+        let rows = run(&log.direct, sql).await;
+        rows.iter().map(|row| row.get(0)).collect::<Vec<u64>>()
+    };
+    // The first statement of the batch needs the events; the look for it needs the heads first, then the events.
+    let mut locker = MySqlConnection::connect(&log.direct).await.unwrap();
+    locker.execute("LOCK TABLES events WRITE").await.unwrap();
+    let append = write(&thing, ExpectedVersion::Any, 1);
+    let appending = spawn_append(&store, append.clone());
+    until("the batch is held up", async || !held_up().await.is_empty()).await;
+    let late = held_up().await[0];
+    log.proxy.cut();
+    log.proxy.pass();
+    until("the look for it is held up too", async || {
+        held_up().await.iter().any(|id| *id != late)
+    })
+    .await;
+    locker.execute("UNLOCK TABLES").await.unwrap();
+    locker.close().await.unwrap();
+    appending.await.unwrap().unwrap();
+    assert_eq!(ids_of(&store, &thing).await[1..], ids(&append));
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_to_the_heads_after_the_look_for_it_is_written_once() {
+    a_batch_that_comes_late_is_written_once(shared::mysql().await).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_to_the_heads_after_the_look_for_it_is_written_once_on_mariadb() {
+    a_batch_that_comes_late_is_written_once(shared::mariadb().await).await;
 }
 
 #[tokio::test]
