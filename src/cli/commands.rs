@@ -79,8 +79,13 @@ pub(super) async fn serve(app: App, settings: Settings) -> Outcome {
 
 /// Runs until SIGTERM or Ctrl-C, then stops in order.
 async fn until_told(running: Running) -> Outcome {
-    let signal = told_to_stop().await?;
-    tracing::info!(signal, "stopping: finishing what is in flight");
+    tokio::select! {
+        signal = told_to_stop() => tracing::info!(signal = signal?, "stopping: finishing what is in flight"),
+        () = running.broken() => {
+            running.stop().await;
+            return Err("a part of the process panicked (see above); what was acknowledged is in the log".into());
+        }
+    }
     if running.stop().await {
         tracing::info!("stopped");
         Ok(())

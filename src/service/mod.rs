@@ -2,6 +2,7 @@
 
 mod admin;
 mod freshness;
+mod group;
 mod listeners;
 mod watch;
 
@@ -9,18 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use tidelog_command::store::EventStore;
 use tidelog_command::{AppenderSettings, CommandService, CommandSettings, command_router};
-use tidelog_domain::Partitions;
-use tidelog_eventbus::{CommitSignal, LogError, LogReader, Relay, RelayOptions, Tail, TailOptions};
+use tidelog_eventbus::{
+    CommitSignal, EventBus, LogError, LogIdentity, Relay, RelayOptions, RelayStatus, Tail,
+    TailOptions,
+};
 use tidelog_http::{Part, Readiness, ServerSettings, app, serve};
+use tidelog_query::store::ReadStore;
 use tidelog_query::{
     Catalog, LiveViews, QueryService, QuerySettings, Views, ViewsOptions, query_router,
     views_admin_router,
 };
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::App;
@@ -29,6 +32,7 @@ use crate::backends::{BackendError, Backends};
 use crate::settings::{Role, Settings};
 use admin::Admin;
 use freshness::Freshness;
+use group::Group;
 pub use listeners::CannotListen;
 use listeners::{address, listen};
 
@@ -71,33 +75,11 @@ pub(crate) struct Running {
     /// Where health is told.
     pub(crate) admin_addr: String,
     grace: Duration,
+    ready: Part,
     commands: Option<Arc<CommandService>>,
     servers: Group,
     workers: Group,
-}
-
-/// Tasks that are stopped together.
-#[derive(Clone, Default)]
-struct Group {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Group {
-    /// Runs a task that ends when it is told to.
-    fn spawn<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        task: impl FnOnce(CancellationToken) -> F,
-    ) {
-        self.tasks.spawn(task(self.stop.clone()));
-    }
-
-    /// Stops its tasks and waits for them, for `grace` at most. Says whether all ended.
-    async fn end(&self, grace: Duration) -> bool {
-        self.stop.cancel();
-        self.tasks.close();
-        timeout(grace, self.tasks.wait()).await.is_ok()
-    }
+    health: Group,
 }
 
 /// Starts the services of the settings' role. They are ready when this returns.
@@ -123,30 +105,33 @@ pub(crate) async fn start(
     let command = command.await?;
     let query = listen_if(role.runs(Role::Query), "query_addr", &settings.query_addr).await?;
     let admin_listener = listen("admin_addr", &settings.admin_addr).await?;
+    let readiness = Readiness::new();
     let mut running = Running {
         command_addr: command.as_ref().map(address),
         query_addr: query.as_ref().map(address),
         admin_addr: address(&admin_listener),
         grace: settings.shutdown_grace,
+        ready: readiness.part(role.name()),
         commands: None,
         servers: Group::default(),
         workers: Group::default(),
+        health: Group::default(),
     };
-    let readiness = Readiness::new();
-    let ready = readiness.part(role.name());
     let admin = Admin::new(readiness.clone());
-    running.serve(admin_listener, admin.router());
-    let started = Assembly {
+    let bounds = running.bounds();
+    let router = admin.router();
+    running
+        .health
+        .spawn(|stop| serve(admin_listener, router, bounds, stop));
+    let assembly = Assembly {
         program,
         settings,
-        reads,
         readiness,
-        command,
-        query,
+        admin,
     };
-    match started.run(&mut running, &admin, &ready).await {
+    match assembly.run(&mut running, command, query, reads).await {
         Ok(()) => {
-            ready.ready();
+            running.ready.ready();
             Ok(running)
         }
         Err(error) => {
@@ -160,10 +145,8 @@ pub(crate) async fn start(
 struct Assembly<'a> {
     program: &'a App,
     settings: &'a Settings,
-    reads: Reads,
     readiness: Readiness,
-    command: Option<TcpListener>,
-    query: Option<TcpListener>,
+    admin: Admin,
 }
 
 impl Assembly<'_> {
@@ -171,65 +154,43 @@ impl Assembly<'_> {
     async fn run(
         self,
         running: &mut Running,
-        admin: &Admin,
-        ready: &Part,
+        command: Option<TcpListener>,
+        query: Option<TcpListener>,
+        reads: Reads,
     ) -> Result<(), StartError> {
-        let backends = Backends::open(self.settings, self.program.name(), ready).await?;
-        ready.not_ready("starting the services");
+        let backends = Backends::open(self.settings, self.program.name(), &running.ready).await?;
+        running.ready.not_ready("starting the services");
         let mut live = LiveViews::default();
         let mut signal = None;
-        if let (Some(log), Some(bus)) = (&backends.log, &backends.bus) {
-            let (log, bus) = (&log.backend, &bus.backend);
-            let identity = log.identity().await?;
-            signal = self
-                .command
-                .is_some()
-                .then(|| CommitSignal::new(identity.partitions));
-            let reader: Arc<dyn LogReader> = log.clone();
-            let relay = Relay::new(
-                identity.partitions,
-                reader,
-                bus.clone(),
-                signal.clone(),
-                RelayOptions::default(),
-            );
-            let published = relay.status();
-            running.workers.spawn(async |stop| relay.run(stop).await);
-            if self.settings.role.runs(Role::EventBus) {
-                live = self.keep_views(
-                    &backends,
-                    identity.partitions,
-                    signal.clone(),
-                    running,
-                    admin,
-                )?;
+        if let (Some(log), Some(bus)) = (backends.log, backends.bus) {
+            let source = Source {
+                identity: log.backend.identity().await?,
+                log: log.backend,
+                bus: bus.backend,
+            };
+            if command.is_some() {
+                signal = Some(CommitSignal::new(source.identity.partitions));
             }
-            let (part, live) = (self.readiness.part("history"), live.clone());
+            let relay = publish(&source, signal.clone(), running);
+            if let (true, Some(store)) = (self.settings.role.runs(Role::EventBus), &backends.reads)
+            {
+                live = self.keep_views(&source, &store.backend, signal.clone(), running)?;
+            }
+            let (part, views) = (self.readiness.part("history"), live.clone());
+            let published = relay.clone();
             running
                 .workers
-                .spawn(|stop| watch::watch(published, live, part, stop));
+                .spawn(|stop| watch::diverged(published, views, part, stop));
+            if let (Some(listener), Some(signal)) = (command, signal.clone()) {
+                self.take_commands(source, signal, relay, listener, running)?;
+            }
         }
-        if let (Some(listener), Some(log), Some(signal)) = (self.command, backends.log, &signal) {
-            let log = log.backend;
-            let identity = log.identity().await?;
-            let deciders = self.program.deciders().iter().cloned();
-            let settings = AppenderSettings::default();
-            let service = CommandService::new(deciders, log, identity, signal.clone(), settings)
-                .map_err(|taken| InvalidApp::Aggregate(taken.name))?;
-            let service = Arc::new(service);
-            running.commands = Some(service.clone());
-            let settings = CommandSettings {
-                query_url: self.settings.query_url.clone(),
-                ..CommandSettings::default()
-            };
-            running.serve(listener, app(command_router(service, settings)));
-        }
-        if let (Some(listener), Some(store)) = (self.query, backends.reads) {
+        if let (Some(listener), Some(store)) = (query, backends.reads) {
             let catalog = catalog(self.program)?;
             let views = catalog.iter().count();
             let service = QueryService::new(catalog, store.backend, live.clone());
             let mut router = app(query_router(service, QuerySettings::default()));
-            if let (Reads::AfterCommits, Some(signal)) = (self.reads, signal) {
+            if let (Reads::AfterCommits, Some(signal)) = (reads, signal) {
                 router = Freshness::new(signal, live, views).applied_to(router);
             }
             running.serve(listener, router);
@@ -240,37 +201,29 @@ impl Assembly<'_> {
     /// Keeps the views up to date, and serves their administration.
     fn keep_views(
         &self,
-        backends: &Backends,
-        partitions: Partitions,
+        source: &Source,
+        store: &Arc<dyn ReadStore>,
         signal: Option<CommitSignal>,
         running: &Running,
-        admin: &Admin,
     ) -> Result<LiveViews, InvalidApp> {
-        let (Some(log), Some(bus), Some(store)) = (&backends.log, &backends.bus, &backends.reads)
-        else {
-            return Ok(LiveViews::default());
-        };
-        let reader: Arc<dyn LogReader> = log.backend.clone();
         let tail = Tail::new(
-            partitions,
-            bus.backend.clone(),
-            reader.clone(),
+            source.identity.partitions,
+            source.bus.clone(),
+            source.log.clone(),
             signal,
             TailOptions::default(),
         );
         let views = Views::new(
             catalog(self.program)?,
-            store.backend.clone(),
-            reader,
+            store.clone(),
+            source.log.clone(),
             tail.clone(),
             format!("{}-{}", self.settings.role.name(), Uuid::now_v7()),
             ViewsOptions::default(),
         );
         let live = views.live();
-        admin.administer(views_admin_router(
-            views.clone(),
-            running.workers.stop.clone(),
-        ));
+        let administration = views_admin_router(views.clone(), running.workers.stop.clone());
+        self.admin.administer(administration);
         running
             .workers
             .spawn(async move |stop| tail.run(stop).await);
@@ -279,21 +232,87 @@ impl Assembly<'_> {
             .spawn(async move |stop| views.run(stop).await);
         Ok(live)
     }
+
+    /// Takes commands on `listener`.
+    fn take_commands(
+        &self,
+        source: Source,
+        signal: CommitSignal,
+        relay: RelayStatus,
+        listener: TcpListener,
+        running: &mut Running,
+    ) -> Result<(), InvalidApp> {
+        let service = CommandService::new(
+            self.program.deciders().iter().cloned(),
+            source.log,
+            source.identity,
+            signal,
+            AppenderSettings::default(),
+        );
+        let service = service.map_err(|taken| InvalidApp::Aggregate(taken.name))?;
+        let service = Arc::new(service);
+        let told = service.clone();
+        running
+            .workers
+            .spawn(|stop| watch::tell_history(relay, told, stop));
+        running.commands = Some(service.clone());
+        let settings = CommandSettings {
+            query_url: self.settings.query_url.clone(),
+            ..CommandSettings::default()
+        };
+        running.serve(listener, app(command_router(service, settings)));
+        Ok(())
+    }
+}
+
+/// Where events come from.
+struct Source {
+    identity: LogIdentity,
+    log: Arc<dyn EventStore>,
+    bus: Arc<dyn EventBus>,
+}
+
+/// Publishes what is committed: at once where the commits are made in this process, else by polling.
+fn publish(source: &Source, signal: Option<CommitSignal>, running: &Running) -> RelayStatus {
+    let relay = Relay::new(
+        source.identity.partitions,
+        source.log.clone(),
+        source.bus.clone(),
+        signal,
+        RelayOptions::default(),
+    );
+    let status = relay.status();
+    running.workers.spawn(async |stop| relay.run(stop).await);
+    status
 }
 
 impl Running {
     /// Serves `router` on `listener`.
     fn serve(&self, listener: TcpListener, router: Router) {
-        let settings = ServerSettings {
+        let bounds = self.bounds();
+        self.servers
+            .spawn(|stop| serve(listener, router, bounds, stop));
+    }
+
+    /// The bounds of each listener.
+    fn bounds(&self) -> ServerSettings {
+        ServerSettings {
             grace_ms: u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX),
             ..ServerSettings::default()
-        };
-        self.servers
-            .spawn(|stop| serve(listener, router, settings, stop));
+        }
+    }
+
+    /// Waits until a task of the process has panicked: it is better started again than left without it.
+    pub(crate) async fn broken(&self) {
+        tokio::select! {
+            () = self.servers.broken.cancelled() => {}
+            () = self.workers.broken.cancelled() => {}
+        }
     }
 
     /// Stops everything: takes no more requests, finishes those in flight, then the batches in flight. Says whether all
     /// of it was finished in time, which is `shutdown_grace` for all of it, and [`LAST_CHANCE`] at least for each step.
+    /// Health is told to the last, and it is not ready.
     pub(crate) async fn stop(self) -> bool {
         let deadline = Instant::now() + self.grace;
         let left = || {
@@ -301,12 +320,14 @@ impl Running {
                 .saturating_duration_since(Instant::now())
                 .max(LAST_CHANCE)
         };
+        self.ready.not_ready("stopping");
         let served = self.servers.end(left()).await;
         let appended = match &self.commands {
             Some(commands) => commands.close(left()).await,
             None => true,
         };
         let projected = self.workers.end(left()).await;
+        self.health.end(LAST_CHANCE).await;
         served && appended && projected
     }
 }

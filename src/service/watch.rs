@@ -1,7 +1,9 @@
-//! Watches what runs in the process, for its readiness.
+//! Watches the log's history, for the process' readiness and its tokens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_command::CommandService;
 use tidelog_eventbus::{PartitionState, RelayState, RelayStatus};
 use tidelog_http::Part;
 use tidelog_query::LiveViews;
@@ -11,18 +13,35 @@ use tokio_util::sync::CancellationToken;
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// Tells `commands`, until `stop`, which history the log has: an operator may give it a new one at any time.
+pub(super) async fn tell_history(
+    relay: RelayStatus,
+    commands: Arc<CommandService>,
+    stop: CancellationToken,
+) {
+    loop {
+        if let Some(history) = relay.history() {
+            commands.history_is(history);
+        }
+        tokio::select! {
+            () = sleep(INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// Says on `part`, until `stop`, whether the log is still the one that the bus and the views were made from.
 ///
 /// A backend that is down leaves the process ready: commands are accepted without the bus and the views, and reads
 /// are answered from the views as they are.
-pub(super) async fn watch(
+pub(super) async fn diverged(
     relay: RelayStatus,
     live: LiveViews,
     part: Part,
     stop: CancellationToken,
 ) {
     loop {
-        match diverged(&relay, &live) {
+        match who_diverged(&relay, &live) {
             Some(what) => part.not_ready(format!(
                 "{what} has read events that the log does not have: it was restored or replaced; stop the services, then run \
                  `doctor --new-history`"
@@ -37,7 +56,7 @@ pub(super) async fn watch(
 }
 
 /// Who has noticed that the log went back in time.
-fn diverged(relay: &RelayStatus, live: &LiveViews) -> Option<String> {
+fn who_diverged(relay: &RelayStatus, live: &LiveViews) -> Option<String> {
     let has = |state: &RelayState| matches!(state, RelayState::Diverged { .. });
     if relay
         .partitions()

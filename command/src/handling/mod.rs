@@ -25,7 +25,6 @@ pub use request::{CommandOutcome, CommandRequest};
 pub struct CommandService {
     deciders: HashMap<String, Arc<dyn Decider>>,
     appender: Appender,
-    store: Arc<dyn EventStore>,
     history: RwLock<HistoryId>,
 }
 
@@ -68,8 +67,7 @@ impl CommandService {
         }
         Ok(Self {
             deciders: by_name,
-            appender: Appender::start(Arc::clone(&store), identity.partitions, signal, settings),
-            store,
+            appender: Appender::start(store, identity.partitions, signal, settings),
             history: RwLock::new(identity.history),
         })
     }
@@ -120,9 +118,6 @@ impl CommandService {
             }),
         };
         let done = self.appender.submit(work).await;
-        if matches!(done, Err(CommandError::Diverged)) {
-            self.refresh_history().await;
-        }
         let done = done?;
         let first = done.streams.first();
         let stream = first.ok_or_else(|| CommandError::defect("no stream was answered".into()))?;
@@ -160,14 +155,9 @@ impl CommandService {
         }
     }
 
-    /// The log is not what it was: an operator may have given it a new history.
-    async fn refresh_history(&self) {
-        match self.store.identity().await {
-            Ok(identity) => {
-                *self.history.write().unwrap_or_else(PoisonError::into_inner) = identity.history;
-            }
-            Err(error) => tracing::warn!(%error, "the log's history could not be read again"),
-        }
+    /// The log has the history `history` now: tokens name it from here on. Whoever watches the log says so.
+    pub fn history_is(&self, history: HistoryId) {
+        *self.history.write().unwrap_or_else(PoisonError::into_inner) = history;
     }
 }
 
