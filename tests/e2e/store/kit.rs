@@ -219,18 +219,30 @@ pub(super) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     eventually(what, holds).await;
 }
 
+/// The connections to the database of `url`, but for the one that asks, and what each is doing.
+///
+/// Not from the table `processlist`: it fails while a statement runs that has bytes in it which are no text.
+pub(super) async fn connections(url: &str) -> Vec<(u64, String)> {
+    let database = url.rsplit_once('/').unwrap().1;
+    let ask = "SHOW PROCESSLIST";
+    let text = |row: &MySqlRow, name| {
+        let bytes: Option<Vec<u8>> = row.get_unchecked(name);
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    };
+    let rows = run(url, ask).await;
+    rows.iter()
+        .filter(|row| text(row, "db") == database && text(row, "Info") != ask)
+        .map(|row| (row.get_unchecked("Id"), text(row, "State")))
+        .collect()
+}
+
 /// The connections to the database of `url` that wait for a lock of a row, and for how many seconds their transactions
 /// have run.
 ///
 /// From the report that is made when it is asked for: the table `innodb_trx` shows what it showed before to whoever asks
 /// more often than every 100 ms.
 pub(super) async fn waiting(url: &str) -> Vec<(u64, u64)> {
-    let ours = run(
-        url,
-        "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE db=DATABASE()",
-    )
-    .await;
-    let ours: Vec<u64> = ours.iter().map(|row| row.get(0)).collect();
+    let ours = connections(url).await;
     let report: String = run(url, "SHOW ENGINE INNODB STATUS").await[0].get(2);
     report
         .split("---TRANSACTION")
@@ -242,7 +254,7 @@ pub(super) async fn waiting(url: &str) -> Vec<(u64, u64)> {
                 number_after(transaction, "ACTIVE ").unwrap_or(0),
             )
         })
-        .filter(|(connection, _)| ours.contains(connection))
+        .filter(|(connection, _)| ours.iter().any(|(id, _)| id == connection))
         .collect()
 }
 

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use sqlx::mysql::MySqlConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 use tidelog_command::store::{AppendError, EventStore, MySqlEventStore};
 use tidelog_domain::ExpectedVersion;
 use tidelog_eventbus::Retry;
 use tidelog_test_support::{Server, TcpProxy, fresh_mysql_database, shared};
 
 use crate::store::kit::{
-    Holder, append_one, connect, counts, exact, grow, ids, ids_of, options, partition_of, run,
-    spawn_append, stream, stream_of, until, until_waiting, waiting, whole_log, write,
+    Holder, append_one, connect, connections, counts, exact, grow, ids, ids_of, options,
+    partition_of, spawn_append, stream, stream_of, until, until_waiting, waiting, whole_log, write,
 };
 
 /// A log, and the way to it through a network that can be hurt.
@@ -172,10 +172,9 @@ async fn a_batch_that_comes_late_is_written_once(server: &Server) {
     let thing = stream("thing");
     grow(&store, &thing, 1).await;
     let held_up = async || {
-        let sql = "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE db=DATABASE() AND \
-                   state='Waiting for table metadata lock'";
-        let rows = run(&log.direct, sql).await;
-        rows.iter().map(|row| row.get(0)).collect::<Vec<u64>>()
+        let open = connections(&log.direct).await.into_iter();
+        let held_up = open.filter(|(_, state)| state == "Waiting for table metadata lock");
+        held_up.map(|(id, _)| id).collect::<Vec<_>>()
     };
     // The first statement of the batch needs the events; the look for it needs the heads first, then the events.
     let mut locker = MySqlConnection::connect(&log.direct).await.unwrap();

@@ -1,6 +1,6 @@
 //! Heads that others hold: for a moment, for too long, for ever; and what cannot be done now.
 
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::{AssertSqlSafe, Executor};
 use tidelog_command::store::{AppendError, EventStore};
 use tidelog_domain::{Append, ExpectedVersion, Partition};
 use tidelog_eventbus::{LogReader, Retry};
@@ -9,8 +9,8 @@ use tidelog_test_support::{
 };
 
 use crate::store::kit::{
-    Holder, append_one, connect, counts, exact, grow, ids, ids_of, partition_of, run, spawn_append,
-    stream, stream_of, until, until_waiting, waiting, whole_log, write,
+    Holder, append_one, connect, connections, counts, exact, grow, ids, ids_of, partition_of, run,
+    spawn_append, stream, stream_of, until, until_waiting, waiting, whole_log, write,
 };
 
 /// Tells the program that `the_appender_that_is_stopped` is, where its log is.
@@ -266,22 +266,19 @@ async fn connections_that_the_server_has_closed_are_replaced() {
     let store = connect(&url).await;
     let thing = stream("thing");
     grow(&store, &thing, 1).await;
-    let own = "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE db=DATABASE() AND \
-               id<>CONNECTION_ID()";
     for round in 2..5 {
         let open = async || {
-            let rows = run(&url, own).await;
-            let ids = rows.iter().map(|row| row.get::<u64, _>(0));
-            ids.collect::<Vec<_>>()
+            let open = connections(&url).await.into_iter();
+            open.map(|(id, _)| id).collect::<Vec<_>>()
         };
-        let connections = open().await;
-        assert!(!connections.is_empty());
-        for id in &connections {
+        let before = open().await;
+        assert!(!before.is_empty());
+        for id in &before {
             run(&url, &format!("KILL {id}")).await;
         }
         until("they are gone", async || {
             let still = open().await;
-            connections.iter().all(|id| !still.contains(id))
+            before.iter().all(|id| !still.contains(id))
         })
         .await;
         append_one(&store, write(&thing, exact(round - 1), 1))

@@ -13,7 +13,7 @@ use tidelog_test_support::{
 };
 use tokio::task::JoinSet;
 
-use crate::store::kit::{connect, grow, options, run, stream, until, whole_log};
+use crate::store::kit::{connect, connections, grow, options, run, stream, until, whole_log};
 
 /// Why the log in the database `url` is not opened.
 async fn refusal(url: &str) -> OpenError {
@@ -181,8 +181,8 @@ async fn one_migrates_at_a_time(server: &Server) {
     let address = url.clone();
     let opening = tokio::spawn(async move { connect(&address).await });
     until("the other waits for the lock", async || {
-        let waiting = "SELECT 1 FROM information_schema.processlist WHERE db=DATABASE() AND state='User lock'";
-        !run(&url, waiting).await.is_empty()
+        let open = connections(&url).await;
+        open.iter().any(|(_, state)| state == "User lock")
     })
     .await;
     assert!(run(&url, "SHOW TABLES").await.is_empty());
