@@ -29,4 +29,5 @@ mod read_store;
 mod replay;
 mod settings;
 mod start_up;
+mod store;
 mod story;

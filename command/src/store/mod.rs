@@ -19,8 +19,8 @@ mod mysql;
 mod open;
 mod page;
 #[cfg_attr(
-    not(feature = "mysql"),
-    allow(dead_code, reason = "MySQL uses the rest")
+    not(any(feature = "mysql", feature = "sqlite")),
+    allow(dead_code, reason = "the databases use the rest")
 )]
 mod plan;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]

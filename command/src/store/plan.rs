@@ -180,15 +180,13 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether every append happens.
-    #[allow(
-        dead_code,
-        reason = "the adapter that appends optimistically is not there yet"
-    )]
+    #[cfg(feature = "mysql")]
     pub(crate) fn accepts_all(&self) -> bool {
         self.verdicts.iter().all(Result::is_ok)
     }
 
     /// Whether a stream was not at the version expected.
+    #[cfg(feature = "mysql")]
     pub(crate) fn has_conflict(&self) -> bool {
         let conflict = |verdict| matches!(verdict, &Err(AppendError::Conflict { .. }));
         self.verdicts.iter().any(conflict)

@@ -6,7 +6,7 @@ use super::StoreFactory;
 use super::support::{
     append, append_one, event, event_of, events_of, open, partitions, stream, whole_log, write,
 };
-use crate::store::MAX_EVENT_BYTES;
+use crate::store::{MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES};
 
 /// The order of keys, numbers that no float holds, escapes, spaces: all bytes come back, by either way of reading.
 ///
@@ -74,6 +74,53 @@ pub async fn the_largest_event_fits(factory: &dyn StoreFactory) {
     append_one(&*store, append).await.unwrap();
     let stored = events_of(&*store, &large).await;
     assert!(stored[0].payload == event.payload);
+}
+
+/// Appends of just the most bytes that are allowed are stored, several in one batch.
+///
+/// # Panics
+///
+/// When the store does not.
+pub async fn the_largest_appends_fit_in_one_batch(factory: &dyn StoreFactory) {
+    let store = open(factory).await;
+    let streams: Vec<_> = (0..3).map(|n| stream(&format!("large-{n}"))).collect();
+    let events = MAX_APPEND_BYTES / MAX_EVENT_BYTES;
+    let overhead = event_of(b"").size();
+    let largest = |stream: &StreamId| {
+        let event = || event_of(&vec![b'7'; MAX_EVENT_BYTES - overhead]);
+        let events = (0..events).map(|_| event()).collect();
+        Append::one(stream.clone(), ExpectedVersion::NoStream, events)
+    };
+    let batch: Vec<_> = streams.iter().map(largest).collect();
+    assert_eq!(batch[0].size(), MAX_APPEND_BYTES);
+    for verdict in append(&*store, batch).await {
+        assert_eq!(verdict.unwrap()[0].version.number(), events as u64);
+    }
+    for stream in &streams {
+        assert_eq!(events_of(&*store, stream).await.len(), events);
+    }
+}
+
+/// The names of events are bytes too.
+///
+/// # Panics
+///
+/// When the store does not.
+pub async fn names_of_events_that_hardly_differ_come_back_as_they_were(factory: &dyn StoreFactory) {
+    let store = open(factory).await;
+    let (thing, long) = (stream("thing"), "n".repeat(MAX_EVENT_TYPE_BYTES));
+    let names = ["Ann", "ann", "Ann ", " ann", "änn", "a\u{308}nn", &long];
+    let named = |name: &&str| {
+        let mut event = event();
+        event.event_type = (*name).into();
+        event
+    };
+    let events = names.iter().map(named).collect();
+    let written = Append::one(thing.clone(), ExpectedVersion::NoStream, events);
+    append_one(&*store, written).await.unwrap();
+    let stored = events_of(&*store, &thing).await;
+    let stored: Vec<_> = stored.iter().map(|event| &*event.event_type).collect();
+    assert_eq!(stored, names);
 }
 
 /// Case, trailing characters, wildcards of a query language, and length: all make a stream of their own.

@@ -159,3 +159,30 @@ pub async fn an_append_may_depend_on_a_stream_that_it_does_not_write(factory: &d
     );
     assert_eq!(whole_log(&*store).await.concat().len(), 3);
 }
+
+/// The very same append again, its event ids too: where it expects a version it is a conflict, not a second time.
+///
+/// # Panics
+///
+/// When the store does not.
+pub async fn an_append_that_is_repeated_is_not_written_again(factory: &dyn StoreFactory) {
+    let store = open(factory).await;
+    let once = stream("once");
+    let created = write(&once, ExpectedVersion::NoStream, 2);
+    let changed = write(&once, exact(2), 1);
+    for first in [&created, &changed] {
+        append_one(&*store, first.clone()).await.unwrap();
+    }
+    for again in [&created, &changed] {
+        assert_conflict(&append_one(&*store, again.clone()).await, &once, 3);
+    }
+    let stored: Vec<_> = events_of(&*store, &once).await;
+    let stored: Vec<_> = stored.into_iter().map(|event| event.id).collect();
+    let sent: Vec<_> = [&created, &changed]
+        .into_iter()
+        .flat_map(|append| &append.writes[0].events)
+        .map(|event| event.id)
+        .collect();
+    assert_eq!(stored, sent);
+    whole_log(&*store).await;
+}

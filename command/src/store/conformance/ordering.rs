@@ -121,7 +121,8 @@ async fn follow(
             assert_eq!(
                 event.position.number(),
                 next,
-                "the follower of partition {partition} missed an event"
+                "the follower of partition {partition} was given a position before the one that comes first: it went past \
+                 an event that becomes visible later, and will never see it"
             );
             seen.push(event);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidelog_domain::{ExpectedVersion, Version};
+use tidelog_domain::{ExpectedVersion, MAX_ID_BYTES, StreamId, Version};
 use tokio::task::JoinSet;
 
 use super::StoreFactory;
@@ -85,6 +85,25 @@ pub async fn a_store_notices_what_another_appended(factory: &dyn StoreFactory) {
     assert_eq!(last[0][0].version, Version::new(6));
     let next = append_one(&*theirs, write(&a, exact(6), 1)).await;
     assert_eq!(next.unwrap()[0].version, Version::new(7));
+    whole_log(&*ours).await;
+}
+
+/// A conflict with the other store is one, whatever the stream is called; a store may know it only by the name in its
+/// database's message.
+///
+/// # Panics
+///
+/// When the store does not.
+pub async fn a_conflict_is_named_whatever_the_stream_is_called(factory: &dyn StoreFactory) {
+    let (ours, theirs) = (open(factory).await, open(factory).await);
+    let longest = StreamId::new(&"c".repeat(64), &"x".repeat(MAX_ID_BYTES)).unwrap();
+    for contested in [longest, stream("PRIMARY"), stream("events.stream_version")] {
+        grow(&*ours, &contested, 1).await;
+        grow(&*theirs, &contested, 1).await;
+        let verdict = append_one(&*ours, write(&contested, exact(1), 1)).await;
+        assert_conflict(&verdict, &contested, 2);
+        assert_eq!(events_of(&*ours, &contested).await.len(), 2);
+    }
     whole_log(&*ours).await;
 }
 

@@ -26,17 +26,20 @@ pub(super) struct Known {
     seen: Vec<Mutex<Option<Cursor>>>,
     /// How many more batches ask for the versions.
     wary: AtomicU32,
-    /// The history whose log was found to have lost events, and where.
-    diverged: Mutex<Option<(HistoryId, Failure)>>,
+    /// The history of the log that all of this is known of.
+    history: Mutex<HistoryId>,
+    /// How that log was found to have lost events, if it was.
+    diverged: Mutex<Option<Failure>>,
 }
 
 impl Known {
-    /// Nothing yet; remembers the versions of at most `streams` streams.
-    pub(super) fn new(partitions: Partitions, streams: u64) -> Self {
+    /// Nothing yet of the log of `history`; remembers the versions of at most `streams` streams.
+    pub(super) fn new(partitions: Partitions, streams: u64, history: HistoryId) -> Self {
         Self {
             versions: Cache::new(streams),
             seen: partitions.iter().map(|_| Mutex::new(None)).collect(),
             wary: AtomicU32::new(0),
+            history: Mutex::new(history),
             diverged: Mutex::new(None),
         }
     }
@@ -142,18 +145,30 @@ impl Known {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// How the log of a history lost events, if it was found to.
-    pub(super) fn diverged(&self) -> Option<(HistoryId, Failure)> {
+    /// The history of the log that all of this is known of.
+    pub(super) fn history(&self) -> HistoryId {
+        *unpoisoned(&self.history)
+    }
+
+    /// How the log lost events, if it was found to.
+    pub(super) fn diverged(&self) -> Option<Failure> {
         unpoisoned(&self.diverged).clone()
     }
 
-    /// The log of `history` lost events: nothing is appended until it has a new history.
-    pub(super) fn set_diverged(&self, history: HistoryId, how: Failure) {
-        *unpoisoned(&self.diverged) = Some((history, how));
+    /// The log lost events: nothing is appended until it has a new history.
+    pub(super) fn set_diverged(&self, how: Failure) {
+        *unpoisoned(&self.diverged) = Some(how);
     }
 
-    /// The log has a new history: nothing is known of it.
-    pub(super) fn forget(&self) {
+    /// The log has the history `history`. When that is a new one, nothing is known of it.
+    ///
+    /// The history changes before what was known of the old one goes: who finds the same history before a look at the
+    /// versions and after one at the events has looked at one log.
+    pub(super) fn begin(&self, history: HistoryId) {
+        let before = std::mem::replace(&mut *unpoisoned(&self.history), history);
+        if before == history {
+            return;
+        }
         self.versions.invalidate_all();
         for seen in &self.seen {
             *unpoisoned(seen) = None;

@@ -3,6 +3,7 @@
 mod doubt;
 pub(super) mod error;
 mod known;
+mod lost;
 mod opening;
 mod options;
 mod reader;
@@ -47,12 +48,12 @@ impl MySqlEventStore {
     ///
     /// [`OpenError`].
     pub async fn connect(options: MySqlOptions) -> Result<Self, OpenError> {
-        let facts = opening::open(&options).await?;
+        let (facts, history) = opening::open(&options).await?;
         let shared = Arc::new(Shared {
             partitions: options.partitions,
             connect_timeout: options.connect_timeout,
             in_doubt_timeout: options.in_doubt_timeout,
-            known: Known::new(options.partitions, options.known_streams),
+            known: Known::new(options.partitions, options.known_streams, history),
             address: options.address.clone(),
         });
         Ok(Self {
@@ -117,7 +118,7 @@ impl EventStore for MySqlEventStore {
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {
         let renewed = reader::to_its_end(reader::renew_history(self.pool.clone())).await;
         let history = renewed.map_err(|failure| failure.append_error())?;
-        self.shared.known.forget();
+        self.shared.known.begin(history);
         Ok(history)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::migrate::Migrate;
 use sqlx::mysql::{MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, raw_sql};
-use tidelog_domain::Partitions;
+use tidelog_domain::{HistoryId, Partitions};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -37,15 +37,15 @@ pub(super) struct ServerFacts {
     pub(super) warnings: Vec<String>,
 }
 
-/// Makes or migrates the log, checks that it is the one that `options` mean, and says who keeps it.
-pub(super) async fn open(options: &MySqlOptions) -> Result<ServerFacts, OpenError> {
+/// Makes or migrates the log, checks that it is the one that `options` mean, and says who keeps it, and its history.
+pub(super) async fn open(options: &MySqlOptions) -> Result<(ServerFacts, HistoryId), OpenError> {
     let mut connection = connect(options).await?;
     let facts = facts(&mut connection).await?;
     let log = made(&mut connection, options.partitions).await?;
-    log.check(options.partitions)?;
+    let history = log.check(options.partitions)?;
     // The work is done; the server notices a lost goodbye by itself.
     let _ = connection.close().await;
-    Ok(facts)
+    Ok((facts, history))
 }
 
 /// Connects, or says who or what is in the way.
@@ -185,14 +185,20 @@ async fn lock(connection: &mut MySqlConnection) -> Result<(), OpenError> {
     }
 }
 
-/// Lets a migration that was cut off run again: MySQL commits each statement by itself, and all of ours may be repeated.
+/// Lets a migration that was cut off run again: MySQL commits each statement by itself, and all of ours may be repeated. One of
+/// a newer program is left for that.
 async fn forget_half_done(
     connection: &mut MySqlConnection,
 ) -> Result<(), sqlx::migrate::MigrateError> {
     connection
         .ensure_migrations_table(migrations::TABLE)
         .await?;
-    let sql = format!("DELETE FROM {} WHERE success=FALSE", migrations::TABLE);
+    let numbers: Vec<_> = MIGRATIONS.iter().map(|(n, _, _)| n.to_string()).collect();
+    let sql = format!(
+        "DELETE FROM {} WHERE success=FALSE AND version IN ({})",
+        migrations::TABLE,
+        numbers.join(",")
+    );
     connection.execute(AssertSqlSafe(sql)).await?;
     Ok(())
 }

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
 use tidelog_domain::{Cursor, EventId, Partition, StreamId, Version};
 use uuid::Uuid;
 
@@ -93,6 +95,27 @@ impl Script {
         list(text, partitions);
         text.push_str(") FOR UPDATE");
         self
+    }
+
+    /// Asks whether a head of `partitions`, just locked, was not to be had: see [`Script::says_lost`].
+    pub(super) fn say_whether_lost(&mut self, partitions: &BTreeSet<Partition>) -> &mut Self {
+        let text = self.next();
+        text.push_str("SELECT -1,CAST(");
+        for (n, partition) in partitions.iter().enumerate() {
+            if n > 0 {
+                text.push_str(" OR ");
+            }
+            put(text, format_args!("@h{partition} IS NULL"));
+        }
+        text.push_str(" AS UNSIGNED)");
+        self
+    }
+
+    /// Whether `rows`, among which is the answer to [`Script::say_whether_lost`], say that one was not.
+    pub(super) fn says_lost(rows: &[MySqlRow]) -> bool {
+        let says =
+            |row: &MySqlRow| matches!((row.try_get(0), row.try_get(1)), (Ok(-1_i64), Ok(1_u64)));
+        rows.iter().any(says)
     }
 
     /// Asks for the versions of `streams`: a row `(n, version)` each, where `n` counts from 0; NULL for one without events.
@@ -193,6 +216,15 @@ impl Script {
         text.push_str("SELECT COUNT(*) INTO @heads FROM log_head FORCE INDEX (PRIMARY) WHERE partition_no IN (");
         list(text, partitions);
         text.push_str(") FOR UPDATE");
+        self
+    }
+
+    /// Asks how many of `partitions` have a head: one row with one number.
+    pub(super) fn count_heads(&mut self, partitions: &BTreeSet<Partition>) -> &mut Self {
+        let text = self.next();
+        text.push_str("SELECT COUNT(*) FROM log_head WHERE partition_no IN (");
+        list(text, partitions);
+        text.push(')');
         self
     }
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::error::{Meaning, meaning, refused};
 use super::known::Known;
+use super::lost::{NEW_HISTORY, history_now};
 use super::options::Address;
 use super::script::Script;
 use super::session::Session;
@@ -125,13 +126,14 @@ impl Writer {
     ) -> Result<(Plan<'a>, Places), Setback<'a>> {
         let mut session = self.session().await.map_err(Setback::Failed)?;
         let shared = Arc::clone(&self.shared);
+        let history = shared.known.history();
         let known_plan = if verify {
             None
         } else {
             shared.known.plan(batch, shared.partitions, taint)
         };
         let done = match known_plan {
-            Some(plan) => shared.append_known(&mut session, plan).await,
+            Some(plan) => shared.append_known(&mut session, plan, history).await,
             None => shared.append_verified(&mut session, batch, taint).await,
         };
         if session.is_usable() {
@@ -142,7 +144,7 @@ impl Writer {
 
     /// Refuses when the log was found to have lost events, until it has another history.
     async fn refuse_if_diverged(&mut self) -> Result<(), Failure> {
-        let Some((history, how)) = self.shared.known.diverged() else {
+        let Some(how) = self.shared.known.diverged() else {
             return Ok(());
         };
         let mut session = self.session().await?;
@@ -150,11 +152,9 @@ impl Writer {
         if session.is_usable() {
             self.session = Some(session);
         }
-        if now? == history {
-            return Err(how);
-        }
-        self.shared.known.forget();
-        Ok(())
+        let (now, before) = (now?, self.shared.known.history());
+        self.shared.known.begin(now);
+        if now == before { Err(how) } else { Ok(()) }
     }
 }
 
@@ -211,6 +211,7 @@ impl Shared {
         &self,
         session: &mut Session,
         plan: Plan<'a>,
+        history: HistoryId,
     ) -> Result<(Plan<'a>, Places), Setback<'a>> {
         let partitions = plan.counts.keys().copied().collect();
         let mut script = Script::default();
@@ -218,6 +219,10 @@ impl Shared {
             script
                 .statement("START TRANSACTION")
                 .lock(&partitions, |partition| self.known.seen(partition));
+        }
+        if self.known.history() != history {
+            // The plan may rest on versions of the old one.
+            return Err(Setback::Again(Cause::new(NEW_HISTORY)));
         }
         self.write(session, plan, script, &partitions, false).await
     }
@@ -235,7 +240,8 @@ impl Shared {
         if !partitions.is_empty() {
             script
                 .statement("START TRANSACTION")
-                .lock(&partitions, |partition| self.known.seen(partition));
+                .lock(&partitions, |partition| self.known.seen(partition))
+                .say_whether_lost(&partitions);
         }
         if !streams.is_empty() {
             script.versions(streams.iter().copied());
@@ -243,6 +249,10 @@ impl Shared {
         let versions = if script.statements() > 0 {
             let trip = session.run(script).await;
             match trip.outcome {
+                Ok(rows) if Script::says_lost(&rows) => {
+                    session.roll_back().await;
+                    return Err(self.find_what_is_lost(session, &partitions).await);
+                }
                 Ok(rows) => {
                     versions(&rows, streams).map_err(|error| Setback::Failed(error.into()))?
                 }
@@ -319,7 +329,7 @@ impl Shared {
         session.roll_back().await;
         match meaning(&error) {
             Some(Meaning::Conflict) if !verified => Setback::Conflict,
-            Some(Meaning::Null) => Setback::Failed(self.why_null(session, partitions).await),
+            Some(Meaning::Null) => self.find_what_is_lost(session, partitions).await,
             Some(Meaning::Refused(number)) => Setback::Failed(refused(number)),
             None | Some(Meaning::Transient) => Setback::Again(Cause::new(error)),
             Some(Meaning::NotNow | Meaning::Conflict | Meaning::HeadBehind) => {
@@ -327,53 +337,6 @@ impl Shared {
             }
         }
     }
-
-    /// Why a position was NULL: an event that was seen is not there any more, or a head is missing.
-    async fn why_null(&self, session: &mut Session, partitions: &BTreeSet<Partition>) -> Failure {
-        let look = async {
-            let seen: Vec<_> = partitions
-                .iter()
-                .filter_map(|partition| Some((*partition, self.known.seen(*partition)?)))
-                .collect();
-            let mut script = Script::default();
-            if !seen.is_empty() {
-                script.missing(&seen);
-                let rows = session.run(script).await.outcome?;
-                let lost = rows
-                    .first()
-                    .map(|row| row.try_get::<i64, _>(0))
-                    .transpose()?;
-                let lost = lost.and_then(|n| seen.get(usize::try_from(n).ok()?));
-                if let Some((partition, cursor)) = lost {
-                    let how = Failure::Diverged {
-                        partition: *partition,
-                        position: cursor.position,
-                    };
-                    self.known
-                        .set_diverged(history_now(session).await?, how.clone());
-                    return Ok(how);
-                }
-            }
-            Ok(Failure::Corrupt(
-                "a partition of the log has no head".to_owned(),
-            ))
-        };
-        look.await.unwrap_or_else(|failure: Failure| failure)
-    }
-}
-
-/// The history that the log has now.
-async fn history_now(session: &mut Session) -> Result<HistoryId, Failure> {
-    let mut script = Script::default();
-    script.statement("SELECT history FROM log_meta");
-    let rows = session.run(script).await.outcome?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Failure::Corrupt("the log does not say what it is".to_owned()))?;
-    let bytes: &[u8] = row.try_get(0)?;
-    Uuid::from_slice(bytes)
-        .map(HistoryId::new)
-        .map_err(|_| Failure::Corrupt("the history of the log is not a UUID".to_owned()))
 }
 
 /// The versions that [`Script::versions`] asked for.
