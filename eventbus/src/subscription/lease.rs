@@ -95,7 +95,7 @@ impl Lease {
         for _ in 0..MAX_TRIES {
             let next = self.record.advanced_to(cursor);
             if self.try_write(next).await? {
-                return Ok(Held::Yes);
+                return Ok(self.held());
             }
             let held = self.reload().await?;
             if held != Held::Yes {
@@ -103,6 +103,15 @@ impl Lease {
             }
         }
         Ok(Held::Lost)
+    }
+
+    /// How a record that is ours is held.
+    const fn held(&self) -> Held {
+        if self.record.paused {
+            Held::Paused
+        } else {
+            Held::Yes
+        }
     }
 
     /// Gives the record back with everything up to `cursor` done, if it still is ours.
@@ -153,11 +162,7 @@ impl Lease {
             {
                 self.revision = revision;
                 self.record = stored;
-                if self.record.paused {
-                    Held::Paused
-                } else {
-                    Held::Yes
-                }
+                self.held()
             }
             _ => Held::Lost,
         }

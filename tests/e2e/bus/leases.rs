@@ -183,6 +183,32 @@ async fn a_paused_partition_rests_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_partition_that_is_paused_in_the_middle_of_a_long_batch_rests_after_it() {
+    let (log, states, bus, handler) = (Log::new(), States::new(), in_process(), Recorder::new());
+    let held = handler.gate.write().await;
+    let consumer = Consumer::start("a", &log, &bus, states.clone(), &handler, quick());
+    log.append_to(&stream_in(P0), 10).await;
+    eventually("the batch is at the handler", || async {
+        handler.waiting() > 0
+    })
+    .await;
+    change(&*states, P0, |record| record.with_paused(true)).await;
+    // The lease is renewed beside the batch, on the record as it is now.
+    let (paused_at, _) = records(&*states).await[&P0];
+    eventually("the lease is renewed", || async {
+        records(&*states).await[&P0].0 > paused_at
+    })
+    .await;
+    drop(held);
+    consumer
+        .state(P0, |state| *state == PartitionState::Paused)
+        .await;
+    let (_, at_rest) = &records(&*states).await[&P0];
+    assert!(at_rest.paused && at_rest.owner.is_none());
+    assert_eq!(at_rest.checkpoint.cursor.position.number(), 10);
+}
+
+#[tokio::test]
 async fn state_records_that_went_back_in_time_take_the_subscription_along() {
     // They lie beside the data, and were restored together with it: what came later is to be handled again.
     let (log, states, bus, handler) = (Log::new(), States::new(), in_process(), Recorder::new());
