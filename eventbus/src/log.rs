@@ -31,7 +31,8 @@ pub trait LogReader: Send + Sync {
     /// [`LogError::Unavailable`].
     async fn heads(&self) -> Result<Vec<Position>, LogError>;
 
-    /// The events of `partition` after `cursor`, in order, at most `limit`; empty at the head.
+    /// The events of `partition` after `cursor`, in order, at most `limit`, and fewer where they are large; empty only at
+    /// the head.
     ///
     /// The events MUST be dense: the first is at `cursor.position + 1`, and none is missing. The read MUST
     /// start *at* the cursor and compare the event's id there.

@@ -14,6 +14,35 @@ pub(crate) fn rows_to_read(cursor: Cursor, limit: usize) -> usize {
     limit.saturating_add(usize::from(cursor.position > Position::START))
 }
 
+/// The most bytes of payload and metadata that one page holds, the event that goes beyond it aside: 16 MiB. Readers hold a page for each
+/// partition.
+const PAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a page has so far.
+#[derive(Default)]
+pub(crate) struct Page {
+    events: Vec<RecordedEvent>,
+    bytes: usize,
+}
+
+impl Page {
+    /// Adds the next event.
+    pub(crate) fn push(&mut self, event: RecordedEvent, bytes: usize) {
+        self.events.push(event);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Whether it has to end here. It has room for two events at least: the cursor's own, and a new one.
+    pub(crate) fn is_full(&self) -> bool {
+        self.events.len() > 1 && self.bytes >= PAGE_MAX_BYTES
+    }
+
+    /// Its events.
+    pub(crate) fn into_events(self) -> Vec<RecordedEvent> {
+        self.events
+    }
+}
+
 /// The events after `cursor`, out of those read from [`first_position`] on.
 ///
 /// # Errors

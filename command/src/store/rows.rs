@@ -26,6 +26,11 @@ pub(crate) struct StoredEvent<'r> {
 }
 
 impl StoredEvent<'_> {
+    /// How many bytes its payload and its metadata have.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.payload.len() + self.metadata.len()
+    }
+
     /// The event of this row.
     ///
     /// # Errors

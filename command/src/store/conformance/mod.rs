@@ -88,6 +88,7 @@ macro_rules! event_store_conformance {
                 names_of_events_that_hardly_differ_come_back_as_they_were,
                 streams_whose_names_hardly_differ_are_different,
                 a_partition_is_read_page_by_page,
+                pages_of_large_events_lose_none,
                 a_cursor_that_does_not_fit_is_noticed,
                 streams_are_read_from_a_version_or_from_their_end,
                 many_streams_are_read_at_once,

@@ -1,13 +1,16 @@
 //! Reading by partition and by stream, the heads, the history.
 
-use tidelog_domain::{Cursor, EventId, ExpectedVersion, Partition, Position, StreamId, Version};
+use tidelog_domain::{
+    Append, Cursor, EventId, ExpectedVersion, Partition, Position, StreamId, Version,
+};
 use tidelog_eventbus::LogError;
 
 use super::StoreFactory;
 use super::support::{
-    append, append_one, exact, grow, open, partitions, stream, streams_of, whole_log, write,
+    append, append_one, event_of, exact, grow, open, partitions, stream, streams_of, whole_log,
+    write,
 };
-use crate::store::{ReadFrom, StreamRead};
+use crate::store::{MAX_EVENT_BYTES, ReadFrom, StreamRead};
 
 /// A cursor goes on where the page before it ended; at the head there is nothing.
 ///
@@ -84,6 +87,30 @@ fn read(stream: &StreamId, from: ReadFrom) -> StreamRead {
         stream: stream.clone(),
         from,
     }
+}
+
+/// Pages of large events may be shorter than asked for; whoever reads on misses none.
+///
+/// # Panics
+///
+/// When the store does not.
+pub async fn pages_of_large_events_lose_none(factory: &dyn StoreFactory) {
+    let store = open(factory).await;
+    let large = streams_of(1, 1).remove(0);
+    let payload = vec![b'7'; MAX_EVENT_BYTES / 2];
+    for round in 0..10 {
+        let events = (0..8).map(|_| event_of(&payload)).collect();
+        let one = Append::one(large.clone(), exact(round * 8), events);
+        append_one(&*store, one).await.unwrap();
+    }
+    let (mut cursor, mut read) = (Cursor::START, Vec::new());
+    loop {
+        let page = store.read(Partition::new(1), cursor, 1_000).await.unwrap();
+        let Some(last) = page.last() else { break };
+        cursor = last.cursor();
+        read.extend(page.iter().map(|event| event.position.number()));
+    }
+    assert_eq!(read, (1..=80).collect::<Vec<u64>>());
 }
 
 /// After a version, from the start, the last alone, no more than the limit, nothing of a missing stream.

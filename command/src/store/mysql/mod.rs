@@ -14,6 +14,7 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use sqlx::mysql::MySqlPool;
 use tidelog_domain::{Append, Appended, Cursor, HistoryId, Partition, Position, RecordedEvent};
 use tidelog_eventbus::{LogError, LogIdentity, LogReader};
@@ -23,6 +24,7 @@ use super::lane::Lane;
 use super::{AppendError, EventStore, OpenError, ReadFrom, StreamRead};
 use known::Known;
 use opening::ServerFacts;
+use reader::{PAGE_TIMEOUT, READ_TIMEOUT, to_its_end};
 use writer::Shared;
 
 pub use options::MySqlOptions;
@@ -102,8 +104,11 @@ impl EventStore for MySqlEventStore {
         reads: &[StreamRead],
         limit: usize,
     ) -> Result<Vec<Vec<RecordedEvent>>, AppendError> {
-        let reading = reader::streams(self.pool.clone(), reads.to_vec(), limit);
-        let found = reader::to_its_end(reading).await;
+        let wanted = reads.to_vec();
+        let found = to_its_end(&self.pool, READ_TIMEOUT, move |connection| {
+            reader::streams(connection, wanted, limit).boxed()
+        });
+        let found = found.await;
         let found = found.map_err(|failure| failure.append_error())?;
         for (read, events) in reads.iter().zip(&found) {
             self.shared.known.read(events);
@@ -116,7 +121,10 @@ impl EventStore for MySqlEventStore {
     }
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {
-        let renewed = reader::to_its_end(reader::renew_history(self.pool.clone())).await;
+        let renewed = to_its_end(&self.pool, READ_TIMEOUT, |connection| {
+            reader::renew_history(connection).boxed()
+        });
+        let renewed = renewed.await;
         let history = renewed.map_err(|failure| failure.append_error())?;
         self.shared.known.begin(history);
         Ok(history)
@@ -126,7 +134,10 @@ impl EventStore for MySqlEventStore {
 #[async_trait]
 impl LogReader for MySqlEventStore {
     async fn identity(&self) -> Result<LogIdentity, LogError> {
-        let history = reader::to_its_end(reader::history(self.pool.clone())).await;
+        let history = to_its_end(&self.pool, READ_TIMEOUT, |connection| {
+            reader::history(connection).boxed()
+        });
+        let history = history.await;
         Ok(LogIdentity {
             history: history.map_err(Failure::log_error)?,
             partitions: self.shared.partitions,
@@ -134,8 +145,10 @@ impl LogReader for MySqlEventStore {
     }
 
     async fn heads(&self) -> Result<Vec<Position>, LogError> {
-        let heads = reader::to_its_end(reader::heads(self.pool.clone())).await;
-        heads.map_err(Failure::log_error)
+        let heads = to_its_end(&self.pool, READ_TIMEOUT, |connection| {
+            reader::heads(connection).boxed()
+        });
+        heads.await.map_err(Failure::log_error)
     }
 
     async fn read(
@@ -144,9 +157,10 @@ impl LogReader for MySqlEventStore {
         cursor: Cursor,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, LogError> {
-        let reading = reader::page(self.pool.clone(), partition, cursor, limit);
-        let events = reader::to_its_end(reading).await;
-        let events = events.map_err(Failure::log_error)?;
+        let events = to_its_end(&self.pool, PAGE_TIMEOUT, move |connection| {
+            reader::page(connection, partition, cursor, limit).boxed()
+        });
+        let events = events.await.map_err(Failure::log_error)?;
         if let Some(last) = events.last() {
             self.shared.known.saw(partition, last.cursor());
         }

@@ -40,7 +40,9 @@ pub(super) struct ServerFacts {
 /// Makes or migrates the log, checks that it is the one that `options` mean, and says who keeps it, and its history.
 pub(super) async fn open(options: &MySqlOptions) -> Result<(ServerFacts, HistoryId), OpenError> {
     let mut connection = connect(options).await?;
-    let facts = facts(&mut connection).await?;
+    // A server that greets and then says no more is not there. What comes after may wait for other programs.
+    let facts = timeout(options.connect_timeout, facts(&mut connection)).await;
+    let facts = facts.map_err(|elapsed| OpenError::Unreachable(Box::new(elapsed)))??;
     let log = made(&mut connection, options.partitions).await?;
     let history = log.check(options.partitions)?;
     // The work is done; the server notices a lost goodbye by itself.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sqlx::mysql::{MySqlPool, MySqlRow};
+use futures_util::future::BoxFuture;
+use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
 use sqlx::{AssertSqlSafe, Row, query, raw_sql};
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, Version};
 use tokio::time::timeout;
@@ -12,23 +13,37 @@ use super::script::{COLUMNS, Script};
 use crate::store::StreamRead;
 use crate::store::failure::{Cause, Failure};
 use crate::store::open::random_history;
-use crate::store::page::{after_cursor, first_position, rows_to_read};
+use crate::store::page::{Page, after_cursor, first_position, rows_to_read};
 use crate::store::rows::{EventNames, StoredEvent};
 
 /// How many streams one query reads.
 const STREAMS_A_QUERY: usize = 128;
 
-/// How long a read may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a read of a page of the log may take.
+pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs a read to its end, even when whoever asked for it goes away: a connection whose query was cut off in the middle
-/// cannot be used again.
+/// How long any other read may take: a command may wait for it.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs a read on a connection of `pool` to its end, even when whoever asked for it goes away: a connection whose query was
+/// cut off in the middle cannot be used again, and is closed.
 pub(super) async fn to_its_end<T: Send + 'static>(
-    read: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    pool: &MySqlPool,
+    patience: Duration,
+    read: impl for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Failure>>
+    + Send
+    + 'static,
 ) -> Result<T, Failure> {
-    let in_time = async {
-        let done = timeout(READ_TIMEOUT, read).await;
-        done.unwrap_or_else(|elapsed| Err(Failure::Unavailable(Cause::new(elapsed))))
+    let pool = pool.clone();
+    let in_time = async move {
+        let mut connection = pool.acquire().await?;
+        match timeout(patience, read(&mut connection)).await {
+            Ok(done) => done,
+            Err(elapsed) => {
+                drop(connection.detach());
+                Err(Failure::Unavailable(Cause::new(elapsed)))
+            }
+        }
     };
     let done = tokio::spawn(in_time).await;
     done.unwrap_or_else(|ended| Err(Failure::Unavailable(Cause::new(ended))))
@@ -36,7 +51,7 @@ pub(super) async fn to_its_end<T: Send + 'static>(
 
 /// The events of `partition` after `cursor`.
 pub(super) async fn page(
-    pool: MySqlPool,
+    connection: &mut MySqlConnection,
     partition: Partition,
     cursor: Cursor,
     limit: usize,
@@ -48,18 +63,21 @@ pub(super) async fn page(
         .bind(partition.number())
         .bind(first_position(cursor).number())
         .bind(u64::try_from(rows_to_read(cursor, limit)).unwrap_or(u64::MAX))
-        .fetch(&pool);
+        .fetch(&mut *connection);
     let mut names = EventNames::default();
-    let mut events = Vec::new();
-    while let Some(row) = rows.try_next().await? {
-        events.push(stored(&row, 0)?.event(&mut names)?);
+    let mut page = Page::default();
+    while !page.is_full()
+        && let Some(row) = rows.try_next().await?
+    {
+        let stored = stored(&row, 0)?;
+        page.push(stored.event(&mut names)?, stored.bytes());
     }
-    after_cursor(partition, cursor, events)
+    after_cursor(partition, cursor, page.into_events())
 }
 
 /// The events of several streams.
 pub(super) async fn streams(
-    pool: MySqlPool,
+    connection: &mut MySqlConnection,
     reads: Vec<StreamRead>,
     limit: usize,
 ) -> Result<Vec<Vec<RecordedEvent>>, Failure> {
@@ -70,7 +88,7 @@ pub(super) async fn streams(
         found.resize_with(first + some.len(), Vec::new);
         let mut script = Script::default();
         script.streams(some, limit);
-        let mut rows = raw_sql(AssertSqlSafe(script.into_text())).fetch(&pool);
+        let mut rows = raw_sql(AssertSqlSafe(script.into_text())).fetch(&mut *connection);
         while let Some(row) = rows.try_next().await? {
             let n = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
             let event = stored(&row, 1)?.event(&mut names)?;
@@ -87,18 +105,18 @@ pub(super) async fn streams(
 }
 
 /// The last position of each partition.
-pub(super) async fn heads(pool: MySqlPool) -> Result<Vec<Position>, Failure> {
+pub(super) async fn heads(connection: &mut MySqlConnection) -> Result<Vec<Position>, Failure> {
     let rows = query("SELECT next_position FROM log_head ORDER BY partition_no")
-        .fetch_all(&pool)
+        .fetch_all(connection)
         .await?;
     let head = |row: &MySqlRow| Ok(Position::new(row.try_get::<u64, _>(0)?.saturating_sub(1)));
     rows.iter().map(head).collect()
 }
 
 /// The history of the log.
-pub(super) async fn history(pool: MySqlPool) -> Result<HistoryId, Failure> {
+pub(super) async fn history(connection: &mut MySqlConnection) -> Result<HistoryId, Failure> {
     let row = query("SELECT history FROM log_meta")
-        .fetch_one(&pool)
+        .fetch_one(connection)
         .await?;
     let bytes: &[u8] = row.try_get(0)?;
     uuid::Uuid::from_slice(bytes)
@@ -107,11 +125,11 @@ pub(super) async fn history(pool: MySqlPool) -> Result<HistoryId, Failure> {
 }
 
 /// Gives the log a new history.
-pub(super) async fn renew_history(pool: MySqlPool) -> Result<HistoryId, Failure> {
+pub(super) async fn renew_history(connection: &mut MySqlConnection) -> Result<HistoryId, Failure> {
     let history = random_history();
     query("UPDATE log_meta SET history=?")
         .bind(history.uuid().into_bytes().to_vec())
-        .execute(&pool)
+        .execute(connection)
         .await?;
     Ok(history)
 }

@@ -15,9 +15,14 @@ use super::script::{Script, lock_name};
 pub(super) const SETTINGS: &str = "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',time_zone='+00:00',\
      autocommit=1,unique_checks=1,lock_wait_timeout=5;SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-/// What a connection that appends is set to besides. It waits 3 s for a head; when its process stops while it holds one, the
-/// server ends it after 5 s.
-const WRITER_SETTINGS: &str = "SET SESSION innodb_lock_wait_timeout=3,wait_timeout=5";
+/// What a connection that appends is set to besides. It waits 3 s for a head; when its process stops while it holds one, also in
+/// the middle of a statement that it sends, the server ends it after 5 s.
+const WRITER_SETTINGS: &str =
+    "SET SESSION innodb_lock_wait_timeout=3,wait_timeout=5,net_read_timeout=5,net_write_timeout=5";
+
+/// Why a session cannot be used whose lock the server did not give.
+const NO_LOCK: &str = "the server gave no user lock (GET_LOCK), which is needed to find out about a lost answer: a cluster or \
+     a proxy without them cannot keep the log";
 
 /// How long one trip may take: longer than a wait for a lock.
 const TRIP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,6 +74,10 @@ impl Session {
             ));
             let sql = AssertSqlSafe(script.into_text());
             let row = raw_sql(sql).fetch_one(&mut connection).await?;
+            // Without it nobody could make sure that this session has ended.
+            if row.try_get::<Option<i64>, _>(0)? != Some(1) {
+                return Err(sqlx::Error::Configuration(NO_LOCK.into()));
+            }
             let max_packet = usize::try_from(row.try_get::<u64, _>(1)?).unwrap_or(usize::MAX);
             Ok(Self {
                 connection,

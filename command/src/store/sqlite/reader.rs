@@ -7,7 +7,7 @@ use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, Vers
 
 use crate::store::failure::Failure;
 use crate::store::open::random_history;
-use crate::store::page::{after_cursor, first_position, rows_to_read};
+use crate::store::page::{Page, after_cursor, first_position, rows_to_read};
 use crate::store::rows::{EventNames, StoredEvent};
 use crate::store::{ReadFrom, StreamRead};
 
@@ -30,12 +30,20 @@ pub(super) async fn page(
     cursor: Cursor,
     limit: usize,
 ) -> Result<Vec<RecordedEvent>, Failure> {
-    let rows = query(PAGE)
+    let mut rows = query(PAGE)
         .bind(partition.number())
         .bind(signed(first_position(cursor).number()))
         .bind(count(rows_to_read(cursor, limit)))
         .fetch(pool);
-    after_cursor(partition, cursor, events(rows).await?)
+    let mut names = EventNames::default();
+    let mut page = Page::default();
+    while !page.is_full()
+        && let Some(row) = rows.try_next().await?
+    {
+        let stored = stored(&row)?;
+        page.push(stored.event(&mut names)?, stored.bytes());
+    }
+    after_cursor(partition, cursor, page.into_events())
 }
 
 /// The events of several streams, one query each: there is no way to the server to save.
