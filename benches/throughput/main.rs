@@ -23,6 +23,8 @@ use std::time::Duration;
 struct Arguments {
     commands: bool,
     projecting: bool,
+    /// How many clients, each with one command in flight.
+    clients: Vec<usize>,
     /// How long each number of clients is measured.
     time: Duration,
     /// How many events are projected.
@@ -34,6 +36,7 @@ impl Arguments {
         let mut all = Self {
             commands: false,
             projecting: false,
+            clients: vec![1, 16, 64, 256],
             time: Duration::from_secs(5),
             events: 100_000,
         };
@@ -48,12 +51,15 @@ impl Arguments {
             match argument.as_str() {
                 "commands" => all.commands = true,
                 "projecting" => all.projecting = true,
+                "--clients" => all.clients = vec![usize::try_from(number()).unwrap()],
                 "--seconds" => all.time = Duration::from_secs(number()),
                 "--events" => all.events = usize::try_from(number()).unwrap(),
                 // What Cargo adds.
                 "--bench" => {}
                 other => {
-                    panic!("{other}? It is: [commands] [projecting] [--seconds N] [--events N]")
+                    panic!(
+                        "{other}? It is: [commands] [projecting] [--clients N] [--seconds N] [--events N]"
+                    )
                 }
             }
         }
@@ -75,7 +81,7 @@ fn main() {
         .unwrap();
     runtime.block_on(async {
         if arguments.commands {
-            commands::measure(arguments.time).await;
+            commands::measure(&arguments.clients, arguments.time).await;
         }
         if arguments.projecting {
             projecting::measure(arguments.events).await;

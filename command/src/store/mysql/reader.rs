@@ -16,8 +16,9 @@ use crate::store::open::random_history;
 use crate::store::page::{Page, after_cursor, first_position, rows_to_read};
 use crate::store::rows::{EventNames, StoredEvent};
 
-/// How many streams one query reads.
-const STREAMS_A_QUERY: usize = 128;
+/// How many streams one query reads: so few that its text, with names of usual length, fits into one TLS record (see the writer's
+/// session).
+const STREAMS_A_QUERY: usize = 32;
 
 /// How long a read of a page of the log may take.
 pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -18,30 +18,58 @@ use crate::store::{ReadFrom, StreamRead};
 pub(super) const COLUMNS: &str = "partition_no,position,stream,version,event_id,event_type,schema_version,payload,metadata,\
      TIMESTAMPDIFF(MICROSECOND,'1970-01-01',recorded_at)";
 
+/// What an INSERT of events begins with.
+const INSERT: &str = "INSERT INTO events (partition_no,position,stream,version,event_id,event_type,schema_version,payload,metadata,\
+     recorded_at) VALUES ";
+
 /// What a row takes in the text beside the doubled bytes of its event: numbers, quotes, the stream's name.
 const ROW_OVERHEAD: usize = 200;
+
+/// The bytes at which an INSERT ends and the next one begins: less than one TLS record has, so that a trip can end after each
+/// (see [`Script::trips`]).
+const INSERT_MAX_BYTES: usize = 12 * 1024;
 
 /// Some statements, run one after the other until one fails.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     text: String,
-    statements: usize,
+    /// Where each statement begins.
+    begins: Vec<usize>,
 }
 
 impl Script {
     /// How many statements there are.
     pub(super) const fn statements(&self) -> usize {
-        self.statements
-    }
-
-    /// The bytes of the text.
-    pub(super) const fn len(&self) -> usize {
-        self.text.len()
+        self.begins.len()
     }
 
     /// The text.
     pub(super) fn into_text(self) -> String {
         self.text
+    }
+
+    /// The text in parts of whole statements, to be sent one after the other: each has `max_bytes` at most, or one statement.
+    pub(super) fn trips(&self, max_bytes: usize) -> impl Iterator<Item = &str> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let begin = *self.begins.get(from)?;
+            let end_of = |n: usize| {
+                self.begins
+                    .get(n + 1)
+                    .map_or(self.text.len(), |next| next - 1)
+            };
+            let mut last = from;
+            while last + 1 < self.begins.len() && end_of(last + 1) - begin <= max_bytes {
+                last += 1;
+            }
+            from = last + 1;
+            self.text.get(begin..end_of(last))
+        })
+    }
+
+    /// The bytes of the longest part of [`Script::trips`].
+    pub(super) fn longest_trip(&self, max_bytes: usize) -> usize {
+        self.trips(max_bytes).map(str::len).max().unwrap_or(0)
     }
 
     /// Adds a statement that has no values.
@@ -52,10 +80,10 @@ impl Script {
 
     /// Goes to the next statement.
     fn next(&mut self) -> &mut String {
-        if self.statements > 0 {
+        if !self.begins.is_empty() {
             self.text.push(';');
         }
-        self.statements += 1;
+        self.begins.push(self.text.len());
         &mut self.text
     }
 
@@ -168,21 +196,22 @@ impl Script {
         self
     }
 
-    /// One INSERT for all rows.
+    /// Writes all rows, by as few INSERTs as [`INSERT_MAX_BYTES`] allows.
     fn insert(&mut self, plan: &Plan<'_>) -> &mut Self {
         let sizes = plan
             .rows
             .iter()
             .map(|row| 2 * row.event.size() + ROW_OVERHEAD);
         self.text.reserve(sizes.sum());
-        let text = self.next();
-        text.push_str(
-            "INSERT INTO events (partition_no,position,stream,version,event_id,event_type,schema_version,payload,metadata,\
-             recorded_at) VALUES ",
-        );
-        for (n, row) in plan.rows.iter().enumerate() {
-            comma(text, n);
-            row_values(text, row);
+        let mut full_at = 0;
+        for row in &plan.rows {
+            if self.text.len() < full_at {
+                self.text.push(',');
+            } else {
+                full_at = self.text.len() + INSERT_MAX_BYTES;
+                self.next().push_str(INSERT);
+            }
+            row_values(&mut self.text, row);
         }
         self
     }
@@ -378,4 +407,26 @@ fn comma(text: &mut String, n: usize) {
 fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a String does not fail.
     let _ = text.write_fmt(arguments);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trips(max_bytes: usize) -> Vec<String> {
+        let mut script = Script::default();
+        for statement in ["one", "two", "a longer one", "x"] {
+            script.statement(statement);
+        }
+        script.trips(max_bytes).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_trip_has_as_many_statements_as_fit_and_one_at_least() {
+        assert_eq!(trips(usize::MAX), ["one;two;a longer one;x"]);
+        assert_eq!(trips(7), ["one;two", "a longer one", "x"]);
+        assert_eq!(trips(0), ["one", "two", "a longer one", "x"]);
+        assert_eq!(trips(14), ["one;two", "a longer one;x"]);
+        assert_eq!(Script::default().trips(7).count(), 0);
+    }
 }
