@@ -3,7 +3,7 @@
 //! An adapter of your own runs it by implementing [`StoreFactory`] for one fresh log and calling
 //! [`event_store_conformance!`](crate::event_store_conformance) in a test. The cases panic on what is wrong, as tests do.
 //!
-//! ```ignore
+//! ```text
 //! tidelog_command::event_store_conformance!(my_store, MyLog::fresh().await, durable, shared);
 //! ```
 
