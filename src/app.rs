@@ -1,10 +1,11 @@
 //! The user's program: its aggregates and its views.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
 use tidelog_domain::{
-    Aggregate, Decider, EntityDecider, EntitySchema, EntityView, Projection, TypedDecider,
+    Aggregate, Decider, Entity, EntityDecider, EntitySchema, EntityView, Projection, TypedDecider,
     TypedProjector, ViewDefinition,
 };
 
@@ -26,6 +27,8 @@ pub struct App {
     name: String,
     deciders: Vec<Arc<dyn Decider>>,
     views: Vec<Arc<dyn ViewDefinition>>,
+    /// The first aggregate or entity that cannot be served, and why.
+    unusable: Option<(&'static str, Arc<dyn Error + Send + Sync>)>,
 }
 
 /// A program that contradicts itself.
@@ -35,6 +38,14 @@ pub enum InvalidApp {
     /// The program's name cannot be part of a key.
     #[error("an app's name is 1 to 64 of a-z, 0-9, _ and -, but this one is called {0:?}")]
     Name(String),
+    /// An aggregate or an entity that is written in Rust cannot be served.
+    #[error("{name} cannot be served as it is defined")]
+    Definition {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        source: Arc<dyn Error + Send + Sync>,
+    },
     /// Two aggregates have the same name.
     #[error(
         "two aggregates are called {0}: rename one, or take its file out of the entities' directory"
@@ -54,6 +65,7 @@ impl App {
             name: name.to_owned(),
             deciders: Vec::new(),
             views: Vec::new(),
+            unusable: None,
         }
     }
 
@@ -63,11 +75,32 @@ impl App {
         &self.name
     }
 
-    /// The same with an aggregate that is written in Rust.
+    /// The same with an aggregate that is written in Rust. Whether it can be served is for [`App::check`] to say.
     #[must_use]
     pub fn aggregate<A: Aggregate>(mut self) -> Self {
-        self.deciders.push(Arc::new(TypedDecider::<A>::new()));
+        match TypedDecider::<A>::new() {
+            Ok(decider) => self.deciders.push(Arc::new(decider)),
+            Err(error) => self.is_unusable(A::NAME, error),
+        }
         self
+    }
+
+    /// The same with an entity that is a struct, and its default view. Whether it can be served is for [`App::check`] to say.
+    #[must_use]
+    pub fn entity<E: Entity>(mut self) -> Self {
+        match EntityDecider::typed::<E>() {
+            Ok(decider) => {
+                let view = EntityView::new(decider.schema().clone());
+                self.views.push(Arc::new(view));
+                self.deciders.push(Arc::new(decider));
+            }
+            Err(error) => self.is_unusable(E::NAME, error),
+        }
+        self
+    }
+
+    fn is_unusable(&mut self, name: &'static str, error: impl Error + Send + Sync + 'static) {
+        self.unusable.get_or_insert((name, Arc::new(error)));
     }
 
     /// The same with an entity that is a JSON Schema, and its default view.
@@ -117,7 +150,7 @@ impl App {
         &self.views
     }
 
-    /// Whether names are usable and unique.
+    /// Whether what is defined can be served, and names are usable and unique.
     ///
     /// # Errors
     ///
@@ -126,6 +159,10 @@ impl App {
         let fits = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
         if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(fits) {
             return Err(InvalidApp::Name(self.name.clone()));
+        }
+        if let Some((name, source)) = &self.unusable {
+            let source = Arc::clone(source);
+            return Err(InvalidApp::Definition { name, source });
         }
         if let Some(name) = repeated(self.deciders.iter().map(|decider| decider.category())) {
             return Err(InvalidApp::Aggregate(name));

@@ -18,6 +18,7 @@ mod checks;
 #[cfg(feature = "cli")]
 mod cli;
 mod entities;
+pub mod prelude;
 #[cfg(feature = "cli")]
 mod service;
 #[cfg(feature = "cli")]
@@ -31,3 +32,12 @@ pub use checks::UnfitServer;
 pub use entities::InvalidEntities;
 #[cfg(feature = "cli")]
 pub use service::{CannotListen, StartError};
+#[doc(hidden)]
+pub use tidelog_domain::__private;
+pub use tidelog_domain::{
+    Aggregate, Change, Command, CommandInput, CommandSpec, Context, Data, Decision, DecodeError,
+    Endpoint, Entity, EntityEvent, EntitySchema, Event, EventId, EventSet, FieldError,
+    InvalidAggregate, InvalidSchema, Keys, Lifecycle, Metadata, Named, Partition, Payload,
+    Position, Projection, Recorded, RecordedEvent, Rejection, StreamId, Version, View, aggregate,
+    commands, data, entity, events, rejections, testing, view,
+};

@@ -64,7 +64,7 @@ pub(crate) async fn service_on(
 ) -> Arc<CommandService> {
     let identity = store.identity().await.unwrap();
     let signal = CommitSignal::new(identity.partitions);
-    let deciders = [post(), Arc::new(TypedDecider::<Account>::new())];
+    let deciders = [post(), Arc::new(TypedDecider::<Account>::new().unwrap())];
     Arc::new(CommandService::new(deciders, store, identity, signal, settings).unwrap())
 }
 

@@ -104,6 +104,17 @@ pub trait Event: Data {
     ) -> Result<Self, DecodeError>;
 }
 
+/// Of what may always happen.
+impl Rejection for std::convert::Infallible {
+    fn code(&self) -> String {
+        match *self {}
+    }
+
+    fn detail(&self) -> String {
+        match *self {}
+    }
+}
+
 /// Why an aggregate says no: an enum whose variants clients can tell apart.
 pub trait Rejection: Debug + PartialEq + Send + 'static {
     /// The code for programs, kebab-case: `insufficient-funds`.

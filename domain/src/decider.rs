@@ -1,14 +1,16 @@
 //! An aggregate as the command service runs it: names and JSON outside, the types inside.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::aggregate::{Aggregate, Command, DecodeError, Event, Rejection};
 use crate::context::Context;
+use crate::entity::{BodySchema, InvalidSchema};
 use crate::event::Payload;
 
 /// An aggregate whose types are not known where it is run: written in Rust ([`TypedDecider`]) or made from a
@@ -235,32 +237,81 @@ pub enum Refusal {
 /// Runs an [`Aggregate`] that is written in Rust.
 pub struct TypedDecider<A: Aggregate> {
     commands: Vec<CommandSpec>,
+    /// The compiled schema of each command's body; `None` where anything goes.
+    bodies: Vec<Option<BodySchema>>,
     aggregate: PhantomData<fn() -> A>,
 }
 
 impl<A: Aggregate> TypedDecider<A> {
     /// Runs `A`.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            commands: A::Command::specs(),
-            aggregate: PhantomData,
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidAggregate`].
+    pub fn new() -> Result<Self, InvalidAggregate> {
+        let of_another =
+            |name: &&&str| name.split_once('.').map(|(category, _)| category) != Some(A::NAME);
+        if let Some(event_type) = A::Event::TYPES.iter().find(of_another) {
+            return Err(InvalidAggregate::EventName {
+                category: A::NAME,
+                event_type,
+            });
         }
+        let commands = A::Command::specs();
+        let compile = |spec: &CommandSpec| match &spec.schema {
+            Value::Bool(true) => Ok(None),
+            schema => {
+                BodySchema::compile(schema)
+                    .map(Some)
+                    .map_err(|source| InvalidAggregate::Body {
+                        category: A::NAME,
+                        command: spec.name.clone(),
+                        source,
+                    })
+            }
+        };
+        Ok(Self {
+            bodies: commands.iter().map(compile).collect::<Result<_, _>>()?,
+            commands,
+            aggregate: PhantomData,
+        })
     }
 
     /// What is known of the command `name`.
-    fn spec(&self, name: &str) -> Result<&CommandSpec, Refusal> {
+    fn spec(&self, name: &str) -> Result<(&CommandSpec, Option<&BodySchema>), Refusal> {
         self.commands
             .iter()
-            .find(|spec| spec.name == name)
+            .zip(&self.bodies)
+            .find(|(spec, _)| spec.name == name)
+            .map(|(spec, body)| (spec, body.as_ref()))
             .ok_or(Refusal::UnknownCommand)
     }
 }
 
-impl<A: Aggregate> Default for TypedDecider<A> {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Why an aggregate that is written in Rust cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidAggregate {
+    /// An event is called as if it were another aggregate's.
+    #[error(
+        "the event {event_type} does not begin with its aggregate's name: write #[events(\"{category}\")]"
+    )]
+    EventName {
+        /// The aggregate.
+        category: &'static str,
+        /// The event's stored name.
+        event_type: &'static str,
+    },
+    /// The schema of a command's body cannot be used.
+    #[error("the body of {category}'s command {command} has a schema that cannot be used")]
+    Body {
+        /// The aggregate.
+        category: &'static str,
+        /// The command.
+        command: String,
+        /// What is wrong with the schema.
+        source: InvalidSchema,
+    },
 }
 
 impl<A: Aggregate> Decider for TypedDecider<A> {
@@ -281,7 +332,15 @@ impl<A: Aggregate> Decider for TypedDecider<A> {
     }
 
     fn check(&self, input: &CommandInput) -> Result<(), Refusal> {
-        self.spec(&input.name)?;
+        let (_, schema) = self.spec(&input.name)?;
+        // No body says as much as one without fields.
+        let body = match &input.body {
+            Value::Null => Cow::Owned(Value::Object(Map::new())),
+            body => Cow::Borrowed(body),
+        };
+        schema
+            .map_or(Ok(()), |schema| schema.check(&body))
+            .map_err(Refusal::Invalid)?;
         A::Command::decode(input)
             .map(|_| ())
             .map_err(Refusal::Invalid)
@@ -293,7 +352,7 @@ impl<A: Aggregate> Decider for TypedDecider<A> {
         input: &CommandInput,
         ctx: &Context,
     ) -> Result<Vec<EventDraft>, Refusal> {
-        state.admit(self.spec(&input.name)?.lifecycle)?;
+        state.admit(self.spec(&input.name)?.0.lifecycle)?;
         let command = A::Command::decode(input).map_err(Refusal::Invalid)?;
         let initial = A::default();
         let aggregate = state.get::<A>().unwrap_or(&initial);

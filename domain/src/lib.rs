@@ -12,6 +12,8 @@
     )
 )]
 
+#[doc(hidden)]
+pub mod __private;
 mod aggregate;
 mod append;
 mod context;
@@ -20,19 +22,23 @@ pub mod entity;
 mod event;
 pub mod json;
 mod position;
+pub mod prelude;
 mod projection;
 mod stream;
 pub mod testing;
 mod token;
+mod variant;
 
 pub use aggregate::{Aggregate, Command, Data, Decision, DecodeError, Event, Named, Rejection};
 pub use append::{Append, Appended, ExpectedVersion, StreamWrite};
 pub use context::Context;
 pub use decider::{
-    CommandInput, CommandSpec, Decider, Endpoint, EventDraft, FieldError, Lifecycle, Loading,
-    Refusal, State, TypedDecider,
+    CommandInput, CommandSpec, Decider, Endpoint, EventDraft, FieldError, InvalidAggregate,
+    Lifecycle, Loading, Refusal, State, TypedDecider,
 };
-pub use entity::{EntityDecider, EntitySchema, EntityView, InvalidSchema};
+pub use entity::{
+    Change, Entity, EntityDecider, EntityEvent, EntitySchema, EntityView, InvalidSchema,
+};
 pub use event::{EventId, Metadata, NewEvent, Payload, RecordedEvent};
 pub use position::{Cursor, HistoryId, Partition, Partitions, Position, Version};
 pub use projection::{
@@ -40,4 +46,5 @@ pub use projection::{
     ViewDefinition,
 };
 pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};
+pub use tidelog_macros::{aggregate, commands, data, entity, events, rejections, view};
 pub use token::{ConsistencyToken, InvalidToken};

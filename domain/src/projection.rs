@@ -74,7 +74,8 @@ impl<E: Event> EventSet for E {
 /// The result MUST depend on the events alone, and be the same for every interleaving of the log's
 /// partitions that keeps the order within each.
 pub trait Projection: View {
-    /// Goes up when `keys` or `project` change their meaning: the view is then built anew.
+    /// Goes up when `keys` or `project` change their meaning: the view is then built anew. When its schema changes its meaning
+    /// that happens by itself.
     const VERSION: u32 = 1;
 
     /// What it listens to.
@@ -218,7 +219,9 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
     }
 
     fn fingerprint(&self) -> String {
-        format!("{}:{}", P::NAME, P::VERSION)
+        let meaning = crate::entity::meaning(&self.schema);
+        let hash = twox_hash::XxHash64::oneshot(0, meaning.as_bytes());
+        format!("{}:{}:{hash:016x}", P::NAME, P::VERSION)
     }
 
     fn filter(&self) -> &EventFilter {

@@ -281,7 +281,7 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let decider = TypedDecider::new();
+        let decider = TypedDecider::new().unwrap();
         let state = decider.initial();
         Self { decider, state }
     }
@@ -358,7 +358,7 @@ fn a_command_that_does_not_exist_or_does_not_fit_is_refused_before_anything_is_d
 
 #[test]
 fn a_stored_event_that_nobody_knows_stops_the_fold() {
-    let decider = TypedDecider::<Account>::new();
+    let decider = TypedDecider::<Account>::new().unwrap();
     let payload = Payload::of(&json!({})).unwrap();
     let unknown = decider.evolve(decider.initial(), "account.moved", 1, &payload);
     assert!(matches!(unknown, Err(DecodeError::UnknownType { .. })));

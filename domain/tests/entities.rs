@@ -9,7 +9,7 @@
 use serde_json::{Value, json};
 use tidelog_domain::entity::MAX_FIELD_ERRORS;
 use tidelog_domain::testing::{
-    create, created, delete, deleted, given_entity, given_events, on_entity, patch, updated,
+    create, created, delete, deleted, given_entity_of, given_events, on_entity_of, patch, updated,
 };
 use tidelog_domain::{
     CommandInput, Decider, DecodeError, EntityDecider, EntitySchema, EntityView, Folding,
@@ -42,7 +42,7 @@ fn bob() -> Value {
 
 #[test]
 fn a_post_is_created() {
-    given_entity(&post(), [])
+    given_entity_of(&post(), [])
         .when(create(hello()))
         .then_event("post.created", json!({"state": hello(), "before": {}}));
 }
@@ -63,7 +63,7 @@ fn fields_keep_the_order_in_which_they_came() {
 
 #[test]
 fn every_wrong_field_of_a_body_is_named_and_told_what_would_be_right() {
-    let errors = given_entity(&post(), [])
+    let errors = given_entity_of(&post(), [])
         .when(create(json!({"title": "", "content": 5})))
         .then_invalid(&["/title", "/content", "/author_name"]);
     let message = |field: &str| {
@@ -82,10 +82,10 @@ fn a_title_of_200_characters_passes_and_one_of_201_does_not() {
         body["title"] = Value::from("é".repeat(n));
         body
     };
-    given_entity(&post(), [])
+    given_entity_of(&post(), [])
         .when(create(titled(200)))
         .then_state(titled(200));
-    given_entity(&post(), [])
+    given_entity_of(&post(), [])
         .when(create(titled(201)))
         .then_invalid(&["/title"]);
 }
@@ -93,10 +93,10 @@ fn a_title_of_200_characters_passes_and_one_of_201_does_not() {
 #[test]
 fn a_body_that_is_no_object_is_refused() {
     for body in [Value::Null, json!([]), json!("x"), json!(1)] {
-        given_entity(&post(), [])
+        given_entity_of(&post(), [])
             .when(create(body.clone()))
             .then_invalid(&[""]);
-        given_entity(&post(), [created(hello())])
+        given_entity_of(&post(), [created(hello())])
             .when(patch(body))
             .then_invalid(&[""]);
     }
@@ -104,7 +104,7 @@ fn a_body_that_is_no_object_is_refused() {
 
 #[test]
 fn a_patch_changes_what_it_names_and_tells_what_was_there_before() {
-    given_entity(&post(), [created(hello())])
+    given_entity_of(&post(), [created(hello())])
         .when(patch(json!({"title": "Hello again"})))
         .then_event(
             "post.updated",
@@ -120,7 +120,7 @@ fn a_patch_adds_and_removes_optional_fields() {
     let mut after = bob();
     after["born_on"] = json!("1990-01-31");
     after.as_object_mut().unwrap().shift_remove("tags");
-    given_entity(&customer(), [created(bob())])
+    given_entity_of(&customer(), [created(bob())])
         .when(patch(json!({"born_on": "1990-01-31", "tags": null})))
         .then_event(
             "customer.updated",
@@ -132,7 +132,7 @@ fn a_patch_adds_and_removes_optional_fields() {
 fn a_patch_of_an_inner_field_keeps_its_neighbours() {
     let mut after = bob();
     after["address"]["city"] = json!("Shelbyville");
-    given_entity(&customer(), [created(bob())])
+    given_entity_of(&customer(), [created(bob())])
         .when(patch(json!({"address": {"city": "Shelbyville"}})))
         .then_event(
             "customer.updated",
@@ -147,11 +147,11 @@ fn a_patch_that_changes_nothing_gives_no_event() {
         json!({"title": "Hello"}),
         json!({"title": "Hello", "author_name": "ann"}),
     ] {
-        given_entity(&post(), [created(hello())])
+        given_entity_of(&post(), [created(hello())])
             .when(patch(nothing))
             .then_nothing();
     }
-    given_entity(&customer(), [created(bob())])
+    given_entity_of(&customer(), [created(bob())])
         .when(patch(
             json!({"born_on": null, "address": {"city": "Springfield"}}),
         ))
@@ -160,16 +160,16 @@ fn a_patch_that_changes_nothing_gives_no_event() {
 
 #[test]
 fn a_patch_cannot_break_the_schema() {
-    given_entity(&post(), [created(hello())])
+    given_entity_of(&post(), [created(hello())])
         .when(patch(json!({"title": null})))
         .then_invalid(&["/title"]);
-    given_entity(&post(), [created(hello())])
+    given_entity_of(&post(), [created(hello())])
         .when(patch(json!({"title": 1, "content": []})))
         .then_invalid(&["/title", "/content"]);
-    given_entity(&customer(), [created(bob())])
+    given_entity_of(&customer(), [created(bob())])
         .when(patch(json!({"status": "blocked"})))
         .then_invalid(&["/blocked_reason"]);
-    given_entity(&customer(), [created(bob())])
+    given_entity_of(&customer(), [created(bob())])
         .when(patch(json!({"address": {"city": null}})))
         .then_invalid(&["/address/city"]);
 }
@@ -192,7 +192,7 @@ fn a_patch_that_is_wrong_by_itself_is_refused_before_the_state_is_known() {
 
 #[test]
 fn a_deletion_keeps_the_last_state() {
-    given_entity(&post(), [created(hello())])
+    given_entity_of(&post(), [created(hello())])
         .when(delete())
         .then_event("post.deleted", json!({"state": hello(), "before": {}}));
 }
@@ -200,10 +200,10 @@ fn a_deletion_keeps_the_last_state() {
 #[test]
 fn a_deletion_has_no_body() {
     let with_body = |body| CommandInput { body, ..delete() };
-    given_entity(&post(), [created(hello())])
+    given_entity_of(&post(), [created(hello())])
         .when(with_body(json!({})))
         .then_state(hello());
-    given_entity(&post(), [created(hello())])
+    given_entity_of(&post(), [created(hello())])
         .when(with_body(json!({"title": "Hello"})))
         .then_invalid(&[""]);
 }
@@ -211,17 +211,17 @@ fn a_deletion_has_no_body() {
 #[test]
 fn an_entity_is_created_once_and_ends_for_good() {
     for command in [patch(json!({"title": "x"})), delete()] {
-        given_entity(&post(), [])
+        given_entity_of(&post(), [])
             .when(command.clone())
             .then_refused(Refusal::NotFound);
-        given_entity(&post(), [created(hello()), deleted()])
+        given_entity_of(&post(), [created(hello()), deleted()])
             .when(command)
             .then_refused(Refusal::Deleted);
     }
-    given_entity(&post(), [created(hello())])
+    given_entity_of(&post(), [created(hello())])
         .when(create(hello()))
         .then_refused(Refusal::AlreadyExists);
-    given_entity(&post(), [created(hello()), deleted()])
+    given_entity_of(&post(), [created(hello()), deleted()])
         .when(create(hello()))
         .then_refused(Refusal::AlreadyExists);
 }
@@ -253,7 +253,7 @@ fn formats_sets_of_values_and_lists_are_checked() {
         "contacts": [{"name": "Eve"}, {"phone": "call me"}],
         "tags": ["a", "a"],
     });
-    let errors = given_entity(&customer(), [])
+    let errors = given_entity_of(&customer(), [])
         .when(create(wrong))
         .then_invalid(&[
             "/email",
@@ -281,10 +281,10 @@ fn a_field_that_is_left_out_gets_its_default_on_creation_only() {
     let eve = json!({"name": "Eve", "email": "eve@example.com"});
     let mut lead = eve.clone();
     lead["status"] = json!("lead");
-    given_entity(&customer(), [])
+    given_entity_of(&customer(), [])
         .when(create(eve))
         .then_state(lead.clone());
-    given_entity(&customer(), [created(lead)])
+    given_entity_of(&customer(), [created(lead)])
         .when(patch(json!({"status": null})))
         .then_invalid(&["/status"]);
 }
@@ -321,18 +321,18 @@ fn what_a_store_would_not_keep_exactly_is_refused_also_within_open_objects() {
             "/extra/n~1m",
         ),
     ] {
-        given_entity(&schema, [])
+        given_entity_of(&schema, [])
             .when(create(json!({"extra": extra})))
             .then_invalid(&[field]);
-        given_entity(&schema, [created(json!({}))])
+        given_entity_of(&schema, [created(json!({}))])
             .when(patch(json!({"extra": extra})))
             .then_invalid(&[field]);
     }
-    given_entity(&schema, [])
+    given_entity_of(&schema, [])
         .when(create(json!({"extra": deep(31)})))
         .then_state(json!({"extra": deep(31)}));
     let too_deep = format!("/extra{}", "/0".repeat(31));
-    given_entity(&schema, [])
+    given_entity_of(&schema, [])
         .when(create(json!({"extra": deep(32)})))
         .then_invalid(&[&too_deep]);
 }
@@ -342,10 +342,10 @@ fn a_state_of_an_older_schema_can_still_be_patched() {
     let old = json!({"title": "Hello", "content": "x", "author_name": "ann", "mood": "good"});
     let mut after = old.clone();
     after["title"] = json!("Hi");
-    given_entity(&post(), [created(old.clone())])
+    given_entity_of(&post(), [created(old.clone())])
         .when(patch(json!({"title": "Hi"})))
         .then_state(after);
-    given_entity(&post(), [created(old)])
+    given_entity_of(&post(), [created(old)])
         .when(patch(json!({"mood": "bad"})))
         .then_invalid(&["/mood"]);
 }
@@ -395,7 +395,7 @@ fn the_view_of_an_entity_is_its_last_state() {
     let view = EntityView::new(schema.clone());
     let mut second = hello();
     second["title"] = json!("Hi");
-    let on = |id, past| on_entity(&schema, id, past);
+    let on = |id, past| on_entity_of(&schema, id, past);
     given_events([
         on("1", created(hello())),
         on("2", created(hello())),
@@ -412,7 +412,7 @@ fn a_tombstone_keeps_the_last_state() {
     let schema = post();
     let view = EntityView::new(schema.clone());
     assert_eq!(view.folding(), Folding::FullState);
-    let on = |past| on_entity(&schema, "1", past);
+    let on = |past| on_entity_of(&schema, "1", past);
     let log = given_events([on(created(hello())), on(deleted())]);
     let deletion = &log.events()[1];
     assert_eq!(view.project(None, "1", deletion).unwrap(), None);

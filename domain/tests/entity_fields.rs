@@ -7,7 +7,7 @@
 )]
 
 use serde_json::{Value, json};
-use tidelog_domain::testing::{create, created, given_entity, patch};
+use tidelog_domain::testing::{create, created, given_entity_of, patch};
 use tidelog_domain::{Decider, EntityDecider, EntitySchema};
 
 /// The entity `thing` of this schema.
@@ -17,14 +17,14 @@ fn thing(schema: Value) -> EntitySchema {
 
 #[track_caller]
 fn accepts(schema: &EntitySchema, body: Value) {
-    given_entity(schema, [])
+    given_entity_of(schema, [])
         .when(create(body.clone()))
         .then_state(body);
 }
 
 #[track_caller]
 fn refuses(schema: &EntitySchema, body: Value, fields: &[&str]) {
-    given_entity(schema, [])
+    given_entity_of(schema, [])
         .when(create(body))
         .then_invalid(fields);
 }
@@ -157,7 +157,7 @@ fn what_the_schema_itself_says_of_unevaluated_fields_holds() {
         &["/vat"],
     );
     // Only what is really wrong is named: the validator also calls `name` and `nick` unevaluated here.
-    let errors = given_entity(&schema, [])
+    let errors = given_entity_of(&schema, [])
         .when(create(json!({"kind": "person", "name": 1, "nick": "x"})))
         .then_invalid(&["/name"]);
     assert_eq!(errors.len(), 1, "{errors:?}");
@@ -316,7 +316,7 @@ fn a_patch_knows_the_same_fields() {
             "properties": {"a": {"type": "object", "properties": {"b": true}}},
         }},
     }));
-    let given = || given_entity(&schema, [created(json!({}))]);
+    let given = || given_entity_of(&schema, [created(json!({}))]);
     given()
         .when(patch(json!({"a": {"b": 1, "c": 1}, "d": null})))
         .then_invalid(&["/a/c", "/d"]);

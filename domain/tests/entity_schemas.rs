@@ -7,7 +7,7 @@
 )]
 
 use serde_json::{Value, json};
-use tidelog_domain::testing::{create, given_entity};
+use tidelog_domain::testing::{create, given_entity_of};
 use tidelog_domain::{EntitySchema, EntityView, InvalidSchema, ViewDefinition};
 
 /// The entity `thing` of this schema.
@@ -111,7 +111,7 @@ fn a_field_that_the_server_sets_is_refused_wherever_it_is_declared() {
     let inner = json!({"type": "object", "properties": {"id": {"type": "string"}}});
     let schema = thing(json!({"type": "object", "properties": {"inner": inner}}));
     let body = json!({"inner": {"id": "x"}});
-    given_entity(&schema, [])
+    given_entity_of(&schema, [])
         .when(create(body.clone()))
         .then_state(body);
 }

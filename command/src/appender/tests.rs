@@ -554,7 +554,7 @@ async fn a_command_over_two_streams_is_all_or_nothing() {
     let transfer = |cents| {
         let targets = ["account/a", "account/b"].map(|stream| Target {
             stream: StreamId::parse(stream).unwrap(),
-            decider: Arc::new(TypedDecider::<Account>::new()),
+            decider: Arc::new(TypedDecider::<Account>::new().unwrap()),
             required: Lifecycle::Live,
             precondition: Precondition::None,
         });

@@ -3,8 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::event::{EntityEventKind, changed, read_state};
+use super::invalid::InvalidSchema;
 use super::publish;
 use super::schema::EntitySchema;
+use super::typed::{Entity, judge};
 use crate::aggregate::DecodeError;
 use crate::context::Context;
 use crate::decider::{
@@ -27,7 +29,15 @@ use crate::json::merge_object;
 pub struct EntityDecider {
     schema: EntitySchema,
     commands: Vec<CommandSpec>,
+    rule: Option<Rule>,
 }
+
+/// What may say no to a change from one state to another; `None` is the state of what does not exist.
+type Rule = fn(
+    before: Option<&Map<String, Value>>,
+    after: Option<&Map<String, Value>>,
+    ctx: &Context,
+) -> Result<(), Refusal>;
 
 impl EntityDecider {
     /// Runs the entity that `schema` describes.
@@ -36,7 +46,21 @@ impl EntityDecider {
         Self {
             commands: publish::commands(&schema),
             schema,
+            rule: None,
         }
+    }
+
+    /// Runs the entity that the fields of `E` describe, by its rule.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSchema`], when the fields make no entity's schema.
+    pub fn typed<E: Entity>() -> Result<Self, InvalidSchema> {
+        let schema = EntitySchema::of::<E>()?;
+        Ok(Self {
+            rule: Some(judge::<E>),
+            ..Self::new(schema)
+        })
     }
 
     /// The entity that it runs.
@@ -45,9 +69,10 @@ impl EntityDecider {
         &self.schema
     }
 
-    fn create(&self, body: &Value) -> Result<Vec<EventDraft>, Refusal> {
+    fn create(&self, body: &Value, ctx: &Context) -> Result<Vec<EventDraft>, Refusal> {
         let body = self.schema.with_defaults(body);
         let state = body.as_object().ok_or_else(not_an_object)?;
+        self.judge(None, Some(state), ctx)?;
         self.event(EntityEventKind::Created, state, &Map::new())
     }
 
@@ -55,6 +80,7 @@ impl EntityDecider {
         &self,
         before: &Map<String, Value>,
         patch: &Value,
+        ctx: &Context,
     ) -> Result<Vec<EventDraft>, Refusal> {
         let patch = patch.as_object().ok_or_else(not_an_object)?;
         let mut after = before.clone();
@@ -67,7 +93,27 @@ impl EntityDecider {
         let after = Value::Object(after);
         self.schema.validate(&after).map_err(Refusal::Invalid)?;
         let state = after.as_object().ok_or_else(not_an_object)?;
+        self.judge(Some(before), Some(state), ctx)?;
         self.event(EntityEventKind::Updated, state, &changed)
+    }
+
+    fn delete(
+        &self,
+        state: &Map<String, Value>,
+        ctx: &Context,
+    ) -> Result<Vec<EventDraft>, Refusal> {
+        self.judge(Some(state), None, ctx)?;
+        self.event(EntityEventKind::Deleted, state, &Map::new())
+    }
+
+    /// Asks the rule, if there is one.
+    fn judge(
+        &self,
+        before: Option<&Map<String, Value>>,
+        after: Option<&Map<String, Value>>,
+        ctx: &Context,
+    ) -> Result<(), Refusal> {
+        self.rule.map_or(Ok(()), |rule| rule(before, after, ctx))
     }
 
     fn event(
@@ -115,22 +161,22 @@ impl Decider for EntityDecider {
         &self,
         state: &State,
         input: &CommandInput,
-        _: &Context,
+        ctx: &Context,
     ) -> Result<Vec<EventDraft>, Refusal> {
         let nothing = Map::new();
         let fields = state.get::<Map<String, Value>>().unwrap_or(&nothing);
         match input.name.as_str() {
             publish::CREATE => {
                 state.admit(Lifecycle::Missing)?;
-                self.create(&input.body)
+                self.create(&input.body, ctx)
             }
             publish::PATCH => {
                 state.admit(Lifecycle::Live)?;
-                self.patch(fields, &input.body)
+                self.patch(fields, &input.body, ctx)
             }
             publish::DELETE => {
                 state.admit(Lifecycle::Live)?;
-                self.event(EntityEventKind::Deleted, fields, &nothing)
+                self.delete(fields, ctx)
             }
             _ => Err(Refusal::UnknownCommand),
         }

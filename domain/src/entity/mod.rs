@@ -20,7 +20,7 @@
 //! ```
 //! use serde_json::json;
 //! use tidelog_domain::EntitySchema;
-//! use tidelog_domain::testing::{create, created, given_entity, patch};
+//! use tidelog_domain::testing::{create, created, given_entity_of, patch};
 //!
 //! # fn main() -> Result<(), tidelog_domain::InvalidSchema> {
 //! let note = EntitySchema::from_value(
@@ -31,22 +31,23 @@
 //!         "required": ["text"],
 //!     }),
 //! )?;
-//! given_entity(&note, [])
+//! given_entity_of(&note, [])
 //!     .when(create(json!({"text": "milk"})))
 //!     .then_state(json!({"text": "milk", "done": false}));
-//! given_entity(&note, [created(json!({"text": "milk", "done": false}))])
+//! given_entity_of(&note, [created(json!({"text": "milk", "done": false}))])
 //!     .when(patch(json!({"done": true})))
 //!     .then_event(
 //!         "note.updated",
 //!         json!({"state": {"text": "milk", "done": true}, "before": {"done": false}}),
 //!     );
-//! given_entity(&note, [])
+//! given_entity_of(&note, [])
 //!     .when(create(json!({"txt": "milk"})))
 //!     .then_invalid(&["/txt"]);
 //! # Ok(())
 //! # }
 //! ```
 
+mod body;
 mod decider;
 mod event;
 mod explain;
@@ -56,11 +57,15 @@ mod parts;
 mod publish;
 mod schema;
 mod trace;
+mod typed;
 mod view;
 
+pub(crate) use body::BodySchema;
 pub use decider::EntityDecider;
 pub(crate) use event::{EntityEventKind, changed};
 pub use invalid::InvalidSchema;
 pub use outline::{MAX_FIELD_ERRORS, SERVER_SET};
+pub(crate) use publish::meaning;
 pub use schema::{EntitySchema, SCHEMA_FILE_SUFFIX};
+pub use typed::{Change, Entity, EntityEvent};
 pub use view::EntityView;

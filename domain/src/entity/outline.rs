@@ -26,6 +26,8 @@ pub(super) type PlaceId = usize;
 #[derive(Default)]
 pub(super) struct Outline {
     pub(super) places: Vec<Place>,
+    /// The fields of the entity itself that a body may not bring.
+    pub(super) reserved: &'static [&'static str],
 }
 
 /// What a schema says of one place.
@@ -143,7 +145,7 @@ impl<'a> Inspection<'a> {
         depth: usize,
     ) {
         let path = Path::Field(parent, name);
-        if matches!(parent, Path::Root) && SERVER_SET.contains(&name) {
+        if matches!(parent, Path::Root) && self.outline.reserved.contains(&name) {
             return self.report(&path, "is set by the server and cannot be sent".to_owned());
         }
         let inner = match place {

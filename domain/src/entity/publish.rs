@@ -166,7 +166,7 @@ fn allow_null(schema: &mut Map<String, Value>) {
 }
 
 /// A text that changes when the schema changes its meaning: titles, descriptions and the order of keywords aside.
-pub(super) fn meaning(schema: &Value) -> String {
+pub(crate) fn meaning(schema: &Value) -> String {
     essential(schema).to_string()
 }
 

@@ -8,10 +8,11 @@ use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, ReferencingError, ValidationError, Validator};
 use serde_json::{Map, Value};
 
+use super::body::validate;
 use super::event::EventNames;
 use super::explain::explain;
 use super::invalid::InvalidSchema;
-use super::outline::Outline;
+use super::outline::{Outline, SERVER_SET};
 use super::trace::{patterns, trace};
 use crate::decider::FieldError;
 use crate::stream::is_category;
@@ -23,7 +24,7 @@ pub const SCHEMA_FILE_SUFFIX: &str = ".schema.json";
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// Where a schema names the list of its entities.
-const PLURAL: &str = "x-tidelog-plural";
+pub(super) const PLURAL: &str = "x-tidelog-plural";
 
 /// An entity: its name, and the JSON Schema (draft 2020-12) of its own fields, compiled. Cloning is cheap.
 ///
@@ -65,13 +66,8 @@ impl EntitySchema {
         }
         require_dialect(&schema)?;
         let plural = plural(name, &schema)?;
-        let validator = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .should_validate_formats(true)
-            .with_pattern_options(patterns())
-            .offline()
-            .build(&schema)?;
-        let outline = trace(&schema)?;
+        let validator = compile(&schema)?;
+        let outline = trace(&schema, &SERVER_SET)?;
         let defaults = defaults(&outline, &validator)?;
         Ok(Self(Arc::new(Parts {
             name: name.to_owned(),
@@ -141,12 +137,7 @@ impl EntitySchema {
     ///
     /// What is wrong with it, field by field.
     pub(super) fn validate(&self, state: &Value) -> Result<(), Vec<FieldError>> {
-        if self.0.validator.is_valid(state) {
-            Ok(())
-        } else {
-            let errors: Vec<_> = self.0.validator.iter_errors(state).collect();
-            Err(explain(&errors))
-        }
+        validate(&self.0.validator, state)
     }
 }
 
@@ -172,6 +163,17 @@ impl From<ValidationError<'static>> for InvalidSchema {
             },
         }
     }
+}
+
+/// Compiles a schema: formats are asserted, nothing is fetched, and patterns are bounded.
+pub(super) fn compile(schema: &Value) -> Result<Validator, InvalidSchema> {
+    let validator = jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        .should_validate_formats(true)
+        .with_pattern_options(patterns())
+        .offline()
+        .build(schema)?;
+    Ok(validator)
 }
 
 /// Requires that the schema is written in the dialect that is understood, or does not say which.

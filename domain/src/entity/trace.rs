@@ -6,7 +6,7 @@ use jsonschema::PatternOptions;
 use serde_json::{Map, Value, json};
 
 use super::invalid::InvalidSchema;
-use super::outline::{Outline, Place, PlaceId, SERVER_SET, is_storable, pointer_to};
+use super::outline::{Outline, Place, PlaceId, is_storable, pointer_to};
 use super::parts::{Part, References, as_list, base_of, fields, keywords, list};
 
 /// The most places that a schema may describe: combinations of recursive schemas could be without end.
@@ -20,12 +20,17 @@ pub(super) fn patterns() -> PatternOptions<jsonschema::FancyRegex> {
     PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS)
 }
 
-/// Makes the outline of `schema`, which is a valid schema whose references all lead to somewhere in it.
-pub(super) fn trace(schema: &Value) -> Result<Outline, InvalidSchema> {
+/// Makes the outline of `schema`, which is a valid schema whose references all lead to somewhere in it. It may not
+/// declare the fields that are `reserved`.
+pub(super) fn trace(
+    schema: &Value,
+    reserved: &'static [&'static str],
+) -> Result<Outline, InvalidSchema> {
     let base = base_of(schema)?;
     let references = References::of(schema, &base)?;
     let mut tracer = Tracer {
         references: &references,
+        reserved,
         places: Vec::new(),
         known: HashMap::new(),
         queue: VecDeque::new(),
@@ -39,6 +44,7 @@ pub(super) fn trace(schema: &Value) -> Result<Outline, InvalidSchema> {
     }
     Ok(Outline {
         places: tracer.places,
+        reserved,
     })
 }
 
@@ -57,6 +63,7 @@ type PartsKey = Vec<(*const Map<String, Value>, bool)>;
 /// Walks through a schema, place by place.
 struct Tracer<'r> {
     references: &'r References<'r>,
+    reserved: &'static [&'static str],
     places: Vec<Place>,
     /// The places found so far.
     known: HashMap<PartsKey, PlaceId>,
@@ -92,7 +99,7 @@ impl<'r> Tracer<'r> {
     /// Looks at a place: what its schemas say of it, and which places are within it.
     fn survey(&mut self, todo: &Todo<'r>) -> Result<Place, InvalidSchema> {
         if todo.id == 0 {
-            require_own_object(&todo.parts)?;
+            require_own_object(&todo.parts, self.reserved)?;
         }
         let mut place = Place {
             keywords: keywords(&todo.parts),
@@ -175,8 +182,8 @@ impl<'r> Tracer<'r> {
     }
 }
 
-/// Requires of the schemas of the entity itself that they want an object and leave the server's fields alone.
-fn require_own_object(parts: &[Part<'_>]) -> Result<(), InvalidSchema> {
+/// Requires of the schemas of the entity itself that they want an object and leave the `reserved` fields alone.
+fn require_own_object(parts: &[Part<'_>], reserved: &[&str]) -> Result<(), InvalidSchema> {
     let mut says_object = false;
     for part in parts {
         if part.certain
@@ -193,7 +200,7 @@ fn require_own_object(parts: &[Part<'_>]) -> Result<(), InvalidSchema> {
         let declared = fields(part.schema, "properties").map(|(name, _)| name);
         if let Some(field) = required
             .chain(declared)
-            .find(|name| SERVER_SET.contains(name))
+            .find(|name| reserved.contains(name))
         {
             return Err(InvalidSchema::ServerSet {
                 field: field.to_owned(),

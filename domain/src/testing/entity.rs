@@ -1,10 +1,16 @@
-//! Given states, when a command, then an event: of entities made from a JSON Schema.
+//! Given states, when a command, then an event: of entities, be they a struct or a JSON Schema.
 
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::given::differ;
+use crate::aggregate::Rejection;
 use crate::decider::{CommandInput, Decider, EventDraft, FieldError, Refusal, State};
-use crate::entity::{EntityDecider, EntityEventKind, EntitySchema, changed};
+use crate::entity::{Entity, EntityDecider, EntityEventKind, EntitySchema, changed};
 
 /// The command that creates an entity with this body.
 #[must_use]
@@ -32,15 +38,17 @@ fn command(name: &str, body: Value) -> CommandInput {
 }
 
 /// Something that happened to an entity: [`created`], [`updated`] or [`deleted`].
+///
+/// A state is the entity's struct, or its JSON where the entity has no struct.
 #[derive(Clone, Debug)]
-pub struct PastState {
+pub struct PastState<E = Value> {
     kind: EntityEventKind,
-    state: Option<Value>,
+    state: Option<E>,
 }
 
 /// The entity was created, and was then in this state.
 #[must_use]
-pub const fn created(state: Value) -> PastState {
+pub const fn created<E>(state: E) -> PastState<E> {
     PastState {
         kind: EntityEventKind::Created,
         state: Some(state),
@@ -49,7 +57,7 @@ pub const fn created(state: Value) -> PastState {
 
 /// The entity was changed, and was then in this state.
 #[must_use]
-pub const fn updated(state: Value) -> PastState {
+pub const fn updated<E>(state: E) -> PastState<E> {
     PastState {
         kind: EntityEventKind::Updated,
         state: Some(state),
@@ -58,10 +66,25 @@ pub const fn updated(state: Value) -> PastState {
 
 /// The entity was deleted in the state that it was in.
 #[must_use]
-pub const fn deleted() -> PastState {
+pub const fn deleted<E>() -> PastState<E> {
     PastState {
         kind: EntityEventKind::Deleted,
         state: None,
+    }
+}
+
+impl<E: Serialize> PastState<E> {
+    /// The same with its state as JSON.
+    #[track_caller]
+    pub(super) fn json(self) -> PastState {
+        let json = |state| {
+            serde_json::to_value(state)
+                .unwrap_or_else(|error| panic!("a state cannot be JSON: {error}"))
+        };
+        PastState {
+            kind: self.kind,
+            state: self.state.map(json),
+        }
     }
 }
 
@@ -90,6 +113,19 @@ impl PastState {
     }
 }
 
+/// An entity to which `past` has happened.
+///
+/// # Panics
+///
+/// When the struct makes no entity's schema, or a state is no JSON object.
+#[must_use]
+#[track_caller]
+pub fn given_entity<E: Entity>(past: impl IntoIterator<Item = PastState<E>>) -> GivenEntity<E> {
+    let decider = EntityDecider::typed::<E>()
+        .unwrap_or_else(|error| panic!("{} cannot be an entity: {error}", E::NAME));
+    given(decider, past.into_iter().map(PastState::json))
+}
+
 /// An entity of this schema to which `past` has happened.
 ///
 /// # Panics
@@ -97,31 +133,40 @@ impl PastState {
 /// When a state is no JSON object.
 #[must_use]
 #[track_caller]
-pub fn given_entity(
+pub fn given_entity_of(
     schema: &EntitySchema,
     past: impl IntoIterator<Item = PastState>,
 ) -> GivenEntity {
-    let decider = EntityDecider::new(schema.clone());
+    given(EntityDecider::new(schema.clone()), past)
+}
+
+#[track_caller]
+fn given<E>(decider: EntityDecider, past: impl IntoIterator<Item = PastState>) -> GivenEntity<E> {
     let mut state = decider.initial();
     let mut last = Map::new();
     for past in past {
-        let (draft, after) = past.event(schema, &last);
+        let (draft, after) = past.event(decider.schema(), &last);
         state = evolve(&decider, state, &draft);
         last = after;
     }
-    GivenEntity { decider, state }
+    GivenEntity {
+        decider,
+        state,
+        entity: PhantomData,
+    }
 }
 
 /// An entity at some point in its life; see [`given_entity`].
-pub struct GivenEntity {
+pub struct GivenEntity<E = Value> {
     decider: EntityDecider,
     state: State,
+    entity: PhantomData<E>,
 }
 
-impl GivenEntity {
+impl<E> GivenEntity<E> {
     /// Checks the command and decides it, as a server does.
     #[must_use]
-    pub fn when(self, command: CommandInput) -> EntityOutcome {
+    pub fn when(self, command: CommandInput) -> EntityOutcome<E> {
         let decided = self.decider.check(&command).and_then(|()| {
             self.decider
                 .decide(&self.state, &command, &super::context())
@@ -130,18 +175,36 @@ impl GivenEntity {
             decider: self.decider,
             state: self.state,
             decided,
+            entity: PhantomData,
         }
     }
 }
 
 /// What a command came to; see [`GivenEntity::when`].
-pub struct EntityOutcome {
+pub struct EntityOutcome<E = Value> {
     decider: EntityDecider,
     state: State,
     decided: Result<Vec<EventDraft>, Refusal>,
+    entity: PhantomData<E>,
 }
 
-impl EntityOutcome {
+impl<E: Entity> EntityOutcome<E> {
+    /// Expects that the entity's rule rejects the command with this.
+    ///
+    /// # Panics
+    ///
+    /// When it is otherwise.
+    #[track_caller]
+    pub fn then_rejected(self, expected: E::Rejection) {
+        let refusal = Refusal::Rejected {
+            code: expected.code(),
+            detail: expected.detail(),
+        };
+        self.then_refused(refusal);
+    }
+}
+
+impl<E: DeserializeOwned + PartialEq + Debug> EntityOutcome<E> {
     /// Expects one event of this name with this payload, `{"state": …, "before": …}`, and that it makes that state.
     ///
     /// # Panics
@@ -170,16 +233,20 @@ impl EntityOutcome {
     ///
     /// When it is otherwise.
     #[track_caller]
-    pub fn then_state(self, expected: Value) {
+    pub fn then_state(self, expected: E) {
         let draft = self.one_event();
         let state = self
             .decider
             .show(&evolve(&self.decider, self.state, &draft));
+        let state: E = serde_json::from_value(state)
+            .unwrap_or_else(|error| panic!("the state cannot be read back: {error}"));
         if state != expected {
             differ(&expected, &state);
         }
     }
+}
 
+impl<E> EntityOutcome<E> {
     /// Expects that nothing happens, and that it is no refusal.
     ///
     /// # Panics

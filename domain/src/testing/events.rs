@@ -10,7 +10,7 @@ use super::entity::PastState;
 use super::given::differ;
 use crate::aggregate::Event;
 use crate::decider::EventDraft;
-use crate::entity::EntitySchema;
+use crate::entity::{Entity, EntitySchema};
 use crate::event::{EventId, Metadata, Payload, RecordedEvent};
 use crate::position::{Partitions, Position, Version};
 use crate::projection::{Folding, Projection, TypedProjector, ViewDefinition};
@@ -59,10 +59,23 @@ pub fn on<E: Event>(id: &str, event: E) -> PastEvent {
 ///
 /// # Panics
 ///
+/// When `id` cannot be an id, or the struct makes no entity's schema.
+#[must_use]
+#[track_caller]
+pub fn on_entity<E: Entity>(id: &str, past: PastState<E>) -> PastEvent {
+    let schema = EntitySchema::of::<E>()
+        .unwrap_or_else(|error| panic!("{} cannot be an entity: {error}", E::NAME));
+    on_entity_of(&schema, id, past.json())
+}
+
+/// `past` happened to the entity `id` of this schema.
+///
+/// # Panics
+///
 /// When `id` cannot be an id.
 #[must_use]
 #[track_caller]
-pub fn on_entity(schema: &EntitySchema, id: &str, past: PastState) -> PastEvent {
+pub fn on_entity_of(schema: &EntitySchema, id: &str, past: PastState) -> PastEvent {
     PastEvent {
         stream: stream(schema.name(), id),
         draft: Draft::Entity(schema.clone(), past),

@@ -1,0 +1,48 @@
+//! What stands in the parentheses of an attribute.
+
+use proc_macro2::TokenStream;
+use syn::parse::Parser;
+use syn::{LitStr, Path, Type};
+
+/// The arguments of the macros for structs.
+#[derive(Default)]
+pub(crate) struct Args {
+    pub(crate) name: Option<LitStr>,
+    pub(crate) plural: Option<LitStr>,
+    pub(crate) rule: Option<Path>,
+    pub(crate) rejection: Option<Type>,
+}
+
+impl Args {
+    /// Reads those of the arguments that are `known`.
+    pub(crate) fn parse(args: TokenStream, known: &[&str]) -> syn::Result<Self> {
+        let mut read = Self::default();
+        let parser = syn::meta::parser(|meta| {
+            let is = |name: &str| known.contains(&name) && meta.path.is_ident(name);
+            if is("name") {
+                read.name = Some(meta.value()?.parse()?);
+            } else if is("plural") {
+                read.plural = Some(meta.value()?.parse()?);
+            } else if is("rule") {
+                read.rule = Some(meta.value()?.parse()?);
+            } else if is("rejection") {
+                read.rejection = Some(meta.value()?.parse()?);
+            } else {
+                let known = known.join(", ");
+                return Err(meta.error(format!("there is no such argument; there are: {known}")));
+            }
+            Ok(())
+        });
+        parser.parse2(args)?;
+        Ok(read)
+    }
+}
+
+/// Requires that there are no arguments.
+pub(crate) fn require_none(args: &TokenStream, macro_name: &str) -> syn::Result<()> {
+    if args.is_empty() {
+        return Ok(());
+    }
+    let message = format!("#[{macro_name}] takes no arguments");
+    Err(syn::Error::new_spanned(args, message))
+}

@@ -1,0 +1,167 @@
+//! Structs that are plain data: states, documents, entities, and what is in their fields.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Data, DeriveInput, Fields};
+
+use crate::args::{Args, require_none};
+use crate::name::Name;
+use crate::variants::require_no_parameters;
+
+/// What makes an item plain data.
+pub(crate) fn derives() -> TokenStream {
+    quote! {
+        #[derive(
+            ::core::clone::Clone,
+            ::core::fmt::Debug,
+            ::core::cmp::PartialEq,
+            ::tidelog::__private::serde::Serialize,
+            ::tidelog::__private::serde::Deserialize,
+            ::tidelog::__private::schemars::JsonSchema
+        )]
+        #[serde(crate = "::tidelog::__private::serde")]
+        #[schemars(crate = "::tidelog::__private::schemars")]
+    }
+}
+
+/// `#[data]`.
+pub(crate) fn data(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
+    require_none(&args, "data")?;
+    let derives = derives();
+    Ok(quote! { #derives #item })
+}
+
+/// `#[aggregate]`.
+pub(crate) fn aggregate(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
+    let args = Args::parse(args, &["name"])?;
+    require_record(&item, "aggregate", &["id", "version"])?;
+    let (derives, named) = (derives(), named(&args, &item)?);
+    Ok(quote! {
+        #derives
+        #[derive(::core::default::Default)]
+        #item
+        #named
+    })
+}
+
+/// `#[view]`.
+pub(crate) fn view(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
+    let args = Args::parse(args, &["name", "plural"])?;
+    require_record(
+        &item,
+        "view",
+        &["id", "version", "created_at", "updated_at"],
+    )?;
+    let (derives, named, plural) = (derives(), named(&args, &item)?, plural(&args)?);
+    let ident = &item.ident;
+    Ok(quote! {
+        #derives
+        #[derive(::core::default::Default)]
+        #item
+        #named
+        impl ::tidelog::__private::View for #ident {
+            #plural
+            fn schema() -> ::tidelog::__private::serde_json::Value {
+                ::tidelog::__private::stored_schema::<Self>()
+            }
+        }
+    })
+}
+
+/// `#[entity]`.
+pub(crate) fn entity(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
+    let args = Args::parse(args, &["name", "plural", "rule", "rejection"])?;
+    let server_set = ["id", "version", "created_at", "updated_at", "deleted"];
+    require_record(&item, "entity", &server_set)?;
+    let name = Name::new(args.name.as_ref(), &item.ident)?.text;
+    let events = ["created", "updated", "deleted"].map(|event| format!("{name}.{event}"));
+    let (derives, named, plural) = (derives(), named(&args, &item)?, plural(&args)?);
+    let (rejection, rule) = rule(&args)?;
+    let ident = &item.ident;
+    Ok(quote! {
+        #derives
+        #item
+        #named
+        impl ::tidelog::__private::Entity for #ident {
+            type Rejection = #rejection;
+            const EVENT_NAMES: &'static [&'static str] = &[#(#events),*];
+            #plural
+            #rule
+        }
+    })
+}
+
+/// The rejection of an entity and the function that asks its rule.
+fn rule(args: &Args) -> syn::Result<(TokenStream, TokenStream)> {
+    match (&args.rule, &args.rejection) {
+        (Some(rule), Some(rejection)) => Ok((
+            quote! { #rejection },
+            quote! {
+                fn rule(
+                    change: ::tidelog::__private::Change<'_, Self>,
+                    ctx: &::tidelog::__private::Context,
+                ) -> ::core::result::Result<(), Self::Rejection> {
+                    #rule(change, ctx)
+                }
+            },
+        )),
+        (None, None) => Ok((quote! { ::core::convert::Infallible }, quote! {})),
+        (Some(rule), None) => Err(syn::Error::new_spanned(
+            rule,
+            "say what the rule rejects with: `rejection = …`, an enum with #[rejections]",
+        )),
+        (None, Some(rejection)) => Err(syn::Error::new_spanned(
+            rejection,
+            "say which function rejects: `rule = …`, a fn(Change<'_, Self>, &Context) -> Result<(), …>",
+        )),
+    }
+}
+
+/// The `impl` of the item's name.
+fn named(args: &Args, item: &DeriveInput) -> syn::Result<TokenStream> {
+    let name = Name::new(args.name.as_ref(), &item.ident)?.text;
+    let ident = &item.ident;
+    Ok(quote! {
+        impl ::tidelog::__private::Named for #ident {
+            const NAME: &'static str = #name;
+        }
+    })
+}
+
+/// The function that gives the plural, where it is not the name and an `s`.
+fn plural(args: &Args) -> syn::Result<TokenStream> {
+    let Some(plural) = &args.plural else {
+        return Ok(quote! {});
+    };
+    let plural = Name::given(plural)?.text;
+    Ok(quote! {
+        fn plural() -> ::std::string::String {
+            ::std::string::String::from(#plural)
+        }
+    })
+}
+
+/// Requires a struct with named fields, none of them `reserved`, and without parameters.
+fn require_record(item: &DeriveInput, macro_name: &str, reserved: &[&str]) -> syn::Result<()> {
+    let Data::Struct(data) = &item.data else {
+        let message = format!("#[{macro_name}] goes on a struct with named fields");
+        return Err(syn::Error::new_spanned(&item.ident, message));
+    };
+    require_no_parameters(item)?;
+    if let Fields::Unnamed(fields) = &data.fields {
+        let message = format!(
+            "name the fields: `struct {} {{ … }}`. They are the fields of a JSON object",
+            item.ident
+        );
+        return Err(syn::Error::new_spanned(fields, message));
+    }
+    let taken = data
+        .fields
+        .iter()
+        .filter_map(|field| field.ident.as_ref())
+        .find(|ident| reserved.iter().any(|name| ident == name));
+    taken.map_or(Ok(()), |ident| {
+        let message = format!("`{ident}` is set by the framework: call the field otherwise");
+        Err(syn::Error::new_spanned(ident, message))
+    })
+}
