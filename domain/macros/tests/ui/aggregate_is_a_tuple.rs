@@ -1,0 +1,7 @@
+extern crate tidelog_domain as tidelog;
+use tidelog::prelude::*;
+
+#[aggregate]
+struct Account(u64);
+
+fn main() {}

@@ -1,0 +1,10 @@
+extern crate tidelog_domain as tidelog;
+use tidelog::prelude::*;
+
+#[commands]
+enum AccountCommand {
+    #[create]
+    Open(String),
+}
+
+fn main() {}

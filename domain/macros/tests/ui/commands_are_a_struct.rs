@@ -1,0 +1,9 @@
+extern crate tidelog_domain as tidelog;
+use tidelog::prelude::*;
+
+#[commands]
+struct Deposit {
+    cents: u64,
+}
+
+fn main() {}

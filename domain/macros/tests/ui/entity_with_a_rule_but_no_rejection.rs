@@ -1,0 +1,9 @@
+extern crate tidelog_domain as tidelog;
+use tidelog::prelude::*;
+
+#[entity(rule = title_is_fixed)]
+struct Post {
+    title: String,
+}
+
+fn main() {}

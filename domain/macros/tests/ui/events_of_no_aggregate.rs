@@ -1,0 +1,9 @@
+extern crate tidelog_domain as tidelog;
+use tidelog::prelude::*;
+
+#[events]
+enum AccountEvent {
+    Opened { owner: String },
+}
+
+fn main() {}
