@@ -23,6 +23,10 @@ const PIPELINE_MAX_EVENTS: usize = 500;
 /// run into the response timeout.
 const PIPELINE_MAX_BYTES: usize = 1024 * 1024;
 
+/// How long a stream stays that nothing is published to: 7 days. So those of older histories go by themselves; one of a partition
+/// that was just quiet for so long is made anew by its next event, and consumers fill the gap from the log.
+const STREAM_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// An event bus on Redis Streams (Redis 7.0 or later, or a server that is compatible with it).
 ///
 /// Each partition is one stream, `{<app>:events}:<history>:<partition>`, and an event is the entry `<position>-0`
@@ -121,6 +125,14 @@ impl RedisEventBus {
                     "an event cannot be put on the bus; consumers read it from the log"
                 ),
             }
+        }
+        if !commands.is_empty() {
+            commands.add_command(
+                redis::cmd("EXPIRE")
+                    .arg(key)
+                    .arg(STREAM_TTL.as_secs())
+                    .clone(),
+            );
         }
         (commands, events)
     }
