@@ -35,6 +35,8 @@ pub(super) struct Script {
     text: String,
     /// Where each statement begins.
     begins: Vec<usize>,
+    /// How many events [`Script::lock`] looks for, which were seen and must be there.
+    seen: usize,
 }
 
 impl Script {
@@ -88,9 +90,7 @@ impl Script {
     }
 
     /// Locks the heads of `partitions`, in ascending order, and keeps for each `p` the next position in `@hp` and the last time
-    /// in `@tp`.
-    ///
-    /// Where `seen` knows an event of the partition that is no longer there, `@hp` is NULL: no row can be written then.
+    /// in `@tp`; and in `@seen` how many of the events are there that `seen` knows.
     ///
     /// The index is forced: a scan of the table would wait for the locks of other partitions too.
     pub(super) fn lock(
@@ -98,42 +98,46 @@ impl Script {
         partitions: &BTreeSet<Partition>,
         seen: impl Fn(Partition) -> Option<Cursor>,
     ) -> &mut Self {
+        let known = |partition: &Partition| Some((*partition, seen(*partition)?));
+        let known: Vec<_> = partitions.iter().filter_map(known).collect();
+        self.seen = known.len();
         let text = self.next();
         text.push_str("SELECT ");
-        for (n, partition) in partitions.iter().enumerate() {
-            comma(text, n);
-            put(text, format_args!("MAX(IF(partition_no={partition}"));
-            if let Some(cursor) = seen(*partition) {
-                text.push_str(" AND ");
-                is_there(text, *partition, cursor);
-            }
+        for partition in partitions {
             put(
                 text,
                 format_args!(
-                    ",next_position,NULL)),MAX(IF(partition_no={partition},last_recorded_at,NULL))"
+                    "MAX(IF(partition_no={partition},next_position,NULL)),\
+                     MAX(IF(partition_no={partition},last_recorded_at,NULL)),"
                 ),
             );
         }
-        text.push_str(" INTO ");
-        for (n, partition) in partitions.iter().enumerate() {
-            comma(text, n);
-            put(text, format_args!("@h{partition},@t{partition}"));
+        // One subquery for all: the server prepares each by itself, at a cost.
+        text.push_str("(SELECT COUNT(*) FROM events FORCE INDEX (PRIMARY) WHERE ");
+        for (n, (partition, cursor)) in known.iter().enumerate() {
+            if n > 0 {
+                text.push_str(" OR ");
+            }
+            is_event_at(text, *partition, *cursor);
         }
-        text.push_str(" FROM log_head FORCE INDEX (PRIMARY) WHERE partition_no IN (");
+        text.push_str(if known.is_empty() { "FALSE)" } else { ")" });
+        text.push_str(" INTO ");
+        for partition in partitions {
+            put(text, format_args!("@h{partition},@t{partition},"));
+        }
+        text.push_str("@seen FROM log_head FORCE INDEX (PRIMARY) WHERE partition_no IN (");
         list(text, partitions);
         text.push_str(") FOR UPDATE");
         self
     }
 
-    /// Asks whether a head of `partitions`, just locked, was not to be had: see [`Script::says_lost`].
+    /// Asks whether an event that was seen is gone, or a head was not to be had: see [`Script::says_lost`].
     pub(super) fn say_whether_lost(&mut self, partitions: &BTreeSet<Partition>) -> &mut Self {
+        let seen = self.seen;
         let text = self.next();
-        text.push_str("SELECT -1,CAST(");
-        for (n, partition) in partitions.iter().enumerate() {
-            if n > 0 {
-                text.push_str(" OR ");
-            }
-            put(text, format_args!("@h{partition} IS NULL"));
+        put(text, format_args!("SELECT -1,CAST(@seen<>{seen}"));
+        for partition in partitions {
+            put(text, format_args!(" OR @h{partition} IS NULL"));
         }
         text.push_str(" AS UNSIGNED)");
         self
@@ -181,7 +185,9 @@ impl Script {
     }
 
     /// Sets `@tp` to the time of the batch: now, but never before the partition's last time. Read once the heads are locked.
+    /// And where events that this script looked for are not there any more, `@hp` to NULL: no row can be written then.
     fn times(&mut self, plan: &Plan<'_>) -> &mut Self {
+        let seen = self.seen;
         let text = self.next();
         text.push_str("SET ");
         for (n, partition) in plan.counts.keys().enumerate() {
@@ -192,6 +198,12 @@ impl Script {
                     "@t{partition}=GREATEST(UTC_TIMESTAMP(6),CAST(@t{partition} AS DATETIME(6)))"
                 ),
             );
+            if seen > 0 {
+                put(
+                    text,
+                    format_args!(",@h{partition}=IF(@seen={seen},@h{partition},NULL)"),
+                );
+            }
         }
         self
     }
@@ -350,12 +362,17 @@ fn row_values(text: &mut String, row: &Row<'_>) {
 
 /// Whether the event at `cursor` is in `partition`.
 fn is_there(text: &mut String, partition: Partition, cursor: Cursor) {
+    text.push_str("EXISTS(SELECT 1 FROM events WHERE ");
+    is_event_at(text, partition, cursor);
+    text.push(')');
+}
+
+/// Whether a row of events is the one at `cursor` in `partition`.
+fn is_event_at(text: &mut String, partition: Partition, cursor: Cursor) {
     let position = cursor.position;
     put(
         text,
-        format_args!(
-            "EXISTS(SELECT 1 FROM events WHERE partition_no={partition} AND position={position}"
-        ),
+        format_args!("(partition_no={partition} AND position={position}"),
     );
     if let Some(event_id) = cursor.event_id {
         text.push_str(" AND event_id=");
@@ -381,10 +398,11 @@ fn hex(text: &mut String, bytes: &[u8]) {
     ];
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
     text.push_str("x'");
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0xf));
-    }
+    text.extend(
+        bytes
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]),
+    );
     text.push('\'');
 }
 
