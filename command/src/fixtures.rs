@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -341,6 +342,10 @@ impl EventStore for WatchedStore {
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {
         self.log.renew_history().await
+    }
+
+    async fn forget_keys(&self, age: Duration, limit: usize) -> Result<usize, AppendError> {
+        self.log.forget_keys(age, limit).await
     }
 }
 

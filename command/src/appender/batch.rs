@@ -135,7 +135,7 @@ impl Batch {
             writes.push(at_version(target, before, events));
             after.push(held);
         }
-        let append = Append { writes };
+        let append = Append::new(writes);
         self.bytes += append.size();
         self.appends.push(append);
         let verdict = Verdict::Done {
@@ -149,9 +149,7 @@ impl Batch {
     fn check(&mut self, job: Job, held: &[Held], verdict: Verdict) {
         let checks = job.work.targets.iter().zip(held);
         let writes = checks.map(|(target, held)| at_version(target, held, Vec::new()));
-        self.appends.push(Append {
-            writes: writes.collect(),
-        });
+        self.appends.push(Append::new(writes.collect()));
         self.pending.push(Pending { job, verdict });
     }
 

@@ -140,6 +140,9 @@ impl From<AppendError> for CommandError {
                 }
             }
             AppendError::Unwritable { reason } => Self::defect(reason),
+            AppendError::Replayed(_) | AppendError::KeyReused => {
+                Self::defect("a command without a key was answered by one".to_owned())
+            }
             AppendError::Unavailable(source) => Self::Unavailable(source.into()),
             AppendError::InDoubt(source) => Self::InDoubt(source.into()),
             AppendError::Diverged => Self::Diverged,
