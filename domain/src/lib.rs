@@ -26,7 +26,7 @@ pub mod testing;
 mod token;
 
 pub use aggregate::{Aggregate, Command, Data, Decision, DecodeError, Event, Named, Rejection};
-pub use append::{Append, Appended, ExpectedVersion, StreamWrite};
+pub use append::{Append, AppendKey, Appended, ExpectedVersion, IdempotencyKey, StreamWrite};
 pub use context::Context;
 pub use decider::{
     CommandInput, CommandSpec, Decider, Endpoint, EventDraft, FieldError, Lifecycle, Loading,

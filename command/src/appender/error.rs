@@ -56,6 +56,12 @@ pub enum CommandError {
         /// The most there may be.
         limit: usize,
     },
+    /// This process is working on a command with the same key. It was not run a second time.
+    #[error("a command with the same idempotency key is in progress")]
+    InProgress,
+    /// The key was used for another request. Nothing was written.
+    #[error("the idempotency key belongs to another request")]
+    KeyReused,
     /// Too many commands are waiting, or this one waited too long. It was not run.
     #[error("too many commands are waiting")]
     Overloaded,
@@ -105,13 +111,16 @@ impl CommandError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::PreconditionFailed { .. } => Retry::AfterReload,
-            Self::Conflict { .. } | Self::Overloaded | Self::Closing | Self::Unavailable(_) => {
-                Retry::AfterBackoff
-            }
+            Self::Conflict { .. }
+            | Self::InProgress
+            | Self::Overloaded
+            | Self::Closing
+            | Self::Unavailable(_) => Retry::AfterBackoff,
             Self::UnknownAggregate { .. }
             | Self::InvalidId(_)
             | Self::Refused { .. }
             | Self::TooLarge { .. }
+            | Self::KeyReused
             | Self::InDoubt(_)
             | Self::Diverged
             | Self::Unreadable { .. }
@@ -140,6 +149,8 @@ impl From<AppendError> for CommandError {
                 }
             }
             AppendError::Unwritable { reason } => Self::defect(reason),
+            AppendError::KeyReused => Self::KeyReused,
+            AppendError::Replayed(_) => Self::defect("a replay was taken for an error".to_owned()),
             AppendError::Unavailable(source) => Self::Unavailable(source.into()),
             AppendError::InDoubt(source) => Self::InDoubt(source.into()),
             AppendError::Diverged => Self::Diverged,

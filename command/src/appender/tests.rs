@@ -562,6 +562,7 @@ async fn a_command_over_two_streams_is_all_or_nothing() {
             command_id: Uuid::now_v7(),
             metadata: Metadata::default(),
             targets: targets.into(),
+            key: None,
             decide: Box::new(Transfer(cents)),
             size: 0,
         })

@@ -11,6 +11,7 @@ use sqlx::mysql::MySqlRow;
 use tidelog_domain::{Cursor, EventId, Partition, StreamId, Version};
 use uuid::Uuid;
 
+use crate::store::keys::ScopedKey;
 use crate::store::plan::{Plan, Row};
 use crate::store::{ReadFrom, StreamRead};
 
@@ -21,6 +22,13 @@ pub(super) const COLUMNS: &str = "partition_no,position,stream,version,event_id,
 /// What an INSERT of events begins with.
 const INSERT: &str = "INSERT INTO events (partition_no,position,stream,version,event_id,event_type,schema_version,payload,metadata,\
      recorded_at) VALUES ";
+
+/// What an INSERT of idempotency keys begins with.
+const INSERT_KEYS: &str =
+    "INSERT INTO idempotency_keys (recorded_at,scoped_key,fingerprint,outcome,streams) VALUES ";
+
+/// The first column of a row of [`Script::keys`].
+pub(super) const KEY_ROW: i64 = -2;
 
 /// What a row takes in the text beside the doubled bytes of its event: numbers, quotes, the stream's name.
 const ROW_OVERHEAD: usize = 200;
@@ -173,9 +181,54 @@ impl Script {
         self
     }
 
-    /// Writes the rows of `plan` from the locked heads on, moves the heads, and asks for the places: a row `(partition,
-    /// next position, microseconds)` for each partition.
+    /// Asks what is recorded under `keys`: a row `(KEY_ROW, key, fingerprint, outcome, streams)` for each that was used.
+    pub(super) fn keys<'a>(&mut self, keys: impl IntoIterator<Item = &'a ScopedKey>) -> &mut Self {
+        let text = self.next();
+        put(
+            text,
+            format_args!(
+                "SELECT {KEY_ROW},scoped_key,fingerprint,CAST(outcome AS UNSIGNED),streams FROM idempotency_keys \
+                 FORCE INDEX (idempotency_key) WHERE scoped_key IN ("
+            ),
+        );
+        for (n, key) in keys.into_iter().enumerate() {
+            comma(text, n);
+            hex(text, key);
+        }
+        text.push(')');
+        self
+    }
+
+    /// Records the keys of `plan`, in their order. A key that was used ends the script here, before any event is written; one that
+    /// another transaction is about to use is waited for.
+    fn insert_keys(&mut self, plan: &Plan<'_>) -> &mut Self {
+        let mut full_at = 0;
+        for (key, row) in &plan.keys {
+            if self.text.len() < full_at {
+                self.text.push(',');
+            } else {
+                full_at = self.text.len() + INSERT_MAX_BYTES;
+                self.next().push_str(INSERT_KEYS);
+            }
+            let text = &mut self.text;
+            text.push_str("(UTC_TIMESTAMP(6),");
+            hex(text, key);
+            text.push(',');
+            hex(text, &row.fingerprint);
+            put(text, format_args!(",{},", row.outcome()));
+            hex(text, &row.streams());
+            text.push(')');
+        }
+        self
+    }
+
+    /// Writes the keys of `plan`, and its rows from the locked heads on; moves the heads, and asks for the places: a row
+    /// `(partition, next position, microseconds)` for each partition.
     pub(super) fn write(&mut self, plan: &Plan<'_>) -> &mut Self {
+        self.insert_keys(plan);
+        if plan.rows.is_empty() {
+            return self;
+        }
         self.times(plan).insert(plan).heads(plan);
         let text = self.next();
         text.push_str("SELECT partition_no,next_position,TIMESTAMPDIFF(MICROSECOND,'1970-01-01',last_recorded_at) FROM log_head WHERE partition_no IN (");
