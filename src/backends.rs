@@ -14,7 +14,7 @@ use tidelog_query::store::{ReadError, ReadStore};
 use crate::checks::{Check, Complaint, Found, UnfitServer};
 #[cfg(feature = "servers")]
 use crate::settings::shown_url;
-use crate::settings::{InvalidSettings, Role, Setting, Settings};
+use crate::settings::{InvalidSettings, Role, Settings, flag, variable};
 
 /// How long a server may take to say who it is.
 #[cfg(any(feature = "redis", feature = "mongodb"))]
@@ -445,7 +445,7 @@ async fn open_mongo(_: &str, _: &Settings) -> Result<Opened<dyn ReadStore>, Back
 fn unusable(key: &'static str, url: &str, reason: String) -> BackendError {
     BackendError::Settings(InvalidSettings::Unusable {
         key,
-        env: env_of(key),
+        env: variable(key),
         found: shown_url(url),
         reason,
     })
@@ -455,16 +455,8 @@ fn unusable(key: &'static str, url: &str, reason: String) -> BackendError {
 fn missing(key: &'static str, why: &str) -> BackendError {
     BackendError::Settings(InvalidSettings::Missing {
         key,
-        env: env_of(key),
-        flag: Setting::find(key).map(Setting::flag).unwrap_or_default(),
+        env: variable(key),
+        flag: flag(key),
         why: why.to_owned(),
     })
-}
-
-/// The environment variable that sets `key`.
-fn env_of(key: &'static str) -> &'static str {
-    let setting = Setting::find(key);
-    setting
-        .and_then(|setting| setting.env.first().copied())
-        .unwrap_or(key)
 }

@@ -14,6 +14,7 @@
 
 mod aggregate;
 mod append;
+mod causes;
 mod context;
 mod decider;
 pub mod entity;
@@ -27,6 +28,7 @@ mod token;
 
 pub use aggregate::{Aggregate, Command, Data, Decision, DecodeError, Event, Named, Rejection};
 pub use append::{Append, AppendKey, Appended, ExpectedVersion, IdempotencyKey, StreamWrite};
+pub use causes::causes;
 pub use context::Context;
 pub use decider::{
     CommandInput, CommandSpec, Decider, Endpoint, EventDraft, FieldError, Lifecycle, Loading,

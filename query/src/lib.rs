@@ -10,7 +10,6 @@
 )]
 
 mod catalog;
-mod causes;
 mod consistency;
 mod http;
 mod live;

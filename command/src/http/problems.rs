@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
 use serde_json::json;
-use tidelog_domain::{Refusal, StreamId, Version};
+use tidelog_domain::{Refusal, StreamId, Version, causes};
 use tidelog_http::{Problem, ProblemKind};
 
 use crate::handling::{CommandError, Precondition};
@@ -216,16 +216,4 @@ fn named(stream: &StreamId) -> String {
 fn internal(error: &dyn Error) -> Problem {
     tracing::error!(error = causes(error), "a command could not be handled");
     Problem::internal()
-}
-
-/// An error with all of its causes.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

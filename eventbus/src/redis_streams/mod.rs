@@ -7,8 +7,8 @@ use redis::RedisError;
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent};
 
 use crate::bus::{BusError, EventBus};
-use crate::outage::chain;
 use crate::wire;
+use tidelog_domain::causes;
 
 mod connection;
 mod entries;
@@ -121,7 +121,7 @@ impl RedisEventBus {
                 // It is left out: a hole, which consumers fill from the log. Holding all later ones back for
                 // it would be worse.
                 Err(error) => tracing::error!(
-                    partition = %event.partition, position = %event.position, error = chain(&error),
+                    partition = %event.partition, position = %event.position, error = causes(&error),
                     "an event cannot be put on the bus; consumers read it from the log"
                 ),
             }

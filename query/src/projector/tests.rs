@@ -228,7 +228,7 @@ async fn two_posts() -> (Log, FaultyStore, Projector, Vec<RecordedEvent>) {
 }
 
 fn causes(error: HandlerError) -> String {
-    crate::causes::causes(&error)
+    tidelog_domain::causes(&error)
 }
 
 #[tokio::test]
