@@ -26,4 +26,4 @@ pub use appender::AppenderSettings;
 pub use handling::{
     CommandError, CommandOutcome, CommandRequest, CommandService, DuplicateAggregate, Precondition,
 };
-pub use http::{CommandSettings, command_router};
+pub use http::{CommandSettings, command_document, command_router, feed_router};

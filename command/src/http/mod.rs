@@ -1,6 +1,8 @@
 //! The command service over HTTP: writes only.
 
 mod answer;
+mod feed;
+mod openapi;
 mod preconditions;
 mod problems;
 mod route;
@@ -22,6 +24,8 @@ use uuid::Uuid;
 
 use crate::handling::{CommandRequest, CommandService};
 
+pub use feed::feed_router;
+pub use openapi::command_document;
 use preconditions::Preconditions;
 use problems::Subject;
 

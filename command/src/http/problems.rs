@@ -199,7 +199,7 @@ fn internal(error: &dyn Error) -> Problem {
 }
 
 /// An error with all of its causes.
-fn causes(error: &dyn Error) -> String {
+pub(super) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
