@@ -8,4 +8,5 @@ pub use known::{Kind, SETTINGS, Setting};
 #[cfg(feature = "servers")]
 pub(crate) use sources::shown_url;
 pub use sources::{InvalidSettings, Layers, Origin};
+pub(crate) use values::IN_MEMORY;
 pub use values::{Role, Settings};
