@@ -11,23 +11,25 @@
 )]
 
 mod app;
-#[cfg(feature = "cli")]
 mod backends;
-#[cfg(all(feature = "cli", feature = "servers"))]
+#[cfg(feature = "servers")]
 mod checks;
 #[cfg(feature = "cli")]
 mod cli;
+mod client;
 mod entities;
-#[cfg(feature = "cli")]
 mod service;
-#[cfg(feature = "cli")]
 pub mod settings;
+pub mod testing;
 
 pub use app::{App, InvalidApp};
-#[cfg(feature = "cli")]
+/// What the routers are made with: for routes of one's own beside them.
+pub use axum;
 pub use backends::BackendError;
-#[cfg(all(feature = "cli", feature = "servers"))]
+#[cfg(feature = "servers")]
 pub use checks::UnfitServer;
+pub use client::{Client, ClientError, Page};
 pub use entities::InvalidEntities;
-#[cfg(feature = "cli")]
-pub use service::{CannotListen, StartError};
+pub use service::{CannotListen, Running, StartError};
+pub use tidelog_command::{CommandError, CommandOutcome, CommandRequest, Precondition};
+pub use tidelog_http::RESERVED_NAMES;

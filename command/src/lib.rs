@@ -27,4 +27,4 @@ pub use handling::{
     CommandError, CommandKey, CommandOutcome, CommandRequest, CommandService, DuplicateAggregate,
     InvalidKey, Precondition,
 };
-pub use http::{CommandSettings, command_router};
+pub use http::{CommandSettings, command_document, command_router, feed_router};

@@ -62,6 +62,11 @@ pub trait Decider: Send + Sync + 'static {
 
     /// The state as clients see it: a JSON object, without id and version.
     fn show(&self, state: &State) -> Value;
+
+    /// The JSON Schema (draft 2020-12) of what [`Decider::show`] gives, where it is known; else `true`.
+    fn state_schema(&self) -> Value {
+        Value::Bool(true)
+    }
 }
 
 /// Which events of a stream a state is made from.

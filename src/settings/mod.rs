@@ -9,4 +9,5 @@ pub(crate) use known::{flag, variable};
 #[cfg(feature = "servers")]
 pub(crate) use sources::shown_url;
 pub use sources::{InvalidSettings, Layers, Origin};
+pub(crate) use values::IN_MEMORY;
 pub use values::{Role, Settings};

@@ -1,7 +1,9 @@
 //! The command service over HTTP: writes only.
 
 mod answer;
+mod feed;
 mod idempotency;
+mod openapi;
 mod preconditions;
 mod problems;
 mod route;
@@ -23,6 +25,8 @@ use uuid::Uuid;
 
 use crate::handling::{CommandRequest, CommandService};
 
+pub use feed::feed_router;
+pub use openapi::command_document;
 use preconditions::Preconditions;
 use problems::Subject;
 

@@ -156,6 +156,10 @@ impl Decider for EntityDecider {
         let fields = state.get::<Map<String, Value>>();
         Value::Object(fields.cloned().unwrap_or_default())
     }
+
+    fn state_schema(&self) -> Value {
+        publish::state_schema(&self.schema)
+    }
 }
 
 /// A deletion says nothing but that it is one.

@@ -71,6 +71,13 @@ fn patch_schema(schema: &EntitySchema) -> Value {
     Value::Object(patch)
 }
 
+/// The entity's own fields, without a reference or a combination.
+pub(super) fn state_schema(schema: &EntitySchema) -> Value {
+    let mut state = Description::of(schema.outline(), false).place(0, 0);
+    state.insert("type".to_owned(), json!("object"));
+    Value::Object(state)
+}
+
 /// The documents of an entity's view: its fields and what the server sets, without a reference or a combination.
 pub(super) fn view_schema(schema: &EntitySchema) -> Value {
     let mut view = Description::of(schema.outline(), false).place(0, 0);
