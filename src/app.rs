@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidelog_domain::{
-    Aggregate, Decider, EntityDecider, EntitySchema, EntityView, Projection, TypedDecider,
-    TypedProjector, ViewDefinition,
+    Aggregate, Decider, EntityDecider, EntitySchema, EntityView, InvalidUpcasters, Projection,
+    TypedDecider, TypedProjector, ViewDefinition,
 };
 
 use crate::entities::InvalidEntities;
@@ -43,6 +43,9 @@ pub enum InvalidApp {
     /// Two views have the same name or plural.
     #[error("two views are called {0}: rename one, or give it another plural")]
     View(String),
+    /// Events that may be stored are not brought to today's shape.
+    #[error("the upcasters of {0} cannot be used")]
+    Upcasters(String, #[source] InvalidUpcasters),
 }
 
 impl App {
@@ -117,7 +120,7 @@ impl App {
         &self.views
     }
 
-    /// Whether names are usable and unique.
+    /// Whether names are usable and unique, and upcasters lead from every older shape of an event to today's.
     ///
     /// # Errors
     ///
@@ -134,7 +137,21 @@ impl App {
             .views
             .iter()
             .flat_map(|view| [view.name(), view.plural()]);
-        repeated(names).map_or(Ok(()), |name| Err(InvalidApp::View(name)))
+        if let Some(name) = repeated(names) {
+            return Err(InvalidApp::View(name));
+        }
+        self.check_upcasters()
+    }
+
+    fn check_upcasters(&self) -> Result<(), InvalidApp> {
+        let deciders = self.deciders.iter();
+        let deciders = deciders.map(|decider| (decider.category(), decider.upcasters()));
+        let views = self.views.iter();
+        let views = views.filter_map(|view| Some((view.name(), view.upcasters()?)));
+        deciders.chain(views).try_for_each(|(name, upcasters)| {
+            let checked = upcasters.check();
+            checked.map_err(|source| InvalidApp::Upcasters(name.to_owned(), source))
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod checks;
 #[cfg(feature = "cli")]
 mod cli;
 mod entities;
+mod lock;
 #[cfg(feature = "cli")]
 mod service;
 #[cfg(feature = "cli")]
@@ -29,5 +30,8 @@ pub use backends::BackendError;
 #[cfg(all(feature = "cli", feature = "servers"))]
 pub use checks::UnfitServer;
 pub use entities::InvalidEntities;
+#[doc(hidden)]
+pub use lock::require_lock as __require_lock;
+pub use lock::{LOCK_FILE, LockError, check_lock};
 #[cfg(feature = "cli")]
 pub use service::{CannotListen, StartError};
