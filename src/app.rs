@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidelog_domain::{
-    Aggregate, Decider, EntityDecider, EntitySchema, EntityView, Projection, TypedDecider,
-    TypedProjector, ViewDefinition,
+    Aggregate, Decider, EntityDecider, EntitySchema, EntityView, InvalidUpcasters, Projection,
+    TypedDecider, TypedProjector, ViewDefinition,
 };
 use tidelog_http::RESERVED_NAMES;
 
@@ -54,6 +54,9 @@ pub enum InvalidApp {
     /// Two views have the same name or plural.
     #[error("two views are called {0}: rename one, or give it another plural")]
     View(String),
+    /// Events that may be stored are not brought to today's shape.
+    #[error("the upcasters of {0} cannot be used")]
+    Upcasters(String, #[source] InvalidUpcasters),
 }
 
 impl App {
@@ -213,7 +216,8 @@ impl App {
         &self.views
     }
 
-    /// Whether names are usable and unique. [`RESERVED_NAMES`] has those that the services need for themselves.
+    /// Whether names are usable and unique ([`RESERVED_NAMES`] has those that the services need for themselves), and upcasters lead
+    /// from every older shape of an event to today's.
     ///
     /// # Errors
     ///
@@ -238,7 +242,21 @@ impl App {
             .views
             .iter()
             .flat_map(|view| [view.name(), view.plural()]);
-        repeated(names).map_or(Ok(()), |name| Err(InvalidApp::View(name)))
+        if let Some(name) = repeated(names) {
+            return Err(InvalidApp::View(name));
+        }
+        self.check_upcasters()
+    }
+
+    fn check_upcasters(&self) -> Result<(), InvalidApp> {
+        let deciders = self.deciders.iter();
+        let deciders = deciders.map(|decider| (decider.category(), decider.upcasters()));
+        let views = self.views.iter();
+        let views = views.filter_map(|view| Some((view.name(), view.upcasters()?)));
+        deciders.chain(views).try_for_each(|(name, upcasters)| {
+            let checked = upcasters.check();
+            checked.map_err(|source| InvalidApp::Upcasters(name.to_owned(), source))
+        })
     }
 }
 

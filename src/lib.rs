@@ -18,6 +18,7 @@ mod checks;
 mod cli;
 mod client;
 mod entities;
+mod lock;
 mod service;
 pub mod settings;
 pub mod testing;
@@ -30,6 +31,9 @@ pub use backends::BackendError;
 pub use checks::UnfitServer;
 pub use client::{Client, ClientError, Page};
 pub use entities::InvalidEntities;
+#[doc(hidden)]
+pub use lock::require_lock as __require_lock;
+pub use lock::{LOCK_FILE, LockError, check_lock};
 pub use service::{CannotListen, Running, StartError};
 pub use tidelog_command::{CommandError, CommandOutcome, CommandRequest, Precondition};
 pub use tidelog_http::RESERVED_NAMES;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::aggregate::{Aggregate, Command, DecodeError, Event, Rejection};
 use crate::context::Context;
 use crate::event::Payload;
+use crate::upcasting::{EventShape, Upcasters};
 
 /// An aggregate whose types are not known where it is run: written in Rust ([`TypedDecider`]) or made from a
 /// JSON Schema.
@@ -21,6 +22,12 @@ pub trait Decider: Send + Sync + 'static {
 
     /// Its commands.
     fn commands(&self) -> &[CommandSpec];
+
+    /// The shapes in which its events are stored now.
+    fn events(&self) -> Vec<EventShape>;
+
+    /// What brings its older events to those shapes. [`Decider::evolve`] uses them by itself.
+    fn upcasters(&self) -> &Upcasters;
 
     /// Which events of a stream a state is made from.
     fn loading(&self) -> Loading;
@@ -47,7 +54,7 @@ pub trait Decider: Send + Sync + 'static {
         ctx: &Context,
     ) -> Result<Vec<EventDraft>, Refusal>;
 
-    /// The state after an event.
+    /// The state after an event, as it was stored: upcasters run first.
     ///
     /// # Errors
     ///
@@ -240,6 +247,7 @@ pub enum Refusal {
 /// Runs an [`Aggregate`] that is written in Rust.
 pub struct TypedDecider<A: Aggregate> {
     commands: Vec<CommandSpec>,
+    upcasters: Upcasters,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -249,6 +257,7 @@ impl<A: Aggregate> TypedDecider<A> {
     pub fn new() -> Self {
         Self {
             commands: A::Command::specs(),
+            upcasters: Upcasters::of::<A::Event>(),
             aggregate: PhantomData,
         }
     }
@@ -275,6 +284,14 @@ impl<A: Aggregate> Decider for TypedDecider<A> {
 
     fn commands(&self) -> &[CommandSpec] {
         &self.commands
+    }
+
+    fn events(&self) -> Vec<EventShape> {
+        EventShape::of::<A::Event>()
+    }
+
+    fn upcasters(&self) -> &Upcasters {
+        &self.upcasters
     }
 
     fn loading(&self) -> Loading {
@@ -322,8 +339,10 @@ impl<A: Aggregate> Decider for TypedDecider<A> {
         schema_version: u32,
         payload: &Payload,
     ) -> Result<State, DecodeError> {
-        let event = A::Event::decode(event_type, schema_version, payload)?;
-        let ended = A::Event::is_terminal(event_type) || state.lifecycle() == Lifecycle::Ended;
+        let today = self.upcasters.upcast(event_type, schema_version, payload)?;
+        let event = A::Event::decode(today.event_type, today.schema_version, &today.payload)?;
+        let ended =
+            A::Event::is_terminal(today.event_type) || state.lifecycle() == Lifecycle::Ended;
         let mut aggregate: A = state.into_value().unwrap_or_default();
         aggregate.evolve(&event);
         Ok(State::new(

@@ -25,6 +25,7 @@ mod projection;
 mod stream;
 pub mod testing;
 mod token;
+mod upcasting;
 
 pub use aggregate::{Aggregate, Command, Data, Decision, DecodeError, Event, Named, Rejection};
 pub use append::{Append, AppendKey, Appended, ExpectedVersion, IdempotencyKey, StreamWrite};
@@ -43,3 +44,6 @@ pub use projection::{
 };
 pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};
 pub use token::{ConsistencyToken, InvalidToken};
+pub use upcasting::{
+    EventShape, InvalidUpcasters, Lock, ShapeChange, Upcasted, Upcaster, Upcasters,
+};

@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use tidelog_domain::{DecodeError, InvalidStreamId, Refusal, StreamId, Version};
+use tidelog_domain::{
+    DecodeError, InvalidStreamId, Partition, Position, Refusal, StreamId, Version,
+};
 use tidelog_eventbus::Retry;
 
 use crate::store::AppendError;
@@ -81,12 +83,20 @@ pub enum CommandError {
     )]
     Diverged,
     /// The stored events of a stream cannot be read, so that nothing can be decided on it.
-    #[error("the event {version} of {stream} cannot be read")]
+    #[error(
+        "{event_type}, version {version} of {stream}, at {partition}-{position}, cannot be read"
+    )]
     Unreadable {
         /// The stream.
         stream: StreamId,
         /// The version of the event.
         version: Version,
+        /// The partition that has it.
+        partition: Partition,
+        /// Its position there.
+        position: Position,
+        /// Its stored name.
+        event_type: Arc<str>,
         /// Why.
         #[source]
         source: Arc<DecodeError>,

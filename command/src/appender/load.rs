@@ -41,8 +41,7 @@ pub(super) enum Basis {
 pub(super) enum LoadFailure {
     Store(Arc<AppendError>),
     Unreadable {
-        stream: StreamId,
-        version: Version,
+        event: Box<RecordedEvent>,
         source: Arc<DecodeError>,
     },
     Defect(String),
@@ -57,13 +56,12 @@ impl LoadFailure {
                 AppendError::Corrupt { what } => CommandError::Corrupt { what: what.clone() },
                 _ => CommandError::Unavailable(Arc::clone(error) as _),
             },
-            Self::Unreadable {
-                stream,
-                version,
-                source,
-            } => CommandError::Unreadable {
-                stream: stream.clone(),
-                version: *version,
+            Self::Unreadable { event, source } => CommandError::Unreadable {
+                stream: event.stream.clone(),
+                version: event.version,
+                partition: event.partition,
+                position: event.position,
+                event_type: Arc::clone(&event.event_type),
                 source: Arc::clone(source),
             },
             Self::Defect(what) => CommandError::defect(what.clone()),
@@ -237,8 +235,7 @@ impl Reading {
                 version: event.version,
                 position: event.position,
                 state: state.map_err(|source| LoadFailure::Unreadable {
-                    stream: self.stream.clone(),
-                    version: event.version,
+                    event: Box::new(event.clone()),
                     source: Arc::new(source),
                 })?,
                 bytes: bytes.max(payload_bytes(&event.payload)),

@@ -155,7 +155,11 @@ impl Appender {
     /// # Errors
     ///
     /// [`CommandError`]. After every one but [`CommandError::InDoubt`] nothing was written, and nothing will be.
-    pub async fn submit(&self, work: Work) -> Result<Outcome, CommandError> {
+    pub async fn submit(&self, mut work: Work) -> Result<Outcome, CommandError> {
+        work.metadata.causation_id.get_or_insert(work.command_id);
+        if work.metadata.correlation_id.is_empty() {
+            work.metadata.correlation_id = work.command_id.to_string();
+        }
         let metadata = Payload::of(&work.metadata)
             .map_err(|error| CommandError::defect(format!("metadata cannot be JSON: {error}")))?;
         let queue = self.queue_of(&work)?;

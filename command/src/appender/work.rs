@@ -18,7 +18,8 @@ use super::running::RunningKey;
 pub struct Work {
     /// The command's identity: the cause of its events, and what [`Context::new_id`] is derived from.
     pub command_id: Uuid,
-    /// What is recorded with each of its events.
+    /// What is recorded with each of its events, and what the decision sees. Where it names no cause and no correlation, both are
+    /// the command's identity.
     pub metadata: Metadata,
     /// The streams that it is about, each named once. The first decides which lane it goes to.
     pub targets: Vec<Target>,

@@ -18,7 +18,8 @@ pub struct CommandRequest {
     pub input: CommandInput,
     /// Which version of the aggregate is expected.
     pub precondition: Precondition,
-    /// What is recorded with its events. The command's id is added as their cause.
+    /// What is recorded with its events, and what the decision sees. The command's id is added as their cause, and as what they
+    /// are correlated by where that is empty.
     pub metadata: Metadata,
     /// The command's identity, a new one for each command.
     pub command_id: Uuid,
@@ -49,6 +50,13 @@ impl CommandRequest {
     #[must_use]
     pub fn to(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
+        self
+    }
+
+    /// The same, with this recorded with its events: who asks, for whom, and in which conversation.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
         self
     }
 

@@ -10,7 +10,7 @@ pub use entity::{
     EntityOutcome, GivenEntity, PastState, create, created, delete, deleted, given_entity, patch,
     updated,
 };
-pub use events::{GivenEvents, PastEvent, given_events, on, on_entity};
+pub use events::{GivenEvents, PastEvent, given_events, given_log, on, on_entity};
 pub use given::{Given, Outcome, given};
 
 use chrono::DateTime;

@@ -29,7 +29,6 @@ use tidelog_eventbus::{LogError, LogIdentity, LogReader, wire};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
 use tokio::time::timeout;
 
-use super::problems::causes;
 use cursor::FeedCursor;
 pub(super) use describe::describe;
 
