@@ -24,7 +24,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
-use tidelog_domain::{Partition, RecordedEvent};
+use tidelog_domain::{Partition, RecordedEvent, causes};
 use tidelog_eventbus::{LogError, LogIdentity, LogReader, wire};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
 use tokio::time::timeout;
