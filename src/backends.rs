@@ -14,7 +14,7 @@ use tidelog_query::store::{InMemoryReadStore, ReadError, ReadStore};
 use crate::checks::{Check, Complaint, Found, UnfitServer};
 #[cfg(feature = "servers")]
 use crate::settings::shown_url;
-use crate::settings::{IN_MEMORY, InvalidSettings, Role, Setting, Settings, flag, variable};
+use crate::settings::{IN_MEMORY, InvalidSettings, Role, Settings, flag, variable};
 
 /// How long a server may take to say who it is.
 #[cfg(any(feature = "redis", feature = "mongodb"))]

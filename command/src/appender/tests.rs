@@ -638,6 +638,7 @@ async fn who_asks_and_why_is_known_to_the_decision_and_recorded_with_the_event()
         metadata: metadata.clone(),
         targets: vec![target],
         decide: Box::new(Introduced),
+        key: None,
         size: 0,
     });
     done.await.unwrap();

@@ -66,11 +66,11 @@ async fn a_partition_is_read_page_by_page_in_order_and_to_the_end() {
     let (second, end) = client
         .page(&format!("?partition={partition}&limit=2&after={next}"))
         .await;
-    let titles: Vec<_> = first
-        .iter()
-        .chain(&second)
-        .map(|e| &e["data"]["state"]["title"]);
-    assert_eq!(titles.collect::<Vec<_>>(), ["a", "b", "c"]);
+    let events = first.iter().chain(&second);
+    let titles: Vec<_> = events
+        .map(|event| &event["data"]["state"]["title"])
+        .collect();
+    assert_eq!(titles, ["a", "b", "c"]);
     assert_eq!(first[0]["source"], "/blog/post");
     assert_eq!(first[0]["position"], "1");
     // At the end the cursor stays, until there is more.
