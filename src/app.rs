@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidelog_domain::{
-    Aggregate, Decider, Entity, EntityDecider, EntitySchema, EntityView, Projection, TypedDecider,
-    TypedProjector, ViewDefinition,
+    Aggregate, Decider, Entity, EntityDecider, EntitySchema, EntityView, InvalidUpcasters,
+    Projection, TypedDecider, TypedProjector, ViewDefinition,
 };
+use tidelog_http::RESERVED_NAMES;
 
 use crate::entities::InvalidEntities;
+use crate::service::{self, Listen, Reads, Running, StartError};
+use crate::settings::Settings;
 
 /// A program: a name, its aggregates, its read models.
 ///
@@ -51,9 +54,20 @@ pub enum InvalidApp {
         "two aggregates are called {0}: rename one, or take its file out of the entities' directory"
     )]
     Aggregate(String),
+    /// A name that the services need for themselves, or that cannot be part of a path.
+    #[error("{what} cannot be called {name:?}: {}; rename it", why_unusable(.name))]
+    Unusable {
+        /// An aggregate, a view, or the plural of one.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// Two views have the same name or plural.
     #[error("two views are called {0}: rename one, or give it another plural")]
     View(String),
+    /// Events that may be stored are not brought to today's shape.
+    #[error("the upcasters of {0} cannot be used")]
+    Upcasters(String, #[source] InvalidUpcasters),
 }
 
 impl App {
@@ -128,6 +142,91 @@ impl App {
         crate::entities::with_entities(self, directory)
     }
 
+    /// Starts the services of the settings' role, listening at the settings' addresses. They are ready when this returns.
+    ///
+    /// ```
+    /// use tidelog::{App, CommandRequest, settings::Settings};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let settings = Settings {
+    ///     command_addr: "127.0.0.1:0".to_owned(), // Any port that is free.
+    ///     query_addr: "127.0.0.1:0".to_owned(),
+    ///     admin_addr: "127.0.0.1:0".to_owned(),
+    ///     ..Settings::in_memory()
+    /// };
+    /// let running = App::new("blog").start(settings).await?;
+    /// println!("commands are taken at {:?}", running.command_addr());
+    ///
+    /// let client = running.client();
+    /// let post = serde_json::json!({"title": "Hello", "content": "…", "author_name": "Ann"});
+    /// let created = client.execute(CommandRequest::new("post", "create", post)).await?;
+    /// // A client reads what it wrote.
+    /// let read = client.get("post", &created.id).await?;
+    /// assert_eq!(read.ok_or("no post")?["title"], "Hello");
+    /// assert!(running.stop().await);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing is left running.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn start(self, settings: Settings) -> Result<Running, StartError> {
+        self.begin(settings, Listen::AtAddresses, Reads::AsTheyAre)
+            .await
+    }
+
+    /// Starts all that [`App::start`] does, but listens nowhere: the routers are mounted into a service of one's own.
+    ///
+    /// The setting `query_url` says where clients find the query router then, for the header `Location` of what was created.
+    ///
+    /// ```
+    /// use tidelog::axum::{Router, routing::get};
+    /// use tidelog::{App, settings::Settings};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let running = App::new("blog").mount(Settings::in_memory()).await?;
+    /// let site: Router = Router::new()
+    ///     .route("/", get(async || "A route of my own."))
+    ///     .nest("/write", running.command_router().ok_or("takes no commands")?)
+    ///     .nest("/read", running.query_router().ok_or("answers no queries")?);
+    /// // Serve `site` as any other, and when that has ended:
+    /// assert!(running.stop().await);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing is left running.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn mount(self, settings: Settings) -> Result<Running, StartError> {
+        self.begin(settings, Listen::Nowhere, Reads::AsTheyAre)
+            .await
+    }
+
+    pub(crate) async fn begin(
+        self,
+        settings: Settings,
+        listen: Listen,
+        reads: Reads,
+    ) -> Result<Running, StartError> {
+        // One provider of cryptography for every backend's TLS: two in a process make rustls panic at the first use. Where
+        // the program has chosen one already, it stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let app = self.entities_from(settings.entities.as_deref())?;
+        service::start(&app, &settings, reads, listen).await
+    }
+
     /// Runs the program's command line, which is `dev`, `serve`, `migrate`, `replay`, `doctor` and `config`, and gives the
     /// exit status: 0 when it did what was asked, 1 when that failed, 2 when it was asked wrongly.
     ///
@@ -150,7 +249,8 @@ impl App {
         &self.views
     }
 
-    /// Whether what is defined can be served, and names are usable and unique.
+    /// Whether what is defined can be served, names are usable and unique ([`RESERVED_NAMES`] has those that the services need for
+    /// themselves), and upcasters lead from every older shape of an event to today's.
     ///
     /// # Errors
     ///
@@ -164,6 +264,14 @@ impl App {
             let source = Arc::clone(source);
             return Err(InvalidApp::Definition { name, source });
         }
+        let aggregates = self.deciders.iter().map(|decider| decider.category());
+        let views = self.views.iter().map(|view| view.name());
+        let plurals = self.views.iter().map(|view| view.plural());
+        aggregates
+            .map(|name| ("an aggregate", name))
+            .chain(views.map(|name| ("a view", name)))
+            .chain(plurals.map(|name| ("the plural of a view", name)))
+            .try_for_each(|(what, name)| usable(what, name))?;
         if let Some(name) = repeated(self.deciders.iter().map(|decider| decider.category())) {
             return Err(InvalidApp::Aggregate(name));
         }
@@ -171,7 +279,45 @@ impl App {
             .views
             .iter()
             .flat_map(|view| [view.name(), view.plural()]);
-        repeated(names).map_or(Ok(()), |name| Err(InvalidApp::View(name)))
+        if let Some(name) = repeated(names) {
+            return Err(InvalidApp::View(name));
+        }
+        self.check_upcasters()
+    }
+
+    fn check_upcasters(&self) -> Result<(), InvalidApp> {
+        let deciders = self.deciders.iter();
+        let deciders = deciders.map(|decider| (decider.category(), decider.upcasters()));
+        let views = self.views.iter();
+        let views = views.filter_map(|view| Some((view.name(), view.upcasters()?)));
+        deciders.chain(views).try_for_each(|(name, upcasters)| {
+            let checked = upcasters.check();
+            checked.map_err(|source| InvalidApp::Upcasters(name.to_owned(), source))
+        })
+    }
+}
+
+/// Whether `name` can be part of a path of ours.
+fn usable(what: &'static str, name: &str) -> Result<(), InvalidApp> {
+    let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    let fits = name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.len() <= 64
+        && name.bytes().all(plain);
+    if fits && !RESERVED_NAMES.contains(&name) {
+        return Ok(());
+    }
+    Err(InvalidApp::Unusable {
+        what,
+        name: name.to_owned(),
+    })
+}
+
+/// What is wrong with a name that is not usable.
+fn why_unusable(name: &str) -> &'static str {
+    if RESERVED_NAMES.contains(&name) {
+        "the services answer to that name themselves"
+    } else {
+        "a name is a lower-case letter followed by up to 63 of a-z, 0-9, _ and -"
     }
 }
 
@@ -182,4 +328,42 @@ fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
         .into_iter()
         .find(|name| !seen.insert(*name))
         .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, schema: &str) -> Result<(), InvalidApp> {
+        let schema = EntitySchema::parse(name, schema).unwrap();
+        App::new("demo").entity_schema(schema).check()
+    }
+
+    #[test]
+    fn a_name_that_the_services_need_is_refused_with_what_to_do() {
+        for name in ["docs", "events", "health", "metrics", "admin", "openapi"] {
+            let error = with(name, r#"{"type": "object"}"#).unwrap_err().to_string();
+            let expected =
+                format!("an aggregate cannot be called {name:?}: the services answer to that name");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+        let plural = r#"{"type": "object", "x-tidelog-plural": "events"}"#;
+        let error = with("event", plural).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the plural of a view cannot be called"),
+            "{error}"
+        );
+        assert!(
+            with(
+                "event",
+                r#"{"type": "object", "x-tidelog-plural": "happenings"}"#
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn an_entity_called_event_needs_another_plural_than_its_own() {
+        assert!(with("event", r#"{"type": "object"}"#).is_err());
+    }
 }

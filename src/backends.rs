@@ -5,16 +5,16 @@ use std::sync::Arc;
 #[cfg(feature = "servers")]
 use std::time::Duration;
 
-use tidelog_command::store::{EventStore, OpenError};
+use tidelog_command::store::{EventStore, InMemoryEventStore, OpenError};
 use tidelog_eventbus::{EventBus, InProcessEventBus};
 use tidelog_http::Part;
-use tidelog_query::store::{ReadError, ReadStore};
+use tidelog_query::store::{InMemoryReadStore, ReadError, ReadStore};
 
 #[cfg(feature = "servers")]
 use crate::checks::{Check, Complaint, Found, UnfitServer};
 #[cfg(feature = "servers")]
 use crate::settings::shown_url;
-use crate::settings::{InvalidSettings, Role, Setting, Settings};
+use crate::settings::{IN_MEMORY, InvalidSettings, Role, Settings, flag, variable};
 
 /// How long a server may take to say who it is.
 #[cfg(any(feature = "redis", feature = "mongodb"))]
@@ -148,6 +148,7 @@ impl Backends {
     }
 
     /// What they are, a line each, and what an operator should change about each.
+    #[cfg(feature = "cli")]
     pub(crate) fn described(&self) -> impl Iterator<Item = (&str, &[String])> {
         let log = self
             .log
@@ -167,6 +168,7 @@ impl Backends {
 
 /// Where the log is.
 enum LogPlace<'a> {
+    Memory,
     Sqlite(PathBuf),
     MySql(&'a str),
 }
@@ -175,6 +177,9 @@ enum LogPlace<'a> {
 fn log_place(settings: &Settings) -> Result<LogPlace<'_>, BackendError> {
     let url = settings.database_url.as_deref();
     let url = url.ok_or_else(|| missing("database_url", "the log needs a database"))?;
+    if url == IN_MEMORY {
+        return Ok(LogPlace::Memory);
+    }
     match url.strip_prefix("sqlite:") {
         Some(_) if settings.role != Role::All => Err(BackendError::OneProcess {
             key: "database_url",
@@ -196,6 +201,10 @@ fn log_place(settings: &Settings) -> Result<LogPlace<'_>, BackendError> {
 /// [`BackendError`].
 pub(crate) async fn open_log(settings: &Settings) -> Result<Opened<dyn EventStore>, BackendError> {
     let log = match log_place(settings)? {
+        LogPlace::Memory => Ok(Opened::new(
+            Arc::new(InMemoryEventStore::new(settings.partitions)) as Arc<dyn EventStore>,
+            "the log is in memory, and gone with the process".to_owned(),
+        )),
         LogPlace::Sqlite(path) => open_sqlite_log(path, settings).await,
         LogPlace::MySql(url) => open_mysql_log(url, settings).await,
     };
@@ -389,6 +398,10 @@ pub(crate) async fn open_read_store(
         .as_deref()
         .map(|_| log_place(settings))
     {
+        Some(Ok(LogPlace::Memory)) => Ok(Opened::new(
+            Arc::new(InMemoryReadStore::new()) as Arc<dyn ReadStore>,
+            "the read models are in memory".to_owned(),
+        )),
         Some(Ok(LogPlace::Sqlite(path))) => open_sqlite_read_store(path).await,
         Some(Err(error)) => Err(error),
         _ => Err(missing("mongodb_url", "the read models need a store")),
@@ -445,7 +458,7 @@ async fn open_mongo(_: &str, _: &Settings) -> Result<Opened<dyn ReadStore>, Back
 fn unusable(key: &'static str, url: &str, reason: String) -> BackendError {
     BackendError::Settings(InvalidSettings::Unusable {
         key,
-        env: env_of(key),
+        env: variable(key),
         found: shown_url(url),
         reason,
     })
@@ -455,16 +468,8 @@ fn unusable(key: &'static str, url: &str, reason: String) -> BackendError {
 fn missing(key: &'static str, why: &str) -> BackendError {
     BackendError::Settings(InvalidSettings::Missing {
         key,
-        env: env_of(key),
-        flag: Setting::find(key).map(Setting::flag).unwrap_or_default(),
+        env: variable(key),
+        flag: flag(key),
         why: why.to_owned(),
     })
-}
-
-/// The environment variable that sets `key`.
-fn env_of(key: &'static str) -> &'static str {
-    let setting = Setting::find(key);
-    setting
-        .and_then(|setting| setting.env.first().copied())
-        .unwrap_or(key)
 }

@@ -11,33 +11,39 @@
 )]
 
 mod app;
-#[cfg(feature = "cli")]
 mod backends;
-#[cfg(all(feature = "cli", feature = "servers"))]
+#[cfg(feature = "servers")]
 mod checks;
 #[cfg(feature = "cli")]
 mod cli;
+mod client;
 mod entities;
+mod lock;
 pub mod prelude;
-#[cfg(feature = "cli")]
 mod service;
-#[cfg(feature = "cli")]
 pub mod settings;
+pub mod testing;
 
 pub use app::{App, InvalidApp};
-#[cfg(feature = "cli")]
+/// What the routers are made with: for routes of one's own beside them.
+pub use axum;
 pub use backends::BackendError;
-#[cfg(all(feature = "cli", feature = "servers"))]
+#[cfg(feature = "servers")]
 pub use checks::UnfitServer;
+pub use client::{Client, ClientError, Page};
 pub use entities::InvalidEntities;
-#[cfg(feature = "cli")]
-pub use service::{CannotListen, StartError};
+#[doc(hidden)]
+pub use lock::require_lock as __require_lock;
+pub use lock::{LOCK_FILE, LockError, check_lock};
+pub use service::{CannotListen, Running, StartError};
+pub use tidelog_command::{CommandError, CommandOutcome, CommandRequest, Precondition};
 #[doc(hidden)]
 pub use tidelog_domain::__private;
 pub use tidelog_domain::{
     Aggregate, Change, Command, CommandInput, CommandSpec, Context, Data, Decision, DecodeError,
     Endpoint, Entity, EntityEvent, EntitySchema, Event, EventId, EventSet, FieldError,
     InvalidAggregate, InvalidSchema, Keys, Lifecycle, Metadata, Named, Partition, Payload,
-    Position, Projection, Recorded, RecordedEvent, Rejection, StreamId, Version, View, aggregate,
-    commands, data, entity, events, rejections, testing, view,
+    Position, Projection, Recorded, RecordedEvent, Rejection, StreamId, Upcaster, Version, View,
+    aggregate, commands, data, entity, events, rejections, view,
 };
+pub use tidelog_http::RESERVED_NAMES;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -214,6 +215,8 @@ pub(crate) enum Fault {
     Rival(NewEvent, StreamId),
     /// The batch fails as a whole.
     Append(Box<dyn Fn() -> AppendError + Send>),
+    /// It is committed, and the answer is lost.
+    LostAnswer,
     /// The adapter has a defect.
     Panic,
 }
@@ -241,6 +244,11 @@ impl WatchedStore {
 
     pub(crate) fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
+    }
+
+    /// Nothing more happens to batches.
+    pub(crate) fn forget_faults(&self) {
+        self.faults.lock().unwrap().clear();
     }
 
     /// How many appends each batch had.
@@ -319,6 +327,11 @@ impl EventStore for WatchedStore {
         match fault.unwrap_or(Fault::None) {
             Fault::None => {}
             Fault::Rival(event, stream) => append_to(&self.log, stream, event).await,
+            Fault::LostAnswer => {
+                let lost = || AppendError::InDoubt("the answer was lost".into());
+                let verdicts = self.log.append(lane, batch).await;
+                return verdicts.iter().map(|_| Err(lost())).collect();
+            }
             Fault::Append(error) => return batch.iter().map(|_| Err(error())).collect(),
             #[allow(clippy::panic, reason = "what happens to a panic is a test")]
             Fault::Panic => panic!("a defect of the adapter"),
@@ -341,6 +354,10 @@ impl EventStore for WatchedStore {
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {
         self.log.renew_history().await
+    }
+
+    async fn forget_keys(&self, age: Duration, limit: usize) -> Result<usize, AppendError> {
+        self.log.forget_keys(age, limit).await
     }
 }
 

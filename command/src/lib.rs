@@ -24,6 +24,7 @@ mod fixtures;
 
 pub use appender::AppenderSettings;
 pub use handling::{
-    CommandError, CommandOutcome, CommandRequest, CommandService, DuplicateAggregate, Precondition,
+    CommandError, CommandKey, CommandOutcome, CommandRequest, CommandService, DuplicateAggregate,
+    InvalidKey, Precondition,
 };
-pub use http::{CommandSettings, command_router};
+pub use http::{CommandSettings, command_document, command_router, feed_router};

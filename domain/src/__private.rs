@@ -10,6 +10,8 @@ pub use crate::decider::{CommandInput, CommandSpec, Endpoint, FieldError, Lifecy
 pub use crate::entity::{Change, Entity};
 pub use crate::event::Payload;
 pub use crate::projection::View;
+pub use crate::upcasting::Upcaster;
 pub use crate::variant::{
-    command_specs, decode_command, decode_event, encode_event, stored_schema, unknown_event,
+    command_specs, decode_command, decode_event, encode_event, event_schema, stored_schema,
+    unknown_event,
 };

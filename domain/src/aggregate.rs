@@ -4,10 +4,12 @@ use std::fmt::Debug;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::decider::{CommandInput, CommandSpec, FieldError};
 use crate::event::Payload;
+use crate::upcasting::Upcaster;
 
 /// What every state, event and view is: plain data that can be stored, compared and shown.
 pub trait Data:
@@ -74,9 +76,27 @@ pub trait Event: Data {
     /// The stored name of this event: one of [`Event::TYPES`].
     fn event_type(&self) -> &'static str;
 
-    /// The version of this event's shape, from 1.
+    /// The version of this event's shape, from 1: [`Event::current_version`] of its name, and nothing else.
     fn schema_version(&self) -> u32 {
+        Self::current_version(self.event_type())
+    }
+
+    /// The version in which events of this stored name are written now, from 1. It goes up by one when their payload changes
+    /// its shape, and then [`Event::upcasters`] says what becomes of the older ones.
+    fn current_version(event_type: &str) -> u32 {
+        let _ = event_type;
         1
+    }
+
+    /// How events that were stored in an older shape, or under another name, become those of today.
+    fn upcasters() -> Vec<Upcaster> {
+        Vec::new()
+    }
+
+    /// The JSON Schema of the payload of this stored name, where it is known: what the lock file holds on to.
+    fn schema(event_type: &str) -> Option<Value> {
+        let _ = event_type;
+        None
     }
 
     /// Whether the event of this stored name ends its stream: every later command is answered with 410.
@@ -92,7 +112,7 @@ pub trait Event: Data {
     /// When the event cannot be JSON.
     fn encode(&self) -> Result<Payload, serde_json::Error>;
 
-    /// Reads a stored payload.
+    /// Reads a stored payload, which is in the current shape: upcasters have run.
     ///
     /// # Errors
     ///
@@ -133,6 +153,18 @@ pub enum DecodeError {
     UnknownType {
         /// The stored name.
         event_type: String,
+    },
+    /// The event is stored in a version that is not the current one, and no upcaster leads there: a newer program wrote it.
+    #[error(
+        "{event_type} is stored in version {schema_version}, and this program reads version {known}"
+    )]
+    UnknownVersion {
+        /// The stored name.
+        event_type: String,
+        /// The stored version of the shape.
+        schema_version: u32,
+        /// The version that would be read.
+        known: u32,
     },
     /// The payload is not of the shape that its name and version promise.
     #[error("the payload of {event_type}, version {schema_version}, cannot be read")]

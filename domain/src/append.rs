@@ -43,6 +43,27 @@ pub struct StreamWrite {
     pub events: Vec<NewEvent>,
 }
 
+/// What a client names its command by, so that sending it twice does it once.
+///
+/// Both parts are hashes of 256 bits, so that any two keys or requests differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The key in its scope: unique in the log.
+    pub scoped: [u8; 32],
+    /// The request that the key came with. The same key with another fingerprint is a mistake of the client's.
+    pub fingerprint: [u8; 32],
+}
+
+/// The key of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendKey {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// Whether the outcome is recorded under the key when the append happens; else the key is only looked up, as for a
+    /// command that is rejected.
+    pub records: bool,
+}
+
 /// One atomic append: all of its writes happen, or none.
 ///
 /// A stream is named by at most one write.
@@ -50,19 +71,32 @@ pub struct StreamWrite {
 pub struct Append {
     /// What is written or checked.
     pub writes: Vec<StreamWrite>,
+    /// The key that it comes with. When the log knows the key, nothing of the append happens.
+    pub key: Option<AppendKey>,
 }
 
 impl Append {
-    /// An append of `events` to one `stream`.
+    /// An append of `writes`, without a key.
+    #[must_use]
+    pub const fn new(writes: Vec<StreamWrite>) -> Self {
+        Self { writes, key: None }
+    }
+
+    /// An append of `events` to one `stream`, without a key.
     #[must_use]
     pub fn one(stream: StreamId, expected: ExpectedVersion, events: Vec<NewEvent>) -> Self {
-        Self {
-            writes: vec![StreamWrite {
-                stream,
-                expected,
-                events,
-            }],
-        }
+        Self::new(vec![StreamWrite {
+            stream,
+            expected,
+            events,
+        }])
+    }
+
+    /// The same, recorded under `key`.
+    #[must_use]
+    pub const fn with_key(mut self, key: IdempotencyKey) -> Self {
+        self.key = Some(AppendKey { key, records: true });
+        self
     }
 
     /// The number of its events.

@@ -46,6 +46,18 @@ impl Context {
         &self.metadata
     }
 
+    /// Who asks; `None` where nobody signed in.
+    #[must_use]
+    pub fn actor(&self) -> Option<&str> {
+        self.metadata.actor.as_deref()
+    }
+
+    /// For whom it is asked; `None` without tenancy.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.metadata.tenant.as_deref()
+    }
+
     /// A new identity: the n-th call gives the same one each time the same command is decided.
     #[must_use]
     pub fn new_id(&self) -> Uuid {

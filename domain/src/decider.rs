@@ -12,6 +12,7 @@ use crate::aggregate::{Aggregate, Command, DecodeError, Event, Rejection};
 use crate::context::Context;
 use crate::entity::{BodySchema, InvalidSchema};
 use crate::event::Payload;
+use crate::upcasting::{EventShape, Upcasters};
 
 /// An aggregate whose types are not known where it is run: written in Rust ([`TypedDecider`]) or made from a
 /// JSON Schema.
@@ -23,6 +24,12 @@ pub trait Decider: Send + Sync + 'static {
 
     /// Its commands.
     fn commands(&self) -> &[CommandSpec];
+
+    /// The shapes in which its events are stored now.
+    fn events(&self) -> Vec<EventShape>;
+
+    /// What brings its older events to those shapes. [`Decider::evolve`] uses them by itself.
+    fn upcasters(&self) -> &Upcasters;
 
     /// Which events of a stream a state is made from.
     fn loading(&self) -> Loading;
@@ -49,7 +56,7 @@ pub trait Decider: Send + Sync + 'static {
         ctx: &Context,
     ) -> Result<Vec<EventDraft>, Refusal>;
 
-    /// The state after an event.
+    /// The state after an event, as it was stored: upcasters run first.
     ///
     /// # Errors
     ///
@@ -64,6 +71,11 @@ pub trait Decider: Send + Sync + 'static {
 
     /// The state as clients see it: a JSON object, without id and version.
     fn show(&self, state: &State) -> Value;
+
+    /// The JSON Schema (draft 2020-12) of what [`Decider::show`] gives, where it is known; else `true`.
+    fn state_schema(&self) -> Value {
+        Value::Bool(true)
+    }
 }
 
 /// Which events of a stream a state is made from.
@@ -239,6 +251,7 @@ pub struct TypedDecider<A: Aggregate> {
     commands: Vec<CommandSpec>,
     /// The compiled schema of each command's body; `None` where anything goes.
     bodies: Vec<Option<BodySchema>>,
+    upcasters: Upcasters,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -257,6 +270,7 @@ impl<A: Aggregate> TypedDecider<A> {
                 event_type,
             });
         }
+        }
         let commands = A::Command::specs();
         let compile = |spec: &CommandSpec| match &spec.schema {
             Value::Bool(true) => Ok(None),
@@ -273,6 +287,7 @@ impl<A: Aggregate> TypedDecider<A> {
         Ok(Self {
             bodies: commands.iter().map(compile).collect::<Result<_, _>>()?,
             commands,
+            upcasters: Upcasters::of::<A::Event>(),
             aggregate: PhantomData,
         })
     }
@@ -321,6 +336,14 @@ impl<A: Aggregate> Decider for TypedDecider<A> {
 
     fn commands(&self) -> &[CommandSpec] {
         &self.commands
+    }
+
+    fn events(&self) -> Vec<EventShape> {
+        EventShape::of::<A::Event>()
+    }
+
+    fn upcasters(&self) -> &Upcasters {
+        &self.upcasters
     }
 
     fn loading(&self) -> Loading {
@@ -376,8 +399,10 @@ impl<A: Aggregate> Decider for TypedDecider<A> {
         schema_version: u32,
         payload: &Payload,
     ) -> Result<State, DecodeError> {
-        let event = A::Event::decode(event_type, schema_version, payload)?;
-        let ended = A::Event::is_terminal(event_type) || state.lifecycle() == Lifecycle::Ended;
+        let today = self.upcasters.upcast(event_type, schema_version, payload)?;
+        let event = A::Event::decode(today.event_type, today.schema_version, &today.payload)?;
+        let ended =
+            A::Event::is_terminal(today.event_type) || state.lifecycle() == Lifecycle::Ended;
         let mut aggregate: A = state.into_value().unwrap_or_default();
         aggregate.evolve(&event);
         Ok(State::new(

@@ -91,19 +91,21 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// What is recorded with an event about why it happened. All texts are bounded by the HTTP layer.
+/// What is recorded with an event about why it happened. The texts that come over
+/// HTTP are bounded there; all of it counts towards the size of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
-    /// What all messages of one conversation share; made when the client brings none.
+    /// What all messages of one conversation share; made when the client brings none (over HTTP an id of its own, else the
+    /// command's).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub correlation_id: String,
     /// The message that caused this one: the command's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub causation_id: Option<Uuid>,
-    /// Who did it, where sign-in is on.
+    /// Who did it: set by an in-process caller. Over HTTP nobody is known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-    /// For whom, where tenancy is on.
+    /// For whom: set by an in-process caller. Over HTTP there are no tenants yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// The W3C trace context of the request.

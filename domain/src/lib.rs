@@ -16,6 +16,7 @@
 pub mod __private;
 mod aggregate;
 mod append;
+mod causes;
 mod context;
 mod decider;
 pub mod entity;
@@ -27,10 +28,12 @@ mod projection;
 mod stream;
 pub mod testing;
 mod token;
+mod upcasting;
 mod variant;
 
 pub use aggregate::{Aggregate, Command, Data, Decision, DecodeError, Event, Named, Rejection};
-pub use append::{Append, Appended, ExpectedVersion, StreamWrite};
+pub use append::{Append, AppendKey, Appended, ExpectedVersion, IdempotencyKey, StreamWrite};
+pub use causes::causes;
 pub use context::Context;
 pub use decider::{
     CommandInput, CommandSpec, Decider, Endpoint, EventDraft, FieldError, InvalidAggregate,
@@ -48,3 +51,6 @@ pub use projection::{
 pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};
 pub use tidelog_macros::{aggregate, commands, data, entity, events, rejections, view};
 pub use token::{ConsistencyToken, InvalidToken};
+pub use upcasting::{
+    EventShape, InvalidUpcasters, Lock, ShapeChange, Upcasted, Upcaster, Upcasters,
+};

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::aggregate::{Data, DecodeError, Event, Named};
 use crate::event::{EventId, Metadata, RecordedEvent};
 use crate::position::{Partition, Position, Version};
+use crate::upcasting::Upcasters;
 
 /// The documents that an event touches, by key.
 pub type Keys = Vec<String>;
@@ -53,7 +54,15 @@ pub trait EventSet: Sized + Send + 'static {
     /// The stored names of the events.
     const NAMES: &'static [&'static str];
 
-    /// Reads a stored event whose name is one of [`EventSet::NAMES`].
+    /// What brings events that were stored in an older shape, or under another name, to those that [`EventSet::read`] reads. All
+    /// are at version 1, and were never anything else, unless said otherwise; for several aggregates it is
+    /// `Upcasters::of::<A>().and(Upcasters::of::<B>())`.
+    #[must_use]
+    fn evolution() -> Upcasters {
+        Upcasters::new(Self::NAMES.iter().map(|&name| (name, 1)), [])
+    }
+
+    /// Reads an event whose name is one of [`EventSet::NAMES`], in its current shape: upcasters have run.
     ///
     /// # Errors
     ///
@@ -63,6 +72,10 @@ pub trait EventSet: Sized + Send + 'static {
 
 impl<E: Event> EventSet for E {
     const NAMES: &'static [&'static str] = E::TYPES;
+
+    fn evolution() -> Upcasters {
+        Upcasters::of::<E>()
+    }
 
     fn read(event: &RecordedEvent) -> Result<Self, DecodeError> {
         E::decode(&event.event_type, event.schema_version, &event.payload)
@@ -74,8 +87,8 @@ impl<E: Event> EventSet for E {
 /// The result MUST depend on the events alone, and be the same for every interleaving of the log's
 /// partitions that keeps the order within each.
 pub trait Projection: View {
-    /// Goes up when `keys` or `project` change their meaning: the view is then built anew. When its schema changes its meaning
-    /// that happens by itself.
+    /// Goes up when `keys` or `project` change their meaning: the view is then built anew. So it is, without this, when its own
+    /// schema, or the names, the schema versions or the upcasters of its events change.
     const VERSION: u32 = 1;
 
     /// What it listens to.
@@ -131,6 +144,12 @@ pub trait ViewDefinition: Send + Sync + 'static {
     /// Changes whenever the documents would come out differently: then the view is built anew.
     fn fingerprint(&self) -> String;
 
+    /// What brings older events to the shapes that it reads, where it reads any but today's. It uses them by itself; here they
+    /// are checked when the program starts.
+    fn upcasters(&self) -> Option<&Upcasters> {
+        None
+    }
+
     /// Which events it consumes.
     fn filter(&self) -> &EventFilter;
 
@@ -179,6 +198,7 @@ pub struct TypedProjector<P: Projection> {
     plural: String,
     schema: Value,
     filter: EventFilter,
+    upcasters: Upcasters,
     projection: PhantomData<fn() -> P>,
 }
 
@@ -186,16 +206,33 @@ impl<P: Projection> TypedProjector<P> {
     /// Runs `P`.
     #[must_use]
     pub fn new() -> Self {
-        let names = P::Event::NAMES
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect();
+        let upcasters = P::Event::evolution();
         Self {
             plural: P::plural(),
             schema: P::schema(),
-            filter: EventFilter::Types(names),
+            filter: EventFilter::Types(upcasters.stored_names(P::Event::NAMES)),
+            upcasters,
             projection: PhantomData,
         }
+    }
+}
+
+impl<P: Projection> TypedProjector<P> {
+    /// Reads an event, brought to today's shape, and its envelope.
+    fn recorded(&self, event: &RecordedEvent) -> Result<Recorded<P::Event>, DecodeError> {
+        let unreadable =
+            |source| DecodeError::payload(&event.event_type, event.schema_version, source);
+        let metadata = event.metadata().map_err(unreadable)?;
+        Ok(Recorded {
+            event: P::Event::read(&*self.upcasters.upcast_event(event)?)?,
+            stream_id: event.stream.id().to_owned(),
+            version: event.version,
+            partition: event.partition,
+            position: event.position,
+            id: event.id,
+            recorded_at: event.recorded_at,
+            metadata,
+        })
     }
 }
 
@@ -219,9 +256,14 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
     }
 
     fn fingerprint(&self) -> String {
-        let meaning = crate::entity::meaning(&self.schema);
-        let hash = twox_hash::XxHash64::oneshot(0, meaning.as_bytes());
-        format!("{}:{}:{hash:016x}", P::NAME, P::VERSION)
+        let meaning = crate::json::meaning(&self.schema).to_string();
+        let schema = twox_hash::XxHash64::oneshot(0, meaning.as_bytes());
+        let events = self.upcasters.fingerprint();
+        format!("{}:{}:{schema:016x}:{events}", P::NAME, P::VERSION)
+    }
+
+    fn upcasters(&self) -> Option<&Upcasters> {
+        Some(&self.upcasters)
     }
 
     fn filter(&self) -> &EventFilter {
@@ -233,7 +275,7 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
     }
 
     fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError> {
-        recorded(event).map(|e| P::keys(&e))
+        self.recorded(event).map(|e| P::keys(&e))
     }
 
     fn project(
@@ -247,7 +289,7 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
         let before = before
             .map(|map| serde_json::from_value(Value::Object(map)))
             .transpose();
-        let after = P::project(before.map_err(unreadable)?, key, &recorded(event)?);
+        let after = P::project(before.map_err(unreadable)?, key, &self.recorded(event)?);
         match after
             .map(serde_json::to_value)
             .transpose()
@@ -259,21 +301,4 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
             None => Ok(None),
         }
     }
-}
-
-/// Reads an event and its envelope.
-fn recorded<E: EventSet>(event: &RecordedEvent) -> Result<Recorded<E>, DecodeError> {
-    let metadata = event
-        .metadata()
-        .map_err(|source| DecodeError::payload(&event.event_type, event.schema_version, source))?;
-    Ok(Recorded {
-        event: E::read(event)?,
-        stream_id: event.stream.id().to_owned(),
-        version: event.version,
-        partition: event.partition,
-        position: event.position,
-        id: event.id,
-        recorded_at: event.recorded_at,
-        metadata,
-    })
 }

@@ -6,7 +6,7 @@ use std::iter::once;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
-use serde::de::{DeserializeOwned, Error as _, IntoDeserializer};
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value, json};
 
 use crate::aggregate::{DecodeError, Event};
@@ -85,8 +85,18 @@ pub fn unknown_event<E: Event>(event_type: &str, schema_version: u32) -> DecodeE
     if !E::TYPES.contains(&event_type) {
         return DecodeError::unknown(event_type);
     }
-    let other = serde_json::Error::custom("another version of its shape is known here");
-    DecodeError::payload(event_type, schema_version, other)
+    DecodeError::UnknownVersion {
+        event_type: event_type.to_owned(),
+        schema_version,
+        known: E::current_version(event_type),
+    }
+}
+
+/// The JSON Schema of the payload of the event that is stored as `event_type`; `None` where `E` has none of that name.
+#[must_use]
+pub fn event_schema<E: Event + JsonSchema>(event_type: &str) -> Option<Value> {
+    let is_ours = E::TYPES.contains(&event_type);
+    is_ours.then(|| variant_schema(&stored_schema::<E>(), event_type))
 }
 
 /// The JSON Schema of what is stored of a `T`.

@@ -1,27 +1,10 @@
 //! Outages, told once when they begin and once when they are over.
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use tidelog_domain::Partition;
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Some errors repeat their cause; once is enough.
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line
-}
 
 /// One log line when the first of several workers begins to fail, one when the last is well again.
 pub(crate) struct Outage {

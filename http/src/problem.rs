@@ -29,6 +29,8 @@ pub enum ProblemKind {
     RequestInProgress,
     /// 410: a command to a deleted aggregate.
     Deleted,
+    /// 410: a cursor of a past that the log no longer has.
+    HistoryChanged,
     /// 412: `If-Match` or `If-None-Match` did not hold.
     PreconditionFailed,
     /// 413: the body, or an event, is too large.
@@ -90,6 +92,11 @@ impl ProblemKind {
                 "The same request is in progress",
             ),
             Self::Deleted => ("deleted", StatusCode::GONE, "The aggregate is deleted"),
+            Self::HistoryChanged => (
+                "history-changed",
+                StatusCode::GONE,
+                "The log has another past",
+            ),
             Self::PreconditionFailed => (
                 "precondition-failed",
                 StatusCode::PRECONDITION_FAILED,
@@ -143,6 +150,30 @@ impl ProblemKind {
             ),
         }
     }
+
+    /// Its name: the last part of a problem document's `type`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.parts().0
+    }
+
+    /// Its HTTP status.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        self.parts().1
+    }
+
+    /// What it is, for people.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        self.parts().2
+    }
+
+    /// The `type` of its problem documents.
+    #[must_use]
+    pub fn urn(self) -> String {
+        format!("urn:tidelog:problem:{}", self.name())
+    }
 }
 
 /// An error as a client sees it: `application/problem+json`.
@@ -157,6 +188,9 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The media type of every problem document.
+    pub const MEDIA_TYPE: &'static str = "application/problem+json";
+
     /// A problem of `kind`; `detail` says what happened, to which thing, and what to do.
     #[must_use]
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
@@ -216,16 +250,16 @@ impl Problem {
     /// Its HTTP status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        self.kind.parts().1
+        self.kind.status()
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (name, status, title) = self.kind.parts();
+        let status = self.kind.status();
         let mut body = json!({
-            "type": format!("urn:tidelog:problem:{name}"),
-            "title": title,
+            "type": self.kind.urn(),
+            "title": self.kind.title(),
             "status": status.as_u16(),
             "detail": self.detail,
             "instance": format!("urn:uuid:{}", uuid::Uuid::now_v7()),
@@ -237,7 +271,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
+            HeaderValue::from_static(Self::MEDIA_TYPE),
         );
         for (name, value) in self.headers {
             headers.insert(name, value);

@@ -18,7 +18,7 @@ use crate::lingering::Lingering;
 /// How long the loop waits after the system refused a connection (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The most bytes that the head of a request may have.
+/// The most bytes that the head of a request may have; hyper allows 100 headers in it. More is answered with 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// The bounds of one listener.
@@ -275,6 +275,21 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_turned_down() {
+        let server = start(Router::new(), ServerSettings::default()).await;
+        let long = format!("x: {}\r\n", "y".repeat(MAX_HEAD_BYTES));
+        let many = "x: y\r\n".repeat(200);
+        for headers in [long, many] {
+            let mut client = server.connect().await;
+            let head = format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+            client.write_all(head.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            let answer = answer(&mut client).await;
+            assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,6 @@
 )]
 
 mod catalog;
-mod causes;
 mod consistency;
 mod http;
 mod live;
@@ -24,7 +23,7 @@ mod views;
 
 pub use catalog::{Catalog, NameTaken, Named};
 pub use consistency::{Consistency, ConsistencyError};
-pub use http::{QueryService, QuerySettings, query_router, views_admin_router};
+pub use http::{QueryService, QuerySettings, query_document, query_router, views_admin_router};
 pub use live::{LiveViews, ViewState};
 pub use projector::{MAX_KEY_BYTES, ProjectError, Projector};
 pub use replay::{OnProgress, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};

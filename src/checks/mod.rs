@@ -4,15 +4,15 @@
 mod identify;
 
 use std::error::Error;
-use std::fmt::Write;
 use std::time::Duration;
+use tidelog_domain::causes;
 
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use identify::Found;
 use identify::identify;
 
-use crate::settings::{Setting, shown_url};
+use crate::settings::{flag, shown_url, variable};
 
 /// How long to wait between two tries.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -20,12 +20,11 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// A server that is not what a setting says.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{env} is {url}: expected {expected}, found {found}; correct {env} (or --{flag}, or {key} in tidelog.toml){advice}"
+    "{env} is {url}: expected {expected}, found {found}; correct {env} (or --{flag}, or {key} in tidelog.toml){advice}",
+    env = variable(.key), flag = flag(.key)
 )]
 pub struct UnfitServer {
-    env: &'static str,
     key: &'static str,
-    flag: String,
     url: String,
     expected: Found,
     found: String,
@@ -51,7 +50,7 @@ impl Complaint {
     /// `error` with its causes; whether it may go well later.
     pub(crate) fn of(error: &dyn Error, may_pass: bool) -> Self {
         Self {
-            text: chain(error),
+            text: causes(error),
             may_pass,
         }
     }
@@ -98,7 +97,7 @@ impl Check<'_> {
             }
             if !said {
                 tracing::info!(
-                    setting = unfit.env,
+                    setting = variable(unfit.key),
                     "waiting for {}: {}",
                     unfit.expected,
                     unfit.found
@@ -111,7 +110,6 @@ impl Check<'_> {
 
     /// Finds out what is there, after a try failed.
     async fn diagnose(&self, complaint: &Complaint) -> UnfitServer {
-        let setting = Setting::find(self.key);
         let found = match host_and_port(self.url) {
             Some((host, port)) => identify(&host, port).await,
             None => Found::Unknown,
@@ -122,11 +120,7 @@ impl Check<'_> {
         };
         let advice = ", or start the server; --wait-for-backends 30s keeps trying";
         UnfitServer {
-            env: setting
-                .and_then(|setting| setting.env.first().copied())
-                .unwrap_or(self.key),
             key: self.key,
-            flag: setting.map(Setting::flag).unwrap_or_default(),
             url: shown_url(self.url),
             advice: if may_pass { advice } else { "" },
             // A server of the right kind says itself what is wrong: the password, the database, a setting.
@@ -170,17 +164,6 @@ fn host_and_port(url: &str) -> Option<(String, u16)> {
         },
         port,
     ))
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// `text` without the URL's password, should a server or driver have repeated it.

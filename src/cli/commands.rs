@@ -6,7 +6,7 @@ use std::io::Write;
 
 use crate::App;
 use crate::backends;
-use crate::service::{self, Reads, Running};
+use crate::service::{self, Listen, Reads, Running};
 use crate::settings::{InvalidSettings, Layers, Origin, Role, Settings};
 
 use super::welcome::welcome;
@@ -48,15 +48,13 @@ pub(super) async fn dev(app: App, settings: Settings) -> Outcome {
     let Some(running) = start(&app, &settings, Reads::AfterCommits, &mut told).await? else {
         return Ok(());
     };
-    if let (Some(command), Some(query)) = (&running.command_addr, &running.query_addr) {
+    if let (Some(command), Some(query), Some(admin)) = (
+        running.command_addr(),
+        running.query_addr(),
+        running.admin_addr(),
+    ) {
         let file = file.display().to_string();
-        say(&welcome(
-            app.deciders(),
-            command,
-            query,
-            &running.admin_addr,
-            &file,
-        ));
+        say(&welcome(app.deciders(), command, query, admin, &file));
     }
     until_told(running, told).await
 }
@@ -68,9 +66,9 @@ pub(super) async fn serve(app: App, settings: Settings) -> Outcome {
         return Ok(());
     };
     let parts = [
-        ("commands", running.command_addr.as_deref()),
-        ("queries", running.query_addr.as_deref()),
-        ("health", Some(running.admin_addr.as_str())),
+        ("commands", running.command_addr()),
+        ("queries", running.query_addr()),
+        ("health", running.admin_addr()),
     ];
     let parts = parts
         .iter()
@@ -91,7 +89,7 @@ async fn start(
     told: &mut Told,
 ) -> Result<Option<Running>, service::StartError> {
     tokio::select! {
-        running = service::start(app, settings, reads) => running.map(Some),
+        running = service::start(app, settings, reads, Listen::AtAddresses) => running.map(Some),
         signal = told.wait() => {
             tracing::info!(signal, "stopped before it was ready");
             Ok(None)

@@ -7,7 +7,6 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use tidelog_domain::{Partition, Position};
 use tidelog_eventbus::CommitSignal;
 use tidelog_query::{LiveViews, ViewState};
 use tokio::time::{sleep, timeout};
@@ -43,13 +42,12 @@ impl Freshness {
 
     /// Waits until all views are there and have applied what was committed before this call.
     async fn settle(&self) {
-        let committed = |partition: Partition| self.commits.head(partition);
         while !self.all_follow() {
             sleep(PAUSE).await;
         }
         for view in self.live.all() {
             for partition in view.partitions() {
-                let head: Position = committed(partition.partition);
+                let head = self.commits.head(partition.partition);
                 view.reached(partition.partition, head).await;
             }
         }

@@ -4,19 +4,18 @@ use std::io::ErrorKind;
 
 use tokio::net::TcpListener;
 
-use crate::settings::Setting;
+use crate::settings::{flag, variable};
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {address}: {reason}; {advice} with {env}, --{flag} or {key} in tidelog.toml"
+    "cannot listen on {address}: {reason}; {advice} with {env}, --{flag} or {key} in tidelog.toml",
+    env = variable(.key), flag = flag(.key)
 )]
 pub struct CannotListen {
     address: String,
     reason: &'static str,
     advice: &'static str,
-    env: &'static str,
-    flag: String,
     key: &'static str,
     source: std::io::Error,
 }
@@ -28,7 +27,6 @@ pub struct CannotListen {
 /// [`CannotListen`], which says what to change.
 pub(crate) async fn listen(key: &'static str, address: &str) -> Result<TcpListener, CannotListen> {
     TcpListener::bind(address).await.map_err(|source| {
-        let setting = Setting::find(key);
         let (reason, advice) = match source.kind() {
             ErrorKind::AddrInUse => ("the port is taken", "stop what uses it, or choose another"),
             ErrorKind::PermissionDenied => (
@@ -44,10 +42,6 @@ pub(crate) async fn listen(key: &'static str, address: &str) -> Result<TcpListen
             address: address.to_owned(),
             reason,
             advice,
-            env: setting
-                .and_then(|setting| setting.env.first().copied())
-                .unwrap_or(key),
-            flag: setting.map(Setting::flag).unwrap_or_default(),
             key,
             source,
         }

@@ -11,16 +11,19 @@ use std::time::Duration;
 
 use axum::Router;
 use tidelog_command::store::EventStore;
-use tidelog_command::{AppenderSettings, CommandService, CommandSettings, command_router};
+use tidelog_command::{
+    AppenderSettings, CommandService, CommandSettings, command_document, command_router,
+    feed_router,
+};
 use tidelog_eventbus::{
     CommitSignal, EventBus, LogError, LogIdentity, Relay, RelayOptions, RelayStatus, Tail,
     TailOptions,
 };
-use tidelog_http::{Part, Readiness, ServerSettings, app, serve};
+use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve};
 use tidelog_query::store::ReadStore;
 use tidelog_query::{
-    Catalog, LiveViews, QueryService, QuerySettings, Views, ViewsOptions, query_router,
-    views_admin_router,
+    Catalog, LiveViews, QueryService, QuerySettings, Views, ViewsOptions, query_document,
+    query_router, views_admin_router,
 };
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -29,6 +32,8 @@ use uuid::Uuid;
 use crate::App;
 use crate::app::InvalidApp;
 use crate::backends::{BackendError, Backends};
+use crate::client::Client;
+use crate::entities::InvalidEntities;
 use crate::settings::{Role, Settings};
 use admin::Admin;
 use freshness::Freshness;
@@ -46,6 +51,9 @@ pub enum StartError {
     /// The program contradicts itself.
     #[error(transparent)]
     App(#[from] InvalidApp),
+    /// The program's entities cannot be used.
+    #[error(transparent)]
+    Entities(#[from] InvalidEntities),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] CannotListen),
@@ -66,17 +74,31 @@ pub(crate) enum Reads {
     AfterCommits,
 }
 
-/// The services of a process, running.
-pub(crate) struct Running {
+/// Whether the process listens for requests itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// At the addresses of the settings.
+    AtAddresses,
+    /// Nowhere: the routers are mounted by somebody else.
+    Nowhere,
+}
+
+/// The services of a process, running: what [`App::start`] and [`App::mount`] give.
+///
+/// They go on when it is dropped: end them with [`Running::stop`], which finishes what is in flight.
+pub struct Running {
     /// Where commands are taken; with port 0 in the settings, the real one.
-    pub(crate) command_addr: Option<String>,
+    command_addr: Option<String>,
     /// Where queries are answered.
-    pub(crate) query_addr: Option<String>,
+    query_addr: Option<String>,
     /// Where health is told.
-    pub(crate) admin_addr: String,
+    admin_addr: Option<String>,
     grace: Duration,
     ready: Part,
+    admin: Admin,
     commands: Option<Arc<CommandService>>,
+    command_router: Option<Router>,
+    query_router: Option<Router>,
     servers: Group,
     workers: Group,
     health: Group,
@@ -94,43 +116,49 @@ pub(crate) async fn start(
     program: &App,
     settings: &Settings,
     reads: Reads,
+    listen: Listen,
 ) -> Result<Running, StartError> {
     program.check()?;
     let role = settings.role;
-    let command = listen_if(
+    let at =
+        |wanted, key, address| listen_if(wanted && listen == Listen::AtAddresses, key, address);
+    let command = at(
         role.runs(Role::Command),
         "command_addr",
         &settings.command_addr,
-    );
-    let command = command.await?;
-    let query = listen_if(role.runs(Role::Query), "query_addr", &settings.query_addr).await?;
-    let admin_listener = listen("admin_addr", &settings.admin_addr).await?;
+    )
+    .await?;
+    let query = at(role.runs(Role::Query), "query_addr", &settings.query_addr).await?;
+    let health = at(true, "admin_addr", &settings.admin_addr).await?;
     let readiness = Readiness::new();
     let mut running = Running {
         command_addr: command.as_ref().map(address),
         query_addr: query.as_ref().map(address),
-        admin_addr: address(&admin_listener),
+        admin_addr: health.as_ref().map(address),
         grace: settings.shutdown_grace,
         ready: readiness.part(role.name()),
+        admin: Admin::new(readiness.clone()),
         commands: None,
+        command_router: None,
+        query_router: None,
         servers: Group::default(),
         workers: Group::default(),
         health: Group::default(),
     };
-    let admin = Admin::new(readiness.clone());
-    let bounds = running.bounds();
-    let router = admin.router();
-    running
-        .health
-        .spawn(|stop| serve(admin_listener, router, bounds, stop));
+    if let Some(listener) = health {
+        let (router, bounds) = (running.admin_router(), running.bounds());
+        running
+            .health
+            .spawn(|stop| serve(listener, router, bounds, stop));
+    }
     let assembly = Assembly {
         program,
         settings,
         readiness,
-        admin,
     };
-    match assembly.run(&mut running, command, query, reads).await {
+    match assembly.run(&mut running, reads).await {
         Ok(()) => {
+            running.listen(command, query);
             running.ready.ready();
             Ok(running)
         }
@@ -146,18 +174,12 @@ struct Assembly<'a> {
     program: &'a App,
     settings: &'a Settings,
     readiness: Readiness,
-    admin: Admin,
 }
 
 impl Assembly<'_> {
     /// Opens the backends and starts what the role runs.
-    async fn run(
-        self,
-        running: &mut Running,
-        command: Option<TcpListener>,
-        query: Option<TcpListener>,
-        reads: Reads,
-    ) -> Result<(), StartError> {
+    async fn run(self, running: &mut Running, reads: Reads) -> Result<(), StartError> {
+        let role = self.settings.role;
         let backends = Backends::open(self.settings, self.program.name(), &running.ready).await?;
         running.ready.not_ready("starting the services");
         let mut live = LiveViews::default();
@@ -168,12 +190,11 @@ impl Assembly<'_> {
                 log: log.backend,
                 bus: bus.backend,
             };
-            if command.is_some() {
+            if role.runs(Role::Command) {
                 signal = Some(CommitSignal::new(source.identity.partitions));
             }
             let relay = publish(&source, signal.clone(), running);
-            if let (true, Some(store)) = (self.settings.role.runs(Role::EventBus), &backends.reads)
-            {
+            if let (true, Some(store)) = (role.runs(Role::EventBus), &backends.reads) {
                 live = self.keep_views(&source, &store.backend, signal.clone(), running)?;
             }
             let (part, views) = (self.readiness.part("history"), live.clone());
@@ -181,20 +202,35 @@ impl Assembly<'_> {
             running
                 .workers
                 .spawn(|stop| watch::diverged(published, views, part, stop));
-            if let (Some(listener), Some(signal)) = (command, signal.clone()) {
-                self.take_commands(source, signal, relay, listener, running)?;
+            if let Some(signal) = signal.clone() {
+                self.take_commands(source, signal, relay, running)?;
             }
         }
-        if let (Some(listener), Some(store)) = (query, backends.reads) {
-            let catalog = catalog(self.program)?;
-            let views = catalog.iter().count();
-            let service = QueryService::new(catalog, store.backend, live.clone());
-            let mut router = app(query_router(service, QuerySettings::default()));
-            if let (Reads::AfterCommits, Some(signal)) = (reads, signal) {
-                router = Freshness::new(signal, live, views).applied_to(router);
-            }
-            running.serve(listener, router);
+        if let (true, Some(store)) = (role.runs(Role::Query), backends.reads) {
+            let freshness = signal.filter(|_| reads == Reads::AfterCommits);
+            self.answer_queries(store.backend, live, freshness, running)?;
         }
+        Ok(())
+    }
+
+    /// Answers queries from `store`; where there is `freshness`, after what it says was committed.
+    fn answer_queries(
+        &self,
+        store: Arc<dyn ReadStore>,
+        live: LiveViews,
+        freshness: Option<CommitSignal>,
+        running: &mut Running,
+    ) -> Result<(), InvalidApp> {
+        let catalog = catalog(self.program)?;
+        let views = catalog.iter().count();
+        let settings = QuerySettings::default();
+        let document = query_document(self.program.name(), &catalog, &settings);
+        let service = QueryService::new(catalog, store, live.clone());
+        let mut router = query_router(service, settings);
+        if let Some(signal) = freshness {
+            router = Freshness::new(signal, live, views).applied_to(router);
+        }
+        running.query_router = Some(app(router.merge(docs_router(&document))));
         Ok(())
     }
 
@@ -223,7 +259,7 @@ impl Assembly<'_> {
         );
         let live = views.live();
         let administration = views_admin_router(views.clone(), running.workers.stop.clone());
-        self.admin.administer(administration);
+        running.admin.administer(administration);
         running
             .workers
             .spawn(async move |stop| tail.run(stop).await);
@@ -233,17 +269,18 @@ impl Assembly<'_> {
         Ok(live)
     }
 
-    /// Takes commands on `listener`.
+    /// Takes commands.
     fn take_commands(
         &self,
         source: Source,
         signal: CommitSignal,
         relay: RelayStatus,
-        listener: TcpListener,
         running: &mut Running,
     ) -> Result<(), InvalidApp> {
+        let (name, deciders) = (self.program.name(), self.program.deciders());
+        let feed = feed_router(name, source.log.clone());
         let service = CommandService::new(
-            self.program.deciders().iter().cloned(),
+            deciders.iter().cloned(),
             source.log,
             source.identity,
             signal,
@@ -260,7 +297,10 @@ impl Assembly<'_> {
             query_url: self.settings.query_url.clone(),
             ..CommandSettings::default()
         };
-        running.serve(listener, app(command_router(service, settings)));
+        let router = command_router(service, settings)
+            .merge(feed)
+            .merge(docs_router(&command_document(name, deciders)));
+        running.command_router = Some(app(router));
         Ok(())
     }
 }
@@ -287,11 +327,63 @@ fn publish(source: &Source, signal: Option<CommitSignal>, running: &Running) -> 
 }
 
 impl Running {
-    /// Serves `router` on `listener`.
-    fn serve(&self, listener: TcpListener, router: Router) {
-        let bounds = self.bounds();
-        self.servers
-            .spawn(|stop| serve(listener, router, bounds, stop));
+    /// Where commands are taken, `host:port`, with the real port where the settings say 0; `None` where the role takes
+    /// none, and when mounted.
+    #[must_use]
+    pub fn command_addr(&self) -> Option<&str> {
+        self.command_addr.as_deref()
+    }
+
+    /// Where queries are answered; `None` where the role answers none, and when mounted.
+    #[must_use]
+    pub fn query_addr(&self) -> Option<&str> {
+        self.query_addr.as_deref()
+    }
+
+    /// Where health is told; `None` when mounted.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<&str> {
+        self.admin_addr.as_deref()
+    }
+
+    /// The command service, to be mounted: commands, `/events`, `/openapi.json` and `/docs`. `None` where the role takes no
+    /// commands.
+    ///
+    /// It may be nested. It answers what it does not know with problem documents itself, so it cannot be merged with a
+    /// router that has a fallback.
+    #[must_use]
+    pub fn command_router(&self) -> Option<Router> {
+        self.command_router.clone()
+    }
+
+    /// The query service, to be mounted, with its `/openapi.json` and `/docs`. `None` where the role answers no queries.
+    #[must_use]
+    pub fn query_router(&self) -> Option<Router> {
+        self.query_router.clone()
+    }
+
+    /// Health and administration, to be mounted where only operators get.
+    #[must_use]
+    pub fn admin_router(&self) -> Router {
+        self.admin.router()
+    }
+
+    /// A client of the services of this process, which does not go by way of the network.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.commands.clone(), self.query_router.clone())
+    }
+
+    /// Serves each router on its listener.
+    fn listen(&self, command: Option<TcpListener>, query: Option<TcpListener>) {
+        let routers = [(command, &self.command_router), (query, &self.query_router)];
+        for (listener, router) in routers {
+            if let (Some(listener), Some(router)) = (listener, router.clone()) {
+                let bounds = self.bounds();
+                self.servers
+                    .spawn(|stop| serve(listener, router, bounds, stop));
+            }
+        }
     }
 
     /// The bounds of each listener.
@@ -303,7 +395,7 @@ impl Running {
     }
 
     /// Waits until a task of the process has panicked: it is better started again than left without it.
-    pub(crate) async fn broken(&self) {
+    pub async fn broken(&self) {
         tokio::select! {
             () = self.servers.broken.cancelled() => {}
             () = self.workers.broken.cancelled() => {}
@@ -312,8 +404,9 @@ impl Running {
 
     /// Stops everything: takes no more requests, finishes those in flight, then the batches in flight. Says whether all
     /// of it was finished in time, which is `shutdown_grace` for all of it, and [`LAST_CHANCE`] at least for each step.
-    /// Health is told to the last, and it is not ready.
-    pub(crate) async fn stop(self) -> bool {
+    /// Health is told to the last, and it is not ready. Requests to routers that are mounted elsewhere are for their server to
+    /// finish first.
+    pub async fn stop(self) -> bool {
         let deadline = Instant::now() + self.grace;
         let left = || {
             deadline

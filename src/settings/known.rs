@@ -36,7 +36,7 @@ impl Setting {
     /// The flag, without its dashes.
     #[must_use]
     pub fn flag(&self) -> String {
-        self.key.replace('_', "-")
+        flag(self.key)
     }
 
     /// The setting of this key.
@@ -44,6 +44,19 @@ impl Setting {
     pub fn find(key: &str) -> Option<&'static Self> {
         SETTINGS.iter().find(|setting| setting.key == key)
     }
+}
+
+/// The environment variable that sets `key`.
+pub(crate) fn variable(key: &'static str) -> &'static str {
+    let setting = Setting::find(key);
+    setting
+        .and_then(|setting| setting.env.first().copied())
+        .unwrap_or(key)
+}
+
+/// The flag that sets `key`, without its dashes.
+pub(crate) fn flag(key: &str) -> String {
+    key.replace('_', "-")
 }
 
 /// A row of the table.

@@ -5,7 +5,9 @@ mod sources;
 mod values;
 
 pub use known::{Kind, SETTINGS, Setting};
+pub(crate) use known::{flag, variable};
 #[cfg(feature = "servers")]
 pub(crate) use sources::shown_url;
 pub use sources::{InvalidSettings, Layers, Origin};
+pub(crate) use values::IN_MEMORY;
 pub use values::{Role, Settings};

@@ -105,7 +105,7 @@ impl Layers {
     /// Puts the layers together: `flags` first, then `env`, then the file, then the defaults.
     ///
     /// `file` is a file that MUST be there; without it `tidelog.toml` is read when it is. An empty variable
-    /// counts as unset.
+    /// counts as unset. Files are read by programs that are built with the feature `cli`.
     ///
     /// # Errors
     ///
@@ -117,7 +117,8 @@ impl Layers {
     ) -> Result<Self, InvalidSettings> {
         let file = match file {
             Some(path) => Some(path.to_path_buf()),
-            None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()),
+            None => Some(PathBuf::from(DEFAULT_FILE))
+                .filter(|path| cfg!(feature = "cli") && path.exists()),
         };
         let from_file = file
             .as_deref()
@@ -153,6 +154,7 @@ impl Layers {
     }
 
     /// Forgets what the environment says of `keys`, and returns the variables that were ignored.
+    #[cfg(feature = "cli")]
     pub(crate) fn ignore_environment(&mut self, keys: &[&'static str]) -> Vec<String> {
         let mut ignored = Vec::new();
         for key in keys {
@@ -229,6 +231,7 @@ fn from_environment(
 }
 
 /// The settings of a file, by key.
+#[cfg(feature = "cli")]
 fn read_file(path: &Path) -> Result<BTreeMap<String, (String, Origin)>, InvalidSettings> {
     let unreadable = |reason: String| InvalidSettings::File {
         path: path.display().to_string(),
@@ -248,7 +251,17 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, (String, Origin)>, InvalidS
         .collect()
 }
 
+/// The settings of a file, for which a parser is missing.
+#[cfg(not(feature = "cli"))]
+fn read_file(path: &Path) -> Result<BTreeMap<String, (String, Origin)>, InvalidSettings> {
+    Err(InvalidSettings::File {
+        path: path.display().to_string(),
+        reason: "this program was built without the feature `cli`, which reads it".to_owned(),
+    })
+}
+
 /// One key of a file.
+#[cfg(feature = "cli")]
 fn file_value(
     path: &Path,
     key: String,
@@ -283,7 +296,7 @@ fn file_value(
     Ok((key, (text, Origin::File(path.to_path_buf()))))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! Settings with types.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidelog_domain::Partitions;
@@ -49,8 +49,11 @@ impl Role {
     }
 }
 
+/// What stands for a database in `database_url` where there is none.
+pub(crate) const IN_MEMORY: &str = "memory:";
+
 /// The settings of one process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// What it runs.
     pub role: Role,
@@ -82,7 +85,53 @@ pub struct Settings {
     pub log: String,
 }
 
+impl Default for Settings {
+    /// What each setting is when nobody says, whatever the environment has. A log has to be named yet: see
+    /// [`Settings::on_file`] and [`Settings::in_memory`].
+    fn default() -> Self {
+        let text = |key| {
+            let default = Setting::find(key).and_then(|setting| setting.default);
+            default.unwrap_or_default().to_owned()
+        };
+        Self {
+            role: Role::All,
+            database_url: None,
+            bus_url: None,
+            mongodb_url: None,
+            command_addr: text("command_addr"),
+            query_addr: text("query_addr"),
+            admin_addr: Role::All.admin_addr().to_owned(),
+            query_url: None,
+            data_dir: text("data_dir").into(),
+            entities: None,
+            partitions: Partitions::DEFAULT,
+            wait_for_backends: Duration::ZERO,
+            shutdown_grace: Duration::from_secs(10),
+            log: text("log"),
+        }
+    }
+}
+
 impl Settings {
+    /// Everything in one process, the log and the read models in the SQLite file `path`, which is made where it is
+    /// missing.
+    #[must_use]
+    pub fn on_file(path: impl AsRef<Path>) -> Self {
+        Self {
+            database_url: Some(format!("sqlite://{}", path.as_ref().display())),
+            ..Self::default()
+        }
+    }
+
+    /// Everything in one process and in its memory, gone with it: for tests, and for trying things out.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self {
+            database_url: Some(IN_MEMORY.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// Reads the texts.
     ///
     /// # Errors
@@ -247,6 +296,11 @@ mod tests {
             );
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_default_is_what_the_table_says() {
+        assert_eq!(Settings::default(), settings(&[]).unwrap());
     }
 
     #[test]

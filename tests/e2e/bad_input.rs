@@ -304,6 +304,14 @@ async fn a_deleted_id_is_gone_for_good() {
     }
 }
 
+/// Patches a post that exists, on condition of `etag`.
+async fn patch_if_match(commands: &Client, etag: &str) -> Answer {
+    let request = commands
+        .request(Method::PATCH, "/post/alive")
+        .header("if-match", etag);
+    must(request.json(&json!({"title": "B"}))).await
+}
+
 #[tokio::test]
 async fn a_bad_if_match_is_malformed() {
     for etag in [
@@ -317,10 +325,7 @@ async fn a_bad_if_match_is_malformed() {
         "",
     ] {
         refused(400, "malformed-request", async |commands| {
-            let request = commands
-                .request(Method::PATCH, "/post/alive")
-                .header("if-match", etag);
-            must(request.json(&json!({"title": "B"}))).await
+            patch_if_match(commands, etag).await
         })
         .await;
     }
@@ -341,10 +346,7 @@ async fn an_if_match_of_another_version_fails() {
         "\"2\", \"3\"",
     ] {
         refused(412, "precondition-failed", async |commands| {
-            let request = commands
-                .request(Method::PATCH, "/post/alive")
-                .header("if-match", etag);
-            must(request.json(&json!({"title": "B"}))).await
+            patch_if_match(commands, etag).await
         })
         .await;
     }

@@ -25,6 +25,7 @@ mod concurrency;
 mod containers;
 mod dev;
 mod faults;
+mod idempotency;
 mod read_store;
 mod replay;
 mod settings;

@@ -46,12 +46,18 @@ impl View {
         }
     }
 
-    /// The collection that reads of `view` are led to.
+    /// The collection that reads of `view` are led to, once the view's first version has been built.
     pub(crate) async fn collection(&self, view: &str) -> String {
-        self.alias(view).await["collection"]
-            .as_str()
-            .expect("an alias names a collection")
-            .to_owned()
+        eventually("the view to be built", async || {
+            match self.alias(view).await {
+                Some(alias) if alias["built"] == true => Ok(alias["collection"]
+                    .as_str()
+                    .expect("an alias names a collection")
+                    .to_owned()),
+                alias => Err(format!("its alias is {alias:?}")),
+            }
+        })
+        .await
     }
 
     /// The documents of `view`, tombstones included, by id.
@@ -88,18 +94,18 @@ impl View {
         equal.await;
     }
 
-    async fn alias(&self, view: &str) -> Value {
+    async fn alias(&self, view: &str) -> Option<Value> {
         match &self.store {
             Store::Sqlite(url) => {
                 let mut connection = sqlite(url).await;
                 let record =
                     sqlx::query_scalar("SELECT record FROM read_aliases WHERE view = ?").bind(view);
-                let record: String = record
-                    .fetch_one(&mut connection)
+                let record: Option<String> = record
+                    .fetch_optional(&mut connection)
                     .await
-                    .expect("the view has an alias");
+                    .expect("the SQLite file answers");
                 connection.close().await.expect("the SQLite file closes");
-                serde_json::from_str(&record).expect("an alias is JSON")
+                record.map(|record| serde_json::from_str(&record).expect("an alias is JSON"))
             }
             Store::MongoDb(database) => {
                 let aliases = database.collection::<Document>("tidelog_views");
@@ -107,7 +113,7 @@ impl View {
                     .find_one(doc! { "_id": view })
                     .await
                     .expect("MongoDB answers");
-                json(alias.expect("the view has an alias")["record"].clone())
+                alias.map(|alias| json(alias["record"].clone()))
             }
         }
     }

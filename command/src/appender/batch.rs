@@ -17,7 +17,8 @@ use super::MAX_ATTEMPTS;
 use super::cache::{Held, StateCache};
 use super::error::CommandError;
 use super::load::{Basis, Known, payload_bytes};
-use super::work::{Job, Outcome, StreamOutcome, Target};
+use super::replay::Replay;
+use super::work::{Job, Outcome, Reply, StreamOutcome, Target};
 
 /// The commands of one transaction, decided but not yet appended.
 pub(super) struct Batch {
@@ -97,7 +98,8 @@ impl Batch {
             },
             Err(error) => Verdict::Refused(error),
         };
-        if read {
+        // What a key was used for comes before what the command would do now.
+        if read && job.work.key.is_none() {
             self.answer(job, verdict);
         } else {
             self.check(job, &held, verdict);
@@ -135,7 +137,10 @@ impl Batch {
             writes.push(at_version(target, before, events));
             after.push(held);
         }
-        let append = Append { writes };
+        let append = Append {
+            writes,
+            key: job.key(true),
+        };
         self.bytes += append.size();
         self.appends.push(append);
         let verdict = Verdict::Done {
@@ -149,8 +154,11 @@ impl Batch {
     fn check(&mut self, job: Job, held: &[Held], verdict: Verdict) {
         let checks = job.work.targets.iter().zip(held);
         let writes = checks.map(|(target, held)| at_version(target, held, Vec::new()));
+        // A command that changes nothing is recorded; one that is turned down is decided again.
+        let records = matches!(verdict, Verdict::Done { .. });
         self.appends.push(Append {
             writes: writes.collect(),
+            key: job.key(records),
         });
         self.pending.push(Pending { job, verdict });
     }
@@ -226,8 +234,9 @@ impl Batch {
         let outcome = Outcome {
             streams: streams.collect(),
             appended,
+            replayed: false,
         };
-        job.answer(Ok(outcome));
+        job.answer(Ok(Reply::Done(outcome)));
     }
 }
 
@@ -254,6 +263,11 @@ fn turned_down(mut job: Job, error: AppendError, cache: &StateCache) -> Option<J
     let (stream, actual) = match error {
         AppendError::Conflict { stream, actual } => (stream, Some(actual)),
         AppendError::Superseded { stream } => (stream, None),
+        AppendError::Replayed(recorded) => {
+            let targets = std::mem::take(&mut job.work.targets);
+            job.answer(Ok(Reply::Before(Replay { targets, recorded })));
+            return None;
+        }
         error => {
             job.answer(Err(error.into()));
             return None;

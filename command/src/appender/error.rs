@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use tidelog_domain::{DecodeError, InvalidStreamId, Refusal, StreamId, Version};
+use tidelog_domain::{
+    DecodeError, InvalidStreamId, Partition, Position, Refusal, StreamId, Version,
+};
 use tidelog_eventbus::Retry;
 
 use crate::store::AppendError;
@@ -56,6 +58,12 @@ pub enum CommandError {
         /// The most there may be.
         limit: usize,
     },
+    /// This process is working on a command with the same key. It was not run a second time.
+    #[error("a command with the same idempotency key is in progress")]
+    InProgress,
+    /// The key was used for another request. Nothing was written.
+    #[error("the idempotency key belongs to another request")]
+    KeyReused,
     /// Too many commands are waiting, or this one waited too long. It was not run.
     #[error("too many commands are waiting")]
     Overloaded,
@@ -75,12 +83,20 @@ pub enum CommandError {
     )]
     Diverged,
     /// The stored events of a stream cannot be read, so that nothing can be decided on it.
-    #[error("the event {version} of {stream} cannot be read")]
+    #[error(
+        "{event_type}, version {version} of {stream}, at {partition}-{position}, cannot be read"
+    )]
     Unreadable {
         /// The stream.
         stream: StreamId,
         /// The version of the event.
         version: Version,
+        /// The partition that has it.
+        partition: Partition,
+        /// Its position there.
+        position: Position,
+        /// Its stored name.
+        event_type: Arc<str>,
         /// Why.
         #[source]
         source: Arc<DecodeError>,
@@ -105,13 +121,16 @@ impl CommandError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::PreconditionFailed { .. } => Retry::AfterReload,
-            Self::Conflict { .. } | Self::Overloaded | Self::Closing | Self::Unavailable(_) => {
-                Retry::AfterBackoff
-            }
+            Self::Conflict { .. }
+            | Self::InProgress
+            | Self::Overloaded
+            | Self::Closing
+            | Self::Unavailable(_) => Retry::AfterBackoff,
             Self::UnknownAggregate { .. }
             | Self::InvalidId(_)
             | Self::Refused { .. }
             | Self::TooLarge { .. }
+            | Self::KeyReused
             | Self::InDoubt(_)
             | Self::Diverged
             | Self::Unreadable { .. }
@@ -140,6 +159,8 @@ impl From<AppendError> for CommandError {
                 }
             }
             AppendError::Unwritable { reason } => Self::defect(reason),
+            AppendError::KeyReused => Self::KeyReused,
+            AppendError::Replayed(_) => Self::defect("a replay was taken for an error".to_owned()),
             AppendError::Unavailable(source) => Self::Unavailable(source.into()),
             AppendError::InDoubt(source) => Self::InDoubt(source.into()),
             AppendError::Diverged => Self::Diverged,

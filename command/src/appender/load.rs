@@ -41,8 +41,7 @@ pub(super) enum Basis {
 pub(super) enum LoadFailure {
     Store(Arc<AppendError>),
     Unreadable {
-        stream: StreamId,
-        version: Version,
+        event: Box<RecordedEvent>,
         source: Arc<DecodeError>,
     },
     Defect(String),
@@ -57,13 +56,12 @@ impl LoadFailure {
                 AppendError::Corrupt { what } => CommandError::Corrupt { what: what.clone() },
                 _ => CommandError::Unavailable(Arc::clone(error) as _),
             },
-            Self::Unreadable {
-                stream,
-                version,
-                source,
-            } => CommandError::Unreadable {
-                stream: stream.clone(),
-                version: *version,
+            Self::Unreadable { event, source } => CommandError::Unreadable {
+                stream: event.stream.clone(),
+                version: event.version,
+                partition: event.partition,
+                position: event.position,
+                event_type: Arc::clone(&event.event_type),
                 source: Arc::clone(source),
             },
             Self::Defect(what) => CommandError::defect(what.clone()),
@@ -166,6 +164,44 @@ async fn read(mut reading: Vec<Reading>, store: &dyn EventStore) -> Vec<(StreamI
     found
 }
 
+/// The state that `target` had at `version`, from the log.
+pub(super) async fn at(
+    target: &Target,
+    version: Version,
+    store: &dyn EventStore,
+) -> Result<Held, CommandError> {
+    let mut reading = Reading::new(target);
+    if target.decider.loading() == Loading::LastEvent {
+        reading.held.version = Version::new(version.number().saturating_sub(1));
+    }
+    // Each round takes at least one event further.
+    while reading.held.version < version {
+        let next = StreamRead {
+            stream: target.stream.clone(),
+            from: ReadFrom::After(reading.held.version),
+        };
+        let left = version.number() - reading.held.version.number();
+        let limit = usize::try_from(left).map_or(LOAD_MAX_EVENTS, |left| left.min(LOAD_MAX_EVENTS));
+        let read = store.read_streams(&[next], limit).await;
+        let events = read
+            .map_err(|error| LoadFailure::Store(Arc::new(error)).to_error())?
+            .pop()
+            .unwrap_or_default();
+        if events.is_empty() {
+            return Err(CommandError::Corrupt {
+                what: format!(
+                    "{} has no event {version}, which it had once",
+                    target.stream
+                ),
+            });
+        }
+        reading = reading
+            .fold(&events)
+            .map_err(|failure| failure.to_error())?;
+    }
+    Ok(reading.held)
+}
+
 impl Reading {
     fn new(target: &Target) -> Self {
         Self {
@@ -199,8 +235,7 @@ impl Reading {
                 version: event.version,
                 position: event.position,
                 state: state.map_err(|source| LoadFailure::Unreadable {
-                    stream: self.stream.clone(),
-                    version: event.version,
+                    event: Box::new(event.clone()),
                     source: Arc::new(source),
                 })?,
                 bytes: bytes.max(payload_bytes(&event.payload)),

@@ -11,8 +11,11 @@ mod cache;
 mod error;
 mod lane;
 mod load;
+mod replay;
+mod running;
 mod work;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +31,9 @@ use crate::store::EventStore;
 
 use cache::StateCache;
 use lane::Lane;
-use work::Job;
+use replay::Replayer;
+use running::RunningKeys;
+use work::{Job, Reply};
 
 pub use error::CommandError;
 pub use work::{Decide, Outcome, Precondition, StreamOutcome, Target, Work};
@@ -70,14 +75,24 @@ impl Default for AppenderSettings {
 /// Decides and appends commands, in batches. Cloning gives another handle to the same appender.
 ///
 /// When the last handle is dropped, the lanes finish what is waiting and end.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Appender {
     queues: Arc<[mpsc::Sender<Job>]>,
     partitions: Partitions,
+    running: RunningKeys,
+    replayer: Replayer,
     room: Arc<Semaphore>,
     queue_timeout: Duration,
     closing: CancellationToken,
     lanes: TaskTracker,
+}
+
+impl fmt::Debug for Appender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender")
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Appender {
@@ -115,6 +130,12 @@ impl Appender {
         Self {
             queues,
             partitions,
+            running: RunningKeys::default(),
+            replayer: Replayer {
+                store,
+                partitions,
+                cache,
+            },
             room: Arc::new(Semaphore::new(
                 settings.queue_max_bytes.min(Semaphore::MAX_PERMITS),
             )),
@@ -126,15 +147,26 @@ impl Appender {
 
     /// Decides `work` and appends what it gives, and answers once that is durable.
     ///
+    /// With a key that was used before it answers what was done then. While this appender works on the same key it is
+    /// [`CommandError::InProgress`]; another process that does is waited for.
+    ///
     /// Dropping the future does not take the command back once it was taken into a batch.
     ///
     /// # Errors
     ///
     /// [`CommandError`]. After every one but [`CommandError::InDoubt`] nothing was written, and nothing will be.
-    pub async fn submit(&self, work: Work) -> Result<Outcome, CommandError> {
+    pub async fn submit(&self, mut work: Work) -> Result<Outcome, CommandError> {
+        work.metadata.causation_id.get_or_insert(work.command_id);
+        if work.metadata.correlation_id.is_empty() {
+            work.metadata.correlation_id = work.command_id.to_string();
+        }
         let metadata = Payload::of(&work.metadata)
             .map_err(|error| CommandError::defect(format!("metadata cannot be JSON: {error}")))?;
         let queue = self.queue_of(&work)?;
+        let running = match &work.key {
+            Some(key) => Some(self.running.take(key).ok_or(CommandError::InProgress)?),
+            None => None,
+        };
         let bytes = u32::try_from(work.size).unwrap_or(u32::MAX);
         let place = Arc::clone(&self.room)
             .try_acquire_many_owned(bytes)
@@ -145,6 +177,7 @@ impl Appender {
             attempts: 0,
             metadata,
             work,
+            running,
             reply,
             _place: place,
         };
@@ -153,11 +186,15 @@ impl Appender {
             TrySendError::Closed(_) => CommandError::Closing,
         })?;
         // A lane answers every job. When it could not, because it panicked, nobody knows how far it came.
-        answer.await.unwrap_or_else(|_| {
+        let answer = answer.await.unwrap_or_else(|_| {
             Err(CommandError::in_doubt(
                 "the appender broke off; its log says why",
             ))
-        })
+        });
+        match answer? {
+            Reply::Done(outcome) => Ok(outcome),
+            Reply::Before(replay) => self.replayer.outcome(replay).await,
+        }
     }
 
     /// Takes no more commands, finishes those that wait or are in flight, and says whether all were done `within` the

@@ -358,8 +358,12 @@ async fn one_bad_command_of_a_batch_harms_no_other() {
     assert_eq!(results[0].as_ref().unwrap().version, Version::new(3));
     assert!(matches!(results[1], Err(CommandError::TooLarge { .. })));
     assert!(matches!(results[2], Err(CommandError::Defect { .. })));
-    assert!(
-        matches!(&results[3], Err(CommandError::Unreadable { version, .. }) if version.number() == 1)
+    let strange = results[3].as_ref().unwrap_err().to_string();
+    let at = &store.events("account/2").await[0];
+    let at = format!("{}-{}", at.partition, at.position);
+    assert_eq!(
+        strange,
+        format!("account.strange, version 1 of account/2, at {at}, cannot be read")
     );
     assert_eq!(results[4].as_ref().unwrap().data, json!({"cents": 3}));
 }
@@ -562,6 +566,7 @@ async fn a_command_over_two_streams_is_all_or_nothing() {
             command_id: Uuid::now_v7(),
             metadata: Metadata::default(),
             targets: targets.into(),
+            key: None,
             decide: Box::new(Transfer(cents)),
             size: 0,
         })
@@ -581,4 +586,113 @@ async fn a_command_over_two_streams_is_all_or_nothing() {
     transfer(1).await.unwrap();
     assert_eq!(store.events("account/a").await.len(), 4);
     assert_eq!(store.events("account/b").await.len(), 4);
+}
+
+/// Opens an account in the name of whoever asks, and says what it was told.
+struct Introduced;
+
+impl Decide for Introduced {
+    fn decide(&self, _: &[&State], context: &Context) -> Result<Vec<Vec<EventDraft>>, Refusal> {
+        let metadata = context.metadata();
+        let told = json!({"Noted": {"text": format!(
+            "{:?} for {:?}, {}, {:?}, caused by {:?}",
+            context.actor(),
+            context.tenant(),
+            metadata.correlation_id,
+            metadata.traceparent,
+            metadata.causation_id == Some(context.command_id()),
+        )}});
+        Ok(vec![vec![EventDraft {
+            event_type: "account.noted".into(),
+            schema_version: 1,
+            payload: tidelog_domain::Payload::of(&told).unwrap(),
+        }]])
+    }
+}
+
+#[tokio::test]
+async fn who_asks_and_why_is_known_to_the_decision_and_recorded_with_the_event() {
+    let store = WatchedStore::new();
+    let appender = Appender::start(
+        Arc::clone(&store) as _,
+        PARTITIONS,
+        CommitSignal::new(PARTITIONS),
+        AppenderSettings::default(),
+    );
+    let metadata = Metadata {
+        correlation_id: "order-7".to_owned(),
+        actor: Some("ann".to_owned()),
+        tenant: Some("acme".to_owned()),
+        traceparent: Some("00-1-2-01".to_owned()),
+        ..Metadata::default()
+    };
+    let command_id = Uuid::now_v7();
+    let target = Target {
+        stream: StreamId::parse("account/a").unwrap(),
+        decider: Arc::new(TypedDecider::<Account>::new().unwrap()),
+        required: Lifecycle::Missing,
+        precondition: Precondition::None,
+    };
+    let done = appender.submit(Work {
+        command_id,
+        metadata: metadata.clone(),
+        targets: vec![target],
+        decide: Box::new(Introduced),
+        key: None,
+        size: 0,
+    });
+    done.await.unwrap();
+    let event = &store.events("account/a").await[0];
+    let recorded = Metadata {
+        causation_id: Some(command_id),
+        ..metadata
+    };
+    assert_eq!(event.metadata().unwrap(), recorded);
+    let payload: serde_json::Value = event.payload.decode().unwrap();
+    assert_eq!(
+        payload["Noted"]["text"],
+        r#"Some("ann") for Some("acme"), order-7, Some("00-1-2-01"), caused by true"#
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_brings_no_correlation_is_correlated_by_its_own_id() {
+    let store = WatchedStore::new();
+    let service = service(&store).await;
+    let ours = Metadata {
+        actor: Some("ann".to_owned()),
+        ..Metadata::default()
+    };
+    let request = create("1").with_metadata(ours);
+    let command_id = request.command_id;
+    service.execute(request).await.unwrap();
+    let metadata = store.events("post/1").await[0].metadata().unwrap();
+    assert_eq!(metadata.correlation_id, command_id.to_string());
+    assert_eq!(metadata.causation_id, Some(command_id));
+    assert_eq!(metadata.actor.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn an_event_that_nobody_knows_stops_only_its_own_stream() {
+    let store = WatchedStore::new();
+    let service = service(&store).await;
+    service.execute(create("1")).await.unwrap();
+    let mut newer = retitled("of a newer program");
+    newer.schema_version = 2;
+    store.rival("post/2", newer).await;
+    store
+        .rival("post/3", event("post.starred", &json!({})))
+        .await;
+    let requests = ["1", "2", "3"].map(|id| retitle(id, "b"));
+    let results = at_once(&service, requests).await;
+    assert!(results[0].is_ok());
+    let cause = |n: usize| match results[n].as_ref().unwrap_err() {
+        CommandError::Unreadable { source, .. } => source.to_string(),
+        other => panic!("{other}"),
+    };
+    assert_eq!(
+        cause(1),
+        "post.updated is stored in version 2, and this program reads version 1"
+    );
+    assert_eq!(cause(2), "no event is called post.starred");
 }

@@ -3,23 +3,28 @@
 use std::sync::Arc;
 
 use tidelog_domain::{
-    Context, Decider, EventDraft, Lifecycle, Metadata, Partition, Payload, Position, Refusal,
-    State, StreamId, Version,
+    AppendKey, Context, Decider, EventDraft, IdempotencyKey, Lifecycle, Metadata, Partition,
+    Payload, Position, Refusal, State, StreamId, Version,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::error::CommandError;
+use super::replay::Replay;
+use super::running::RunningKey;
 
 /// A command over one or several streams, which are appended to atomically.
 pub struct Work {
     /// The command's identity: the cause of its events, and what [`Context::new_id`] is derived from.
     pub command_id: Uuid,
-    /// What is recorded with each of its events.
+    /// What is recorded with each of its events, and what the decision sees. Where it names no cause and no correlation, both are
+    /// the command's identity.
     pub metadata: Metadata,
     /// The streams that it is about, each named once. The first decides which lane it goes to.
     pub targets: Vec<Target>,
+    /// The key that it is not done twice under, if its client brought one.
+    pub key: Option<IdempotencyKey>,
     /// The decision.
     pub decide: Box<dyn Decide>,
     /// About how many bytes it holds while it waits.
@@ -58,6 +63,17 @@ impl Precondition {
             Self::OneOf(versions) => versions.contains(&version),
         }
     }
+
+    /// What tells it from others, for the fingerprint of a request: recorded, so it must never change.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::None => "any".to_owned(),
+            Self::OneOf(versions) => {
+                let versions = versions.iter().map(ToString::to_string);
+                versions.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
 }
 
 impl From<Version> for Precondition {
@@ -86,6 +102,8 @@ pub struct Outcome {
     pub streams: Vec<StreamOutcome>,
     /// Whether anything was appended; if not, the command changed nothing, and that was confirmed in the log.
     pub appended: bool,
+    /// Whether this was done before, under the same key: then it is what the command came to that time.
+    pub replayed: bool,
 }
 
 /// Where a stream is after a command.
@@ -112,14 +130,30 @@ pub(super) struct Job {
     /// The metadata of its events, as JSON.
     pub(super) metadata: Payload,
     pub(super) work: Work,
-    pub(super) reply: oneshot::Sender<Result<Outcome, CommandError>>,
+    /// Keeps others of this process from beginning on the same key.
+    pub(super) running: Option<RunningKey>,
+    pub(super) reply: oneshot::Sender<Result<Reply, CommandError>>,
     /// Its share of the bytes that may wait; given back when it is answered.
     pub(super) _place: OwnedSemaphorePermit,
 }
 
+/// What a lane answers.
+pub(super) enum Reply {
+    /// The command was done.
+    Done(Outcome),
+    /// It had been done before.
+    Before(Replay),
+}
+
 impl Job {
-    /// Tells the client, if it is still there.
-    pub(super) fn answer(self, result: Result<Outcome, CommandError>) {
+    /// The key of its append: recorded, when the command happens, or only looked up.
+    pub(super) fn key(&self, records: bool) -> Option<AppendKey> {
+        self.work.key.map(|key| AppendKey { key, records })
+    }
+
+    /// Tells the client, if it is still there. Its key is free by then.
+    pub(super) fn answer(self, result: Result<Reply, CommandError>) {
+        drop(self.running);
         // A client that went away does not need to know.
         let _ = self.reply.send(result);
     }

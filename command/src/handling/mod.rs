@@ -1,6 +1,8 @@
 //! Command handling: from an aggregate's name and a body to events in the log.
 
+mod key;
 mod request;
+mod sweep;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,22 +12,27 @@ use std::time::Duration;
 
 use tidelog_domain::{
     CommandInput, CommandSpec, ConsistencyToken, Context, Decider, EventDraft, HistoryId,
-    InvalidStreamId, Lifecycle, Refusal, State, StreamId,
+    IdempotencyKey, InvalidStreamId, Lifecycle, Refusal, State, StreamId,
 };
 use tidelog_eventbus::{CommitSignal, LogIdentity};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::appender::{Appender, AppenderSettings, Decide, StreamOutcome, Target, Work};
+use crate::appender::{Appender, AppenderSettings, Decide, Outcome, Target, Work};
 use crate::store::EventStore;
 
 pub use crate::appender::{CommandError, Precondition};
+pub use key::{CommandKey, InvalidKey, MAX_KEY_LENGTH};
 pub use request::{CommandOutcome, CommandRequest};
+pub use sweep::KEYS_KEPT_FOR;
 
 /// Handles the commands of a program's aggregates: what the HTTP service and in-process clients call.
 pub struct CommandService {
     deciders: HashMap<String, Arc<dyn Decider>>,
     appender: Appender,
     history: RwLock<HistoryId>,
+    /// Ends the sweep when the service is dropped.
+    _sweep: DropGuard,
 }
 
 /// Two aggregates have the same name.
@@ -39,7 +46,7 @@ pub struct DuplicateAggregate {
 impl CommandService {
     /// Handles commands of the aggregates that `deciders` run, on the log `store`, which is what `identity` says.
     ///
-    /// It starts the store's lanes. After each commit it says on `signal` how far the log is.
+    /// It starts the store's lanes, and a task that forgets idempotency keys older than [`KEYS_KEPT_FOR`]. After each commit it says on `signal` how far the log is.
     ///
     /// # Errors
     ///
@@ -65,7 +72,10 @@ impl CommandService {
                 }
             };
         }
+        let stop = CancellationToken::new();
+        tokio::spawn(sweep::run(Arc::clone(&store), stop.clone()));
         Ok(Self {
+            _sweep: stop.drop_guard(),
             deciders: by_name,
             appender: Appender::start(store, identity.partitions, signal, settings),
             history: RwLock::new(identity.history),
@@ -85,6 +95,9 @@ impl CommandService {
 
     /// Handles a command, and answers once what it did is durable.
     ///
+    /// A command whose key was used before is answered as it was then: its state is made again from the events up to its version.
+    /// A creation with a key, and without an id, gets one that follows from the key (a UUIDv8).
+    ///
     /// A command that changes nothing is a success, confirmed in the log. One that others keep getting in the way of is decided
     /// again, at most [`MAX_ATTEMPTS`](crate::appender::MAX_ATTEMPTS) times, unless it names a version.
     ///
@@ -92,13 +105,19 @@ impl CommandService {
     ///
     /// [`CommandError`]. After every one but [`CommandError::InDoubt`] nothing was written, and nothing will be.
     pub async fn execute(&self, request: CommandRequest) -> Result<CommandOutcome, CommandError> {
+        let key = request.key.as_ref().map(|key| key.scoped(&request));
         let CommandRequest {
             category, input, ..
         } = request;
         let Some(decider) = self.decider(&category) else {
             return Err(CommandError::UnknownAggregate { category });
         };
-        let stream = stream(decider.as_ref(), request.id.as_deref(), &input)?;
+        let stream = stream(
+            decider.as_ref(),
+            request.id.as_deref(),
+            &input,
+            key.as_ref(),
+        )?;
         let required = check(decider.as_ref(), &stream, &input)?;
         let mut metadata = request.metadata;
         metadata.causation_id = Some(request.command_id);
@@ -112,16 +131,14 @@ impl CommandService {
                 required,
                 precondition: request.precondition,
             }],
+            key,
             decide: Box::new(OneCommand {
                 decider: Arc::clone(decider),
                 input,
             }),
         };
         let done = self.appender.submit(work).await;
-        let done = done?;
-        let first = done.streams.first();
-        let stream = first.ok_or_else(|| CommandError::defect("no stream was answered".into()))?;
-        Ok(self.outcome(decider.as_ref(), stream, done.appended))
+        self.outcome(decider.as_ref(), &done?)
     }
 
     /// Takes no more commands, finishes those that wait or are in flight, and says whether all were done `within` the
@@ -139,11 +156,12 @@ impl CommandService {
     fn outcome(
         &self,
         decider: &dyn Decider,
-        stream: &StreamOutcome,
-        appended: bool,
-    ) -> CommandOutcome {
+        done: &Outcome,
+    ) -> Result<CommandOutcome, CommandError> {
+        let first = done.streams.first();
+        let stream = first.ok_or_else(|| CommandError::defect("no stream was answered".into()))?;
         let history = *self.history.read().unwrap_or_else(PoisonError::into_inner);
-        CommandOutcome {
+        Ok(CommandOutcome {
             id: stream.stream.id().to_owned(),
             version: stream.version,
             data: decider.show(&stream.state),
@@ -151,8 +169,9 @@ impl CommandService {
                 history,
                 positions: vec![(stream.partition, stream.position)],
             },
-            appended,
-        }
+            appended: done.appended,
+            replayed: done.replayed,
+        })
     }
 
     /// The log has the history `history` now: tokens name it from here on. Whoever watches the log says so.
@@ -174,17 +193,21 @@ pub(crate) fn spec<'a>(decider: &'a dyn Decider, name: &str) -> Option<&'a Comma
     decider.commands().iter().find(|spec| spec.name == name)
 }
 
-/// The stream that a command is about. A creating command may leave the id to us.
+/// The stream that a command is about. A creating command may leave the id to us: with a key, the same each time.
 fn stream(
     decider: &dyn Decider,
     id: Option<&str>,
     input: &CommandInput,
+    key: Option<&IdempotencyKey>,
 ) -> Result<StreamId, CommandError> {
     let creates =
         spec(decider, &input.name).is_some_and(|spec| spec.lifecycle == Lifecycle::Missing);
     let named = match id {
         Some(id) => StreamId::new(decider.category(), id),
-        None if creates => StreamId::new(decider.category(), &Uuid::now_v7().to_string()),
+        None if creates => {
+            let id = key.map_or_else(Uuid::now_v7, key::derived_id);
+            StreamId::new(decider.category(), &id.to_string())
+        }
         None => Err(InvalidStreamId::Id),
     };
     named.map_err(CommandError::InvalidId)
@@ -222,3 +245,6 @@ impl Decide for OneCommand {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod property;

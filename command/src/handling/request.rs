@@ -4,6 +4,7 @@ use serde_json::Value;
 use tidelog_domain::{CommandInput, ConsistencyToken, Metadata, Version};
 use uuid::Uuid;
 
+use super::CommandKey;
 use crate::appender::Precondition;
 
 /// A command to one aggregate.
@@ -11,16 +12,19 @@ use crate::appender::Precondition;
 pub struct CommandRequest {
     /// The aggregate's name.
     pub category: String,
-    /// The aggregate's id; `None` lets a creating command make a new one (a UUIDv7).
+    /// The aggregate's id; `None` lets a creating command make a new one: a UUIDv7, or with a key a UUIDv8 that follows from it.
     pub id: Option<String>,
     /// The command.
     pub input: CommandInput,
     /// Which version of the aggregate is expected.
     pub precondition: Precondition,
-    /// What is recorded with its events. The command's id is added as their cause.
+    /// What is recorded with its events, and what the decision sees. The command's id is added as their cause, and as what they
+    /// are correlated by where that is empty.
     pub metadata: Metadata,
     /// The command's identity, a new one for each command.
     pub command_id: Uuid,
+    /// The key that it is not done twice under.
+    pub key: Option<CommandKey>,
 }
 
 impl CommandRequest {
@@ -38,6 +42,7 @@ impl CommandRequest {
             precondition: Precondition::None,
             metadata: Metadata::default(),
             command_id: Uuid::now_v7(),
+            key: None,
         }
     }
 
@@ -48,10 +53,25 @@ impl CommandRequest {
         self
     }
 
+    /// The same, with this recorded with its events: who asks, for whom, and in which conversation.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
     /// The same, only if the aggregate is at `version`.
     #[must_use]
     pub fn at(mut self, version: Version) -> Self {
         self.precondition = version.into();
+        self
+    }
+
+    /// The same, done once however often it is sent with `key`: each time after the first it is answered as it was then. The key
+    /// counts within the aggregate's kind and the command, and is kept for [`KEYS_KEPT_FOR`](super::KEYS_KEPT_FOR) at least.
+    #[must_use]
+    pub fn with_key(mut self, key: CommandKey) -> Self {
+        self.key = Some(key);
         self
     }
 }
@@ -70,6 +90,8 @@ pub struct CommandOutcome {
     pub token: ConsistencyToken,
     /// Whether events were appended; else the command changed nothing.
     pub appended: bool,
+    /// Whether the command was done before, under the same key, and this is what it came to then.
+    pub replayed: bool,
 }
 
 /// About how many bytes `value` holds.

@@ -8,6 +8,7 @@ use tidelog_domain::Lifecycle;
 
 use crate::handling::CommandOutcome;
 
+use super::idempotency::IDEMPOTENCY_REPLAYED;
 use super::route::Call;
 
 /// The header with what a read must have seen.
@@ -25,6 +26,9 @@ pub(super) fn done(call: &Call<'_>, done: CommandOutcome, reads_at: Option<&str>
     };
     add(header::ETAG, format!("\"{}\"", done.version));
     add(CONSISTENCY_TOKEN, done.token.to_string());
+    if done.replayed {
+        add(IDEMPOTENCY_REPLAYED, "true".to_owned());
+    }
     let created = call.spec.lifecycle == Lifecycle::Missing && done.appended;
     let status = if created {
         let base = reads_at.unwrap_or_default().trim_end_matches('/');

@@ -1,6 +1,9 @@
 //! The command service over HTTP: writes only.
 
 mod answer;
+mod feed;
+mod idempotency;
+mod openapi;
 mod preconditions;
 mod problems;
 mod route;
@@ -22,6 +25,8 @@ use uuid::Uuid;
 
 use crate::handling::{CommandRequest, CommandService};
 
+pub use feed::feed_router;
+pub use openapi::command_document;
 use preconditions::Preconditions;
 use problems::Subject;
 
@@ -87,11 +92,22 @@ impl Commands {
         require_json_answer(&parts.headers)?;
         let creates = call.spec.lifecycle == Lifecycle::Missing;
         let preconditions = Preconditions::read(&parts.headers, creates)?;
+        let key = idempotency::read(&parts.headers)?;
         if let Some(id) = call.id {
             check_id(call.category, id)?;
         }
         let accepted = accepted_types(call.spec.endpoint);
         let body = read_json(&parts.headers, body, accepted, self.settings.body).await?;
+        let key = key.map(|key| {
+            let (method, path) = (parts.method.as_str(), parts.uri.path());
+            let preconditions = preconditions.fingerprint();
+            key.of_request(&[
+                method.as_bytes(),
+                path.as_bytes(),
+                &body.bytes,
+                preconditions.as_bytes(),
+            ])
+        });
         let mut body = command_body(body, call.spec.endpoint)?;
         let own_id = if creates {
             take_id(call.category, &mut body)?
@@ -104,6 +120,7 @@ impl Commands {
             id: id.as_deref(),
             command: &call.spec.name,
             preconditions: &preconditions,
+            has_key: key.is_some(),
         };
         let done = self.service.execute(CommandRequest {
             category: call.category.to_owned(),
@@ -115,6 +132,7 @@ impl Commands {
             precondition: preconditions.version.clone(),
             metadata: metadata(context),
             command_id: Uuid::now_v7(),
+            key,
         });
         let done = done.await.map_err(|error| subject.problem(&error))?;
         Ok(answer::done(&call, done, reads_at))

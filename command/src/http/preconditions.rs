@@ -51,6 +51,13 @@ impl Preconditions {
     }
 }
 
+impl Preconditions {
+    /// What tells them from others, for the fingerprint of a request.
+    pub(super) fn fingerprint(&self) -> String {
+        format!("{} {}", self.version.text(), self.none_match)
+    }
+}
+
 /// What a header with entity tags says.
 enum Tags {
     Any,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
 use serde_json::json;
-use tidelog_domain::{Refusal, StreamId, Version};
+use tidelog_domain::{Refusal, StreamId, Version, causes};
 use tidelog_http::{Problem, ProblemKind};
 
 use crate::handling::{CommandError, Precondition};
@@ -25,6 +25,8 @@ pub(super) struct Subject<'a> {
     pub(super) id: Option<&'a str>,
     pub(super) command: &'a str,
     pub(super) preconditions: &'a Preconditions,
+    /// Whether the request brought an idempotency key.
+    pub(super) has_key: bool,
 }
 
 impl Subject<'_> {
@@ -48,6 +50,16 @@ impl Subject<'_> {
                 ),
             )
             .retry_after(SOON),
+            CommandError::InProgress => Problem::new(
+                ProblemKind::RequestInProgress,
+                "A request with this Idempotency-Key is in progress. Send it again later to get its answer.",
+            )
+            .retry_after(SOON),
+            CommandError::KeyReused => Problem::new(
+                ProblemKind::IdempotencyKeyReused,
+                "This Idempotency-Key came with another request before. Nothing was written. Use a new key for each new \
+                 request, and send a request again unchanged.",
+            ),
             CommandError::TooLarge {
                 stream,
                 bytes,
@@ -165,6 +177,9 @@ impl Subject<'_> {
 
     fn in_doubt(&self) -> Problem {
         let advice = match self.id {
+            _ if self.has_key => {
+                "Send it again with the same Idempotency-Key: it is done once.".to_owned()
+            }
             Some(_) => format!(
                 "Read the {} to find out before you send it again.",
                 self.named()
@@ -173,12 +188,17 @@ impl Subject<'_> {
                 "Look for it before you send it again: another creation makes another.".to_owned()
             }
         };
-        Problem::new(
+        let problem = Problem::new(
             ProblemKind::InDoubt,
             format!(
                 "Whether the command was written could not be found out in time: it was once, or not at all. {advice}"
             ),
-        )
+        );
+        if self.has_key {
+            problem.retry_after(SOON)
+        } else {
+            problem
+        }
     }
 
     fn named(&self) -> String {
@@ -196,16 +216,4 @@ fn named(stream: &StreamId) -> String {
 fn internal(error: &dyn Error) -> Problem {
     tracing::error!(error = causes(error), "a command could not be handled");
     Problem::internal()
-}
-
-/// An error with all of its causes.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -12,6 +12,8 @@ use crate::appender::AppenderSettings;
 use crate::fixtures::*;
 use crate::store::AppendError;
 
+mod idempotency;
+
 struct Api {
     store: Arc<WatchedStore>,
     service: Arc<CommandService>,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, Utc};
@@ -12,6 +13,7 @@ use tidelog_domain::{
 use tidelog_eventbus::{LogError, LogIdentity, LogReader};
 
 use super::failure::Failure;
+use super::keys::{KeyRow, Keys, ScopedKey, keys};
 use super::open::random_history;
 use super::page::{after_cursor, first_position, rows_to_read};
 use super::plan::{Place, Plan, Row, Taint, streams};
@@ -35,6 +37,8 @@ struct Log {
     events: Vec<Vec<RecordedEvent>>,
     /// The events of each stream, by version; the first has version 1.
     streams: HashMap<StreamId, Vec<RecordedEvent>>,
+    /// What is recorded under each key, and when that was done.
+    keys: HashMap<ScopedKey, (KeyRow, Instant)>,
 }
 
 impl InMemoryEventStore {
@@ -47,6 +51,7 @@ impl InMemoryEventStore {
                 history: random_history(),
                 events: partitions.iter().map(|_| Vec::new()).collect(),
                 streams: HashMap::new(),
+                keys: HashMap::new(),
             })),
         }
     }
@@ -81,9 +86,20 @@ impl Log {
         }
     }
 
-    /// Writes the rows of a plan.
-    fn write(&mut self, rows: &[Row<'_>], places: &BTreeMap<Partition, Place>) {
-        for row in rows {
+    /// What is recorded under the keys of `batch`.
+    fn used(&self, batch: &[Append]) -> Keys {
+        keys(batch)
+            .filter_map(|key| Some((key.scoped, self.keys.get(&key.scoped)?.0.clone())))
+            .collect()
+    }
+
+    /// Writes what a plan has.
+    fn write(&mut self, plan: &Plan<'_>, places: &BTreeMap<Partition, Place>) {
+        let now = Instant::now();
+        let keys = plan.keys.iter();
+        self.keys
+            .extend(keys.map(|(key, row)| (*key, (row.clone(), now))));
+        for row in &plan.rows {
             let (Some(place), Some(events)) = (
                 places.get(&row.partition),
                 self.events.get_mut(row.partition.index()),
@@ -128,14 +144,15 @@ impl EventStore for InMemoryEventStore {
             .into_iter()
             .map(|stream| (stream, log.version(stream)))
             .collect();
-        let plan = Plan::new(&batch, self.partitions, versions, Taint::default());
+        let used = log.used(&batch);
+        let plan = Plan::new(&batch, self.partitions, versions, &used, Taint::default());
         let now = Utc::now().trunc_subsecs(6);
         let places = plan
             .counts
             .keys()
             .map(|partition| (*partition, log.place(*partition, now)))
             .collect();
-        log.write(&plan.rows, &places);
+        log.write(&plan, &places);
         plan.settle(&places)
     }
 
@@ -164,6 +181,20 @@ impl EventStore for InMemoryEventStore {
         let history = random_history();
         self.log().history = history;
         Ok(history)
+    }
+
+    async fn forget_keys(&self, age: Duration, limit: usize) -> Result<usize, AppendError> {
+        let mut log = self.log();
+        let old = log.keys.iter();
+        let old: Vec<ScopedKey> = old
+            .filter(|(_, (_, recorded))| recorded.elapsed() > age)
+            .map(|(key, _)| *key)
+            .take(limit)
+            .collect();
+        for key in &old {
+            log.keys.remove(key);
+        }
+        Ok(old.len())
     }
 }
 

@@ -5,6 +5,11 @@
     allow(dead_code, reason = "the databases use the rest")
 )]
 mod failure;
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "sqlite")),
+    allow(dead_code, reason = "the databases use the rest")
+)]
+mod keys;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod lane;
 mod memory;
@@ -37,11 +42,13 @@ mod sqlite;
 pub mod conformance;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tidelog_domain::{Append, Appended, HistoryId, RecordedEvent, StreamId, Version};
 use tidelog_eventbus::{LogReader, Retry};
 
+pub use keys::Recorded;
 pub use memory::InMemoryEventStore;
 #[cfg(feature = "mysql")]
 pub use mysql::{MySqlEventStore, MySqlOptions};
@@ -64,6 +71,10 @@ pub trait EventStore: LogReader {
     ///   of its streams is turned down too: it was decided on what did not happen.
     /// - `Ok` for an append MUST mean that it is durable, in the log just once; an error other than
     ///   [`AppendError::InDoubt`] MUST mean that it is not in the log and never will be.
+    /// - An append with a [key](Append::key) that the log knows, or that came earlier in the batch, does not happen, whatever its
+    ///   streams are at: it is answered by [`AppendError::Replayed`] or [`AppendError::KeyReused`]. When one that records its
+    ///   key happens, checks without an event included, its row MUST be written in the same transaction. One that is turned
+    ///   down records nothing.
     /// - Dropping the future MUST NOT leave a transaction open or a connection in an unknown state.
     ///
     /// `lane` names the connection to use, from 0 to the number of [`EventStore::lanes`]: batches of one lane run one after
@@ -96,6 +107,14 @@ pub trait EventStore: LogReader {
     ///
     /// [`AppendError::Unavailable`].
     async fn renew_history(&self) -> Result<HistoryId, AppendError>;
+
+    /// Forgets at most `limit` of the idempotency keys that were recorded longer than `age` ago, by the store's clock, and says
+    /// how many it forgot. It never waits for an append for long, nor makes one wait.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Unavailable`].
+    async fn forget_keys(&self, age: Duration, limit: usize) -> Result<usize, AppendError>;
 }
 
 /// Which events of a stream are read.
@@ -134,6 +153,12 @@ pub enum AppendError {
         /// The stream.
         stream: StreamId,
     },
+    /// Its key was used before, by the same request, which came to this. Nothing of the append was written.
+    #[error("its idempotency key was used before")]
+    Replayed(Recorded),
+    /// Its key was used before, by another request. Nothing of the append was written.
+    #[error("its idempotency key belongs to another request")]
+    KeyReused,
     /// It can never be written: an event is too large, or the append is malformed. Nothing of it was written.
     #[error("the append cannot be written: {reason}")]
     Unwritable {
@@ -167,9 +192,12 @@ impl AppendError {
         match self {
             Self::Conflict { .. } | Self::Superseded { .. } => Retry::AfterReload,
             Self::Unavailable(_) => Retry::AfterBackoff,
-            Self::Unwritable { .. } | Self::InDoubt(_) | Self::Diverged | Self::Corrupt { .. } => {
-                Retry::Never
-            }
+            Self::Replayed(_)
+            | Self::KeyReused
+            | Self::Unwritable { .. }
+            | Self::InDoubt(_)
+            | Self::Diverged
+            | Self::Corrupt { .. } => Retry::Never,
         }
     }
 }

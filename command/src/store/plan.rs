@@ -11,6 +11,7 @@ use tidelog_domain::{
 };
 
 use super::AppendError;
+use super::keys::{KeyRow, Keys, Recorded, ScopedKey};
 
 /// The most bytes that one event may have, name, payload and metadata together: 512 KiB.
 pub const MAX_EVENT_BYTES: usize = 512 * 1024;
@@ -75,6 +76,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) rows: Vec<Row<'a>>,
     /// How many rows each partition gets.
     pub(crate) counts: BTreeMap<Partition, u64>,
+    /// What is recorded under the keys of the appends that happen, in the order of the keys: everybody locks them in this one.
+    pub(crate) keys: BTreeMap<ScopedKey, KeyRow>,
     /// What is tainted after this batch.
     pub(crate) taint: Taint,
     verdicts: Vec<Result<Vec<Planned>, AppendError>>,
@@ -91,22 +94,26 @@ struct Planned {
 
 impl<'a> Plan<'a> {
     /// Looks at the appends in order, each on the result of those before it; `versions` has the versions of the streams
-    /// in the log, [`Version::NONE`] for those that it leaves out.
+    /// in the log, [`Version::NONE`] for those that it leaves out; `used` has what the log has under the batch's keys.
     pub(crate) fn new(
         batch: &'a [Append],
         partitions: Partitions,
         versions: HashMap<&'a StreamId, Version>,
+        used: &Keys,
         taint: Taint,
     ) -> Self {
         let mut plan = Self {
             rows: Vec::new(),
             counts: BTreeMap::new(),
+            keys: BTreeMap::new(),
             taint,
             verdicts: Vec::with_capacity(batch.len()),
         };
         let mut versions = versions;
         for append in batch {
-            let verdict = plan.turn_down(append, &versions);
+            let verdict = plan
+                .replay(append, used)
+                .or_else(|| plan.turn_down(append, &versions));
             match verdict {
                 Some(error) => {
                     plan.taint.spread([append]);
@@ -114,11 +121,40 @@ impl<'a> Plan<'a> {
                 }
                 None => {
                     let planned = plan.accept(append, partitions, &mut versions);
+                    plan.record(append, &planned);
                     plan.verdicts.push(Ok(planned));
                 }
             }
         }
         plan
+    }
+
+    /// What the key of `append` says, when it was used before: in the log, or earlier in the batch.
+    fn replay(&self, append: &Append, used: &Keys) -> Option<AppendError> {
+        let key = append.key?.key;
+        let row = used
+            .get(&key.scoped)
+            .or_else(|| self.keys.get(&key.scoped))?;
+        Some(row.verdict(&key))
+    }
+
+    /// Keeps what is recorded under the key of `append`.
+    fn record(&mut self, append: &Append, planned: &[Planned]) {
+        let Some(key) = append.key.filter(|key| key.records) else {
+            return;
+        };
+        let streams = planned.iter();
+        let recorded = Recorded {
+            streams: streams
+                .map(|planned| (planned.stream.clone(), planned.version))
+                .collect(),
+            appended: append.events() > 0,
+        };
+        let row = KeyRow {
+            fingerprint: key.key.fingerprint,
+            recorded,
+        };
+        self.keys.insert(key.key.scoped, row);
     }
 
     /// Why `append` does not happen, if it does not.
@@ -177,6 +213,12 @@ impl<'a> Plan<'a> {
             });
         }
         planned
+    }
+
+    /// Whether there is nothing to write.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.keys.is_empty()
     }
 
     /// Whether every append happens.

@@ -1,8 +1,9 @@
 //! What stands in the parentheses of an attribute.
 
 use proc_macro2::TokenStream;
+use quote::quote;
 use syn::parse::Parser;
-use syn::{LitStr, Path, Type};
+use syn::{LitInt, LitStr, Path, Type};
 
 /// The arguments of the macros for structs.
 #[derive(Default)]
@@ -11,6 +12,8 @@ pub(crate) struct Args {
     pub(crate) plural: Option<LitStr>,
     pub(crate) rule: Option<Path>,
     pub(crate) rejection: Option<Type>,
+    pub(crate) version: Option<LitInt>,
+    pub(crate) upcasters: Option<Path>,
 }
 
 impl Args {
@@ -27,6 +30,10 @@ impl Args {
                 read.rule = Some(meta.value()?.parse()?);
             } else if is("rejection") {
                 read.rejection = Some(meta.value()?.parse()?);
+            } else if is("version") {
+                read.version = Some(meta.value()?.parse()?);
+            } else if is("upcasters") {
+                read.upcasters = Some(meta.value()?.parse()?);
             } else {
                 let known = known.join(", ");
                 return Err(meta.error(format!("there is no such argument; there are: {known}")));
@@ -35,6 +42,26 @@ impl Args {
         });
         parser.parse2(args)?;
         Ok(read)
+    }
+}
+
+/// Reads the version of a shape.
+pub(crate) fn version(given: &LitInt) -> syn::Result<u32> {
+    match given.base10_parse()? {
+        0 => Err(syn::Error::new_spanned(given, "versions begin with 1")),
+        version => Ok(version),
+    }
+}
+
+/// The function that gives the upcasters, where there are any.
+pub(crate) fn upcasters(path: Option<&Path>) -> TokenStream {
+    let Some(path) = path else {
+        return quote! {};
+    };
+    quote! {
+        fn upcasters() -> ::std::vec::Vec<::tidelog::__private::Upcaster> {
+            #path()
+        }
     }
 }
 

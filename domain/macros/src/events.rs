@@ -2,8 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{DeriveInput, Fields, Ident, LitInt, LitStr, Variant, parse_quote};
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::{DeriveInput, Fields, Ident, LitInt, LitStr, Path, Token, Variant, parse_quote};
 
+use crate::args;
 use crate::name::{Name, require_unique};
 use crate::plain::derives;
 use crate::variants::{take, take_flag, take_name, variants};
@@ -45,24 +47,52 @@ fn take_version(variant: &mut Variant) -> syn::Result<u32> {
     let Some(attribute) = take(variant, "version") else {
         return Ok(1);
     };
-    let version: LitInt = attribute.parse_args()?;
-    match version.base10_parse()? {
-        0 => Err(syn::Error::new_spanned(version, "versions begin with 1")),
-        version => Ok(version),
+    args::version(&attribute.parse_args::<LitInt>()?)
+}
+
+/// What stands in the parentheses: `"account"`, and maybe `upcasters = a_function`.
+struct Args {
+    /// The aggregate that the events are of.
+    category: Name,
+    upcasters: Option<Path>,
+}
+
+impl Args {
+    fn read(args: TokenStream, item: &DeriveInput) -> syn::Result<Self> {
+        if args.is_empty() {
+            let message = "say which aggregate's events these are: #[events(\"account\")]";
+            return Err(syn::Error::new_spanned(&item.ident, message));
+        }
+        Self::parse.parse2(args)
     }
 }
 
-/// The aggregate that the events are of.
-fn category(args: TokenStream, item: &DeriveInput) -> syn::Result<Name> {
-    if args.is_empty() {
-        let message = "say which aggregate's events these are: #[events(\"account\")]";
-        return Err(syn::Error::new_spanned(&item.ident, message));
+impl Parse for Args {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let category = Name::given(&input.parse::<LitStr>()?)?;
+        let mut upcasters = None;
+        if input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
+            let argument: Ident = input.parse()?;
+            if argument != "upcasters" {
+                let message = "there is no such argument; there is: upcasters";
+                return Err(syn::Error::new_spanned(argument, message));
+            }
+            input.parse::<Token![=]>()?;
+            upcasters = Some(input.parse()?);
+        }
+        Ok(Self {
+            category,
+            upcasters,
+        })
     }
-    Name::given(&syn::parse2::<LitStr>(args)?)
 }
 
 pub(crate) fn expand(args: TokenStream, mut item: DeriveInput) -> syn::Result<TokenStream> {
-    let category = category(args, &item)?;
+    let Args {
+        category,
+        upcasters,
+    } = Args::read(args, &item)?;
+    let upcasters = args::upcasters(upcasters.as_ref());
     let events = variants(&mut item, "events")?
         .iter_mut()
         .map(|variant| Event::take(variant, &category))
@@ -92,10 +122,17 @@ pub(crate) fn expand(args: TokenStream, mut item: DeriveInput) -> syn::Result<To
                     #(Self::#variants { .. } => #stored,)*
                 }
             }
-            fn schema_version(&self) -> u32 {
-                match self {
-                    #(Self::#variants { .. } => #versions,)*
+            fn current_version(event_type: &str) -> u32 {
+                match event_type {
+                    #(#stored => #versions,)*
+                    _ => 1,
                 }
+            }
+            #upcasters
+            fn schema(
+                event_type: &str,
+            ) -> ::core::option::Option<::tidelog::__private::serde_json::Value> {
+                ::tidelog::__private::event_schema::<Self>(event_type)
             }
             fn is_terminal(event_type: &str) -> bool {
                 match event_type {

@@ -86,6 +86,9 @@ pub fn commands(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `#[name("…")]` | its name after the dot |
 /// | `#[version(2)]` | the version of its payload's shape; without it 1 |
 ///
+/// `#[events("account", upcasters = a_function)]` names the `fn() -> Vec<Upcaster>` that says how events of older shapes become
+/// those of today.
+///
 /// ```
 /// # extern crate tidelog_domain as tidelog;
 /// use tidelog::prelude::*;
@@ -159,6 +162,8 @@ pub fn view(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `plural = "posts"` | the path of its list | the name and an `s` |
 /// | `rule = a_function` | `fn(Change<'_, Post>, &Context) -> Result<(), PostRejection>`, which may say no to a change | everything that fits the schema may happen |
 /// | `rejection = PostRejection` | why the rule may say no | |
+/// | `version = 2` | the version of its shape | 1 |
+/// | `upcasters = a_function` | `fn() -> Vec<Upcaster>`, how events of older shapes become those of today | what was stored before is read as it is |
 #[proc_macro_attribute]
 pub fn entity(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(plain::entity, args, item)

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Data, DeriveInput, Fields};
 
-use crate::args::{Args, require_none};
+use crate::args::{Args, require_none, upcasters, version};
 use crate::name::Name;
 use crate::variants::require_no_parameters;
 
@@ -70,13 +70,23 @@ pub(crate) fn view(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStr
 
 /// `#[entity]`.
 pub(crate) fn entity(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
-    let args = Args::parse(args, &["name", "plural", "rule", "rejection"])?;
+    let known = [
+        "name",
+        "plural",
+        "rule",
+        "rejection",
+        "version",
+        "upcasters",
+    ];
+    let args = Args::parse(args, &known)?;
     let server_set = ["id", "version", "created_at", "updated_at", "deleted"];
     require_record(&item, "entity", &server_set)?;
     let name = Name::new(args.name.as_ref(), &item.ident)?.text;
     let events = ["created", "updated", "deleted"].map(|event| format!("{name}.{event}"));
     let (derives, named, plural) = (derives(), named(&args, &item)?, plural(&args)?);
     let (rejection, rule) = rule(&args)?;
+    let version = args.version.as_ref().map(version).transpose()?.unwrap_or(1);
+    let upcasters = upcasters(args.upcasters.as_ref());
     let ident = &item.ident;
     Ok(quote! {
         #derives
@@ -85,6 +95,8 @@ pub(crate) fn entity(args: TokenStream, item: DeriveInput) -> syn::Result<TokenS
         impl ::tidelog::__private::Entity for #ident {
             type Rejection = #rejection;
             const EVENT_NAMES: &'static [&'static str] = &[#(#events),*];
+            const VERSION: u32 = #version;
+            #upcasters
             #plural
             #rule
         }

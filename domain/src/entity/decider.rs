@@ -14,10 +14,12 @@ use crate::decider::{
 };
 use crate::event::Payload;
 use crate::json::merge_object;
+use crate::upcasting::{EventShape, Upcasters};
 
 /// Runs an entity: `create`, `patch` and `delete`, by the rules of the [module](crate::entity).
 ///
-/// Its events are `<name>.created`, `<name>.updated` and `<name>.deleted`, version 1. The payload is
+/// Its events are `<name>.created`, `<name>.updated` and `<name>.deleted`, in the version that the schema gives
+/// itself (`"x-tidelog-version"`, 1 unless said otherwise). The payload is
 ///
 /// ```json
 /// {"state": {"title": "b"}, "before": {"title": "a"}}
@@ -136,6 +138,14 @@ impl Decider for EntityDecider {
         &self.commands
     }
 
+    fn events(&self) -> Vec<EventShape> {
+        self.schema.shapes()
+    }
+
+    fn upcasters(&self) -> &Upcasters {
+        self.schema.upcasters()
+    }
+
     fn loading(&self) -> Loading {
         Loading::LastEvent
     }
@@ -189,8 +199,10 @@ impl Decider for EntityDecider {
         schema_version: u32,
         payload: &Payload,
     ) -> Result<State, DecodeError> {
-        let kind = self.schema.events().kind(event_type, schema_version)?;
-        let fields = read_state(event_type, schema_version, payload)?;
+        let upcasters = self.schema.upcasters();
+        let today = upcasters.upcast(event_type, schema_version, payload)?;
+        let kind = self.schema.events().kind(today.event_type)?;
+        let fields = read_state(&today)?;
         let lifecycle = match kind {
             EntityEventKind::Created | EntityEventKind::Updated => Lifecycle::Live,
             EntityEventKind::Deleted => Lifecycle::Ended,
@@ -201,6 +213,10 @@ impl Decider for EntityDecider {
     fn show(&self, state: &State) -> Value {
         let fields = state.get::<Map<String, Value>>();
         Value::Object(fields.cloned().unwrap_or_default())
+    }
+
+    fn state_schema(&self) -> Value {
+        publish::state_schema(&self.schema)
     }
 }
 

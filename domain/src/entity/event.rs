@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::aggregate::DecodeError;
 use crate::decider::EventDraft;
 use crate::event::Payload;
-
-/// The version of the payload's shape.
-const SCHEMA_VERSION: u32 = 1;
+use crate::upcasting::Upcasted;
 
 /// What can happen to an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +23,14 @@ pub(crate) struct EventNames {
     created: Arc<str>,
     updated: Arc<str>,
     deleted: Arc<str>,
+    version: u32,
 }
 
 impl EventNames {
-    /// The events of the entity `name`.
-    pub(super) fn of(name: &str) -> Self {
+    /// The events of the entity `name`, whose schema has this version.
+    pub(super) fn of(name: &str, version: u32) -> Self {
         Self {
+            version,
             created: format!("{name}.created").into(),
             updated: format!("{name}.updated").into(),
             deleted: format!("{name}.deleted").into(),
@@ -53,28 +52,29 @@ impl EventNames {
         };
         Ok(EventDraft {
             event_type: Arc::clone(name),
-            schema_version: SCHEMA_VERSION,
+            schema_version: self.version,
             payload: Payload::of(&Written { state, before })?,
         })
     }
 
-    /// The kind of the event that is stored as `event_type`, in the version of its shape.
-    pub(super) fn kind(
-        &self,
-        event_type: &str,
-        schema_version: u32,
-    ) -> Result<EntityEventKind, DecodeError> {
-        let kind = match event_type {
-            name if *name == *self.updated => EntityEventKind::Updated,
-            name if *name == *self.created => EntityEventKind::Created,
-            name if *name == *self.deleted => EntityEventKind::Deleted,
-            other => return Err(DecodeError::unknown(other)),
-        };
-        if schema_version == SCHEMA_VERSION {
-            return Ok(kind);
+    /// Their names.
+    pub(super) fn names(&self) -> [&Arc<str>; 3] {
+        [&self.created, &self.updated, &self.deleted]
+    }
+
+    /// The version in which they are written.
+    pub(super) const fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The kind of the event that is called `event_type` today.
+    pub(super) fn kind(&self, event_type: &str) -> Result<EntityEventKind, DecodeError> {
+        match event_type {
+            name if *name == *self.updated => Ok(EntityEventKind::Updated),
+            name if *name == *self.created => Ok(EntityEventKind::Created),
+            name if *name == *self.deleted => Ok(EntityEventKind::Deleted),
+            other => Err(DecodeError::unknown(other)),
         }
-        let newer = serde_json::Error::custom("only version 1 of it is known here");
-        Err(DecodeError::payload(event_type, schema_version, newer))
     }
 }
 
@@ -103,14 +103,8 @@ struct Read {
     state: Map<String, Value>,
 }
 
-/// The full state in the payload of any event of an entity.
-pub(super) fn read_state(
-    event_type: &str,
-    schema_version: u32,
-    payload: &Payload,
-) -> Result<Map<String, Value>, DecodeError> {
-    payload
-        .decode::<Read>()
-        .map(|read| read.state)
-        .map_err(|source| DecodeError::payload(event_type, schema_version, source))
+/// The full state in the payload of any event of an entity, brought to today's shape.
+pub(super) fn read_state(event: &Upcasted<'_>) -> Result<Map<String, Value>, DecodeError> {
+    let read = event.payload.decode::<Read>().map(|read| read.state);
+    read.map_err(|source| DecodeError::payload(event.event_type, event.schema_version, source))
 }

@@ -1,6 +1,7 @@
 //! Why a JSON Schema makes no entity, and what to do about it.
 
 use super::outline::SERVER_SET;
+use super::schema::MAX_ENTITY_VERSION;
 use crate::entity::trace::MAX_PLACES;
 
 /// Why a JSON Schema makes no entity. Each message says what to do; which file it is, its reader knows.
@@ -29,6 +30,14 @@ pub enum InvalidSchema {
     )]
     Dialect {
         /// What `$schema` says, as JSON.
+        found: String,
+    },
+    /// `x-tidelog-version` is no version.
+    #[error(
+        "\"x-tidelog-version\" is {found}, but a version is a whole number from 1 to {MAX_ENTITY_VERSION}"
+    )]
+    Version {
+        /// What it says, as JSON.
         found: String,
     },
     /// A field is declared or required that the server sets.

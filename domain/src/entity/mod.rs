@@ -13,6 +13,9 @@
 //! - A patch is a JSON Merge Patch (RFC 7396): what it does not name stays, `null` removes. Its result must fit the schema; a
 //!   field that an older schema had and this one does not know may stay, but not be patched. A patch that
 //!   changes nothing gives no event.
+//! - `"x-tidelog-version"` (1 unless said otherwise) is the schema version of the entity's events, and goes up when the schema
+//!   changes. Events of older versions are read as they are, unless the program brings upcasters
+//!   ([`EntitySchema::with_upcasters`]).
 //! - Nothing is ever fetched: a `$ref` leads to somewhere in the same document.
 //!
 //! # Example
@@ -65,7 +68,6 @@ pub use decider::EntityDecider;
 pub(crate) use event::{EntityEventKind, changed};
 pub use invalid::InvalidSchema;
 pub use outline::{MAX_FIELD_ERRORS, SERVER_SET};
-pub(crate) use publish::meaning;
-pub use schema::{EntitySchema, SCHEMA_FILE_SUFFIX};
+pub use schema::{EntitySchema, MAX_ENTITY_VERSION, SCHEMA_FILE_SUFFIX};
 pub use typed::{Change, Entity, EntityEvent};
 pub use view::EntityView;

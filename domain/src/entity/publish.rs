@@ -71,6 +71,13 @@ fn patch_schema(schema: &EntitySchema) -> Value {
     Value::Object(patch)
 }
 
+/// The entity's own fields, without a reference or a combination.
+pub(super) fn state_schema(schema: &EntitySchema) -> Value {
+    let mut state = Description::of(schema.outline(), false).place(0, 0);
+    state.insert("type".to_owned(), json!("object"));
+    Value::Object(state)
+}
+
 /// The documents of an entity's view: its fields and what the server sets, without a reference or a combination.
 pub(super) fn view_schema(schema: &EntitySchema) -> Value {
     let mut view = Description::of(schema.outline(), false).place(0, 0);
@@ -163,53 +170,4 @@ fn allow_null(schema: &mut Map<String, Value>) {
     if let Some(value) = schema.shift_remove("const") {
         schema.insert("enum".to_owned(), json!([value, null]));
     }
-}
-
-/// A text that changes when the schema changes its meaning: titles, descriptions and the order of keywords aside.
-pub(crate) fn meaning(schema: &Value) -> String {
-    essential(schema).to_string()
-}
-
-/// The schema without what is only for people, its keywords sorted.
-fn essential(schema: &Value) -> Value {
-    let Value::Object(keywords) = schema else {
-        return schema.clone();
-    };
-    let mut kept: Vec<(String, Value)> = keywords
-        .iter()
-        .filter(|(keyword, _)| !is_remark(keyword))
-        .map(|(keyword, value)| (keyword.clone(), essential_value(keyword, value)))
-        .collect();
-    kept.sort_by(|a, b| a.0.cmp(&b.0));
-    Value::Object(kept.into_iter().collect())
-}
-
-/// The value of a keyword, where schemas are in it without what is only for people.
-fn essential_value(keyword: &str, value: &Value) -> Value {
-    match (keyword, value) {
-        ("enum" | "const" | "default" | "required" | "type" | "dependentRequired", _) => {
-            value.clone()
-        }
-        (
-            "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas",
-            Value::Object(schemas),
-        ) => {
-            let mut schemas: Vec<_> = schemas
-                .iter()
-                .map(|(name, schema)| (name.clone(), essential(schema)))
-                .collect();
-            schemas.sort_by(|a, b| a.0.cmp(&b.0));
-            Value::Object(schemas.into_iter().collect())
-        }
-        (_, Value::Array(schemas)) => schemas.iter().map(essential).collect(),
-        (_, schema) => essential(schema),
-    }
-}
-
-/// Whether a keyword changes nothing but what people read.
-fn is_remark(keyword: &str) -> bool {
-    matches!(
-        keyword,
-        "title" | "description" | "examples" | "$comment" | "deprecated"
-    )
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, ReferencingError, ValidationError, Validator};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::body::validate;
 use super::event::EventNames;
@@ -16,6 +16,7 @@ use super::outline::{Outline, SERVER_SET};
 use super::trace::{patterns, trace};
 use crate::decider::FieldError;
 use crate::stream::is_category;
+use crate::upcasting::{EventShape, Upcaster, Upcasters};
 
 /// How the name of a file with an entity's schema ends: `post.schema.json` makes the entity `post`.
 pub const SCHEMA_FILE_SUFFIX: &str = ".schema.json";
@@ -26,11 +27,17 @@ const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Where a schema names the list of its entities.
 pub(super) const PLURAL: &str = "x-tidelog-plural";
 
+/// Where a schema says which version of the entity it is.
+pub(super) const VERSION: &str = "x-tidelog-version";
+
+/// The highest version that an entity's schema may have.
+pub const MAX_ENTITY_VERSION: u32 = 1_000;
+
 /// An entity: its name, and the JSON Schema (draft 2020-12) of its own fields, compiled. Cloning is cheap.
 ///
 /// The rules are those of the [module](crate::entity).
 #[derive(Clone)]
-pub struct EntitySchema(Arc<Parts>);
+pub struct EntitySchema(Arc<Parts>, Arc<Upcasters>);
 
 struct Parts {
     name: String,
@@ -66,18 +73,51 @@ impl EntitySchema {
         }
         require_dialect(&schema)?;
         let plural = plural(name, &schema)?;
+        let events = EventNames::of(name, version(&schema)?);
+        let upcasters = upcasters(&events, Vec::new());
         let validator = compile(&schema)?;
         let outline = trace(&schema, &SERVER_SET)?;
         let defaults = defaults(&outline, &validator)?;
-        Ok(Self(Arc::new(Parts {
+        let parts = Parts {
             name: name.to_owned(),
             plural,
             schema,
             validator,
             outline,
             defaults,
-            events: EventNames::of(name),
-        })))
+            events,
+        };
+        Ok(Self(Arc::new(parts), Arc::new(upcasters)))
+    }
+
+    /// The same with steps from older versions of its events. Their payloads are `{"state": …, "before": …}`, see
+    /// [`EntityDecider`](crate::EntityDecider).
+    ///
+    /// A version that no step begins at is read as it is: an entity needs a step only where a field was renamed, or
+    /// changed its type.
+    #[must_use]
+    pub fn with_upcasters(self, steps: impl IntoIterator<Item = Upcaster>) -> Self {
+        let upcasters = upcasters(self.events(), steps.into_iter().collect());
+        Self(self.0, Arc::new(upcasters))
+    }
+
+    /// What brings its older events to today's shape.
+    #[must_use]
+    pub fn upcasters(&self) -> &Upcasters {
+        &self.1
+    }
+
+    /// The shapes in which its events are stored.
+    pub(super) fn shapes(&self) -> Vec<EventShape> {
+        let schema = payload_schema(self.name(), self.schema());
+        let names = self.events().names().into_iter();
+        names
+            .map(|name| EventShape {
+                event_type: Arc::clone(name),
+                schema_version: self.events().version(),
+                schema: Some(schema.clone()),
+            })
+            .collect()
     }
 
     /// The entity's name, which is its streams' category: `POST /{name}`.
@@ -200,6 +240,54 @@ fn plural(name: &str, schema: &Value) -> Result<String, InvalidSchema> {
             plural: other.to_string(),
         }),
     }
+}
+
+/// Which version of the entity the schema is: 1, unless it says otherwise.
+fn version(schema: &Value) -> Result<u32, InvalidSchema> {
+    let Some(found) = schema.get(VERSION) else {
+        return Ok(1);
+    };
+    let version = found.as_u64().and_then(|version| version.try_into().ok());
+    let version = version.filter(|version| (1..=MAX_ENTITY_VERSION).contains(version));
+    version.ok_or_else(|| InvalidSchema::Version {
+        found: found.to_string(),
+    })
+}
+
+/// What brings the events of an entity to its version: `steps`, and where there is none, what is older is read as it is.
+fn upcasters(events: &EventNames, steps: Vec<Upcaster>) -> Upcasters {
+    upcasters_of(&events.names().map(|name| &**name), events.version(), steps)
+}
+
+/// The same for events of these names.
+pub(super) fn upcasters_of(names: &[&str], version: u32, steps: Vec<Upcaster>) -> Upcasters {
+    let current = names.iter().map(|name| (*name, version));
+    let mut all = steps;
+    for name in names {
+        let older = (1..version).map(|from| Upcaster::unchanged(name, from));
+        let missing: Vec<_> = older
+            .filter(|one| !all.iter().any(|step| step.begins_with(one)))
+            .collect();
+        all.extend(missing);
+    }
+    Upcasters::new(current, all)
+}
+
+/// The JSON Schema of the payload of an entity's event.
+fn payload_schema(name: &str, schema: &Value) -> Value {
+    let mut state = schema.clone();
+    if let Some(keywords) = state.as_object_mut() {
+        keywords.shift_remove(PLURAL);
+        keywords.shift_remove(VERSION);
+        // References within it begin at the state, not at the payload.
+        let id = Value::String(format!("urn:tidelog:{name}"));
+        keywords.entry("$id").or_insert(id);
+    }
+    json!({
+        "type": "object",
+        "properties": {"state": state, "before": {"type": "object"}},
+        "required": ["state", "before"],
+    })
 }
 
 /// Requires that `plural` can be the name of the list of `name`.

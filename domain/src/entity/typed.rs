@@ -2,16 +2,16 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::Error as _;
 use serde_json::{Map, Value};
 
 use super::invalid::InvalidSchema;
-use super::schema::{EntitySchema, PLURAL};
+use super::schema::{EntitySchema, PLURAL, VERSION};
 use crate::aggregate::{Data, DecodeError, Named, Rejection};
 use crate::context::Context;
 use crate::decider::{FieldError, Refusal};
 use crate::event::{Payload, RecordedEvent};
 use crate::projection::{EventSet, Keys};
+use crate::upcasting::{Upcaster, Upcasters};
 
 /// A struct that is an entity: created, patched and deleted by the rules of the [module](crate::entity), its schema made of
 /// its fields. `#[entity]` implements it.
@@ -21,6 +21,17 @@ pub trait Entity: Data + JsonSchema + Named {
 
     /// The stored names of its events: `post.created`, `post.updated`, `post.deleted`, in this order.
     const EVENT_NAMES: &'static [&'static str];
+
+    /// The version of its shape, from 1 to [`MAX_ENTITY_VERSION`](super::MAX_ENTITY_VERSION). It goes up by one when what is
+    /// stored changes its shape.
+    const VERSION: u32 = 1;
+
+    /// How events that were stored in an older shape become those of today: `{"state": …, "before": …}` both. A version that
+    /// no step begins at is read as it is.
+    #[must_use]
+    fn upcasters() -> Vec<Upcaster> {
+        Vec::new()
+    }
 
     /// What a list of them is called: the name and an `s`, unless said otherwise.
     #[must_use]
@@ -92,8 +103,10 @@ impl EntitySchema {
         let mut schema = crate::variant::sent_schema::<E>();
         if let Value::Object(keywords) = &mut schema {
             keywords.insert(PLURAL.to_owned(), E::plural().into());
+            keywords.insert(VERSION.to_owned(), E::VERSION.into());
         }
-        Self::from_value(E::NAME, schema)
+        let schema = Self::from_value(E::NAME, schema)?;
+        Ok(schema.with_upcasters(E::upcasters()))
     }
 }
 
@@ -157,17 +170,18 @@ impl<E> EntityEvent<E> {
 impl<E: Entity> EventSet for EntityEvent<E> {
     const NAMES: &'static [&'static str] = E::EVENT_NAMES;
 
+    fn evolution() -> Upcasters {
+        super::schema::upcasters_of(E::EVENT_NAMES, E::VERSION, E::upcasters())
+    }
+
     fn read(event: &RecordedEvent) -> Result<Self, DecodeError> {
         let (event_type, version) = (&*event.event_type, event.schema_version);
         let kind = E::EVENT_NAMES.iter().position(|name| *name == event_type);
-        let read = match (kind, version) {
-            (None, _) => return Err(DecodeError::unknown(event_type)),
-            (Some(0), 1) => state(&event.payload).map(Self::Created),
-            (Some(1), 1) => states(&event.payload),
-            (Some(2), 1) => state(&event.payload).map(Self::Deleted),
-            (Some(_), _) => Err(serde_json::Error::custom(
-                "only version 1 of it is known here",
-            )),
+        let read = match kind {
+            Some(0) => state(&event.payload).map(Self::Created),
+            Some(1) => states(&event.payload),
+            Some(2) => state(&event.payload).map(Self::Deleted),
+            _ => return Err(DecodeError::unknown(event_type)),
         };
         read.map_err(|source| DecodeError::payload(event_type, version, source))
     }

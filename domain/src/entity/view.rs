@@ -8,7 +8,9 @@ use super::publish;
 use super::schema::{EntitySchema, require_plural};
 use crate::aggregate::DecodeError;
 use crate::event::RecordedEvent;
+use crate::json::meaning;
 use crate::projection::{EventFilter, Folding, Keys, ViewDefinition};
+use crate::upcasting::Upcasters;
 
 /// Goes up when this module makes other documents of the same events.
 const VERSION: u32 = 1;
@@ -51,6 +53,22 @@ impl EntityView {
     }
 }
 
+impl EntityView {
+    /// What an event says: its kind, and the full state after it.
+    fn read(
+        &self,
+        event: &RecordedEvent,
+    ) -> Result<(EntityEventKind, Map<String, Value>), DecodeError> {
+        let (name, version) = (&event.event_type, event.schema_version);
+        let today = self
+            .entity
+            .upcasters()
+            .upcast(name, version, &event.payload)?;
+        let kind = self.entity.events().kind(today.event_type)?;
+        Ok((kind, read_state(&today)?))
+    }
+}
+
 impl ViewDefinition for EntityView {
     fn name(&self) -> &str {
         self.entity.name()
@@ -65,9 +83,14 @@ impl ViewDefinition for EntityView {
     }
 
     fn fingerprint(&self) -> String {
-        let meaning = publish::meaning(self.entity.schema());
+        let meaning = meaning(self.entity.schema()).to_string();
         let hash = twox_hash::XxHash64::oneshot(0, meaning.as_bytes());
-        format!("{}:{VERSION}:{hash:016x}", self.entity.name())
+        let events = self.entity.upcasters().fingerprint();
+        format!("{}:{VERSION}:{hash:016x}:{events}", self.entity.name())
+    }
+
+    fn upcasters(&self) -> Option<&Upcasters> {
+        Some(self.entity.upcasters())
     }
 
     fn filter(&self) -> &EventFilter {
@@ -88,20 +111,14 @@ impl ViewDefinition for EntityView {
         _: &str,
         event: &RecordedEvent,
     ) -> Result<Option<Map<String, Value>>, DecodeError> {
-        let kind = self
-            .entity
-            .events()
-            .kind(&event.event_type, event.schema_version)?;
-        if kind == EntityEventKind::Deleted {
-            return Ok(None);
-        }
-        read_state(&event.event_type, event.schema_version, &event.payload).map(Some)
+        let (kind, state) = self.read(event)?;
+        Ok(match kind {
+            EntityEventKind::Deleted => None,
+            EntityEventKind::Created | EntityEventKind::Updated => Some(state),
+        })
     }
 
     fn last_state(&self, event: &RecordedEvent) -> Result<Map<String, Value>, DecodeError> {
-        self.entity
-            .events()
-            .kind(&event.event_type, event.schema_version)?;
-        read_state(&event.event_type, event.schema_version, &event.payload)
+        self.read(event).map(|(_, state)| state)
     }
 }

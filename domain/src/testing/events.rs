@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::entity::PastState;
 use super::given::differ;
 use crate::aggregate::Event;
-use crate::decider::EventDraft;
+use crate::decider::{Decider, EventDraft};
 use crate::entity::{Entity, EntitySchema};
 use crate::event::{EventId, Metadata, Payload, RecordedEvent};
-use crate::position::{Partitions, Position, Version};
+use crate::position::{Partition, Partitions, Position, Version};
 use crate::projection::{Folding, Projection, TypedProjector, ViewDefinition};
 use crate::stream::StreamId;
 
@@ -95,10 +97,8 @@ fn stream(category: &str, id: &str) -> StreamId {
 #[must_use]
 #[track_caller]
 pub fn given_events(events: impl IntoIterator<Item = PastEvent>) -> GivenEvents {
-    let mut log = Vec::new();
-    let mut versions: HashMap<StreamId, Version> = HashMap::new();
+    let mut recorder = Recorder::default();
     let mut states: HashMap<StreamId, Map<String, Value>> = HashMap::new();
-    let mut positions = HashMap::new();
     for (number, PastEvent { stream, draft }) in (1_u32..).zip(events) {
         let draft = match draft {
             Draft::Typed(draft) => draft,
@@ -109,25 +109,95 @@ pub fn given_events(events: impl IntoIterator<Item = PastEvent>) -> GivenEvents 
                 draft
             }
         };
-        let version = versions.entry(stream.clone()).or_default();
+        let recorded_at = DateTime::UNIX_EPOCH + TimeDelta::seconds(number.into());
+        recorder.record(stream, draft, no_metadata(), recorded_at);
+    }
+    GivenEvents { log: recorder.log }
+}
+
+/// A log as it was stored once, maybe by an older program: a line of JSON an event, in the order of the log.
+///
+/// ```json
+/// {"stream": "account/1", "event_type": "account.opened", "schema_version": 1, "payload": {"owner": "ann"}, "metadata": {},
+///  "recorded_at": "2024-05-01T12:00:00Z"}
+/// ```
+///
+/// Lines that are blank are passed over. Commit such a file whenever a shape changes: what was stored is then read in a test
+/// for good.
+///
+/// # Panics
+///
+/// When a line is no such event.
+#[must_use]
+#[track_caller]
+pub fn given_log(lines: &str) -> GivenEvents {
+    let mut recorder = Recorder::default();
+    let lines = (1..).zip(lines.lines());
+    for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
+        let stored: StoredEvent<'_> = serde_json::from_str(line)
+            .unwrap_or_else(|error| panic!("line {number} is no stored event: {error}"));
+        let stream = StreamId::parse(&stored.stream)
+            .unwrap_or_else(|error| panic!("line {number}: {error}"));
+        let draft = EventDraft {
+            event_type: stored.event_type.into(),
+            schema_version: stored.schema_version,
+            payload: Payload::from_stored(stored.payload.get().as_bytes()),
+        };
+        let metadata = Payload::from_stored(stored.metadata.get().as_bytes());
+        recorder.record(stream, draft, metadata, stored.recorded_at);
+    }
+    GivenEvents { log: recorder.log }
+}
+
+/// A line of [`given_log`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredEvent<'a> {
+    stream: String,
+    event_type: String,
+    schema_version: u32,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+    recorded_at: DateTime<Utc>,
+}
+
+/// Gives events their places.
+#[derive(Default)]
+struct Recorder {
+    log: Vec<RecordedEvent>,
+    versions: HashMap<StreamId, Version>,
+    positions: HashMap<Partition, Position>,
+}
+
+impl Recorder {
+    fn record(
+        &mut self,
+        stream: StreamId,
+        draft: EventDraft,
+        metadata: Payload,
+        recorded_at: DateTime<Utc>,
+    ) {
+        let version = self.versions.entry(stream.clone()).or_default();
         *version = version.next();
         let partition = stream.partition(Partitions::DEFAULT);
-        let position: &mut Position = positions.entry(partition).or_default();
+        let position = self.positions.entry(partition).or_default();
         *position = position.next();
-        log.push(RecordedEvent {
+        let number = self.log.len() as u128 + 1;
+        self.log.push(RecordedEvent {
             version: *version,
             partition,
             position: *position,
-            id: EventId::new(Uuid::from_u128(number.into())),
+            id: EventId::new(Uuid::from_u128(number)),
             event_type: draft.event_type,
             schema_version: draft.schema_version,
             payload: draft.payload,
-            metadata: no_metadata(),
-            recorded_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(number.into()),
+            metadata,
+            recorded_at,
             stream,
         });
     }
-    GivenEvents { log }
 }
 
 fn no_metadata() -> Payload {
@@ -145,6 +215,32 @@ impl GivenEvents {
     #[must_use]
     pub fn events(&self) -> &[RecordedEvent] {
         &self.log
+    }
+
+    /// Expects the aggregate `id` that `decider` runs to be in this state, as clients see it.
+    ///
+    /// # Panics
+    ///
+    /// When it is otherwise, or when an event cannot be read.
+    #[track_caller]
+    pub fn then_state(&self, decider: &dyn Decider, id: &str, expected: Value) -> &Self {
+        let stream = stream(decider.category(), id);
+        let mut state = decider.initial();
+        for event in self.log.iter().filter(|event| event.stream == stream) {
+            state = decider
+                .evolve(
+                    state,
+                    &event.event_type,
+                    event.schema_version,
+                    &event.payload,
+                )
+                .unwrap_or_else(|error| unreadable(event, &error));
+        }
+        let actual = decider.show(&state);
+        if actual != expected {
+            differ(&expected, &actual);
+        }
+        self
     }
 
     /// Expects the document `key` of the view `P` to be `expected`.
@@ -230,5 +326,5 @@ impl GivenEvents {
 #[track_caller]
 fn unreadable(event: &RecordedEvent, error: &dyn std::error::Error) -> ! {
     let (stream, version) = (&event.stream, event.version);
-    panic!("version {version} of {stream} cannot be projected: {error}")
+    panic!("version {version} of {stream} cannot be read: {error}")
 }

@@ -10,7 +10,7 @@ pub use entity::{
     EntityOutcome, GivenEntity, PastState, create, created, delete, deleted, given_entity,
     given_entity_of, patch, updated,
 };
-pub use events::{GivenEvents, PastEvent, given_events, on, on_entity, on_entity_of};
+pub use events::{GivenEvents, PastEvent, given_events, given_log, on, on_entity, on_entity_of};
 pub use given::{Given, Outcome, given};
 
 use chrono::DateTime;

@@ -3,8 +3,8 @@
 use redis::Value;
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent};
 
-use crate::outage::chain;
 use crate::wire;
+use tidelog_domain::causes;
 
 /// The one field of an entry.
 pub(super) const FIELD: &str = "event";
@@ -78,7 +78,7 @@ pub(super) fn event(entry: Value, partition: Partition) -> Result<RecordedEvent,
     if text(&name) != FIELD {
         return Err(wrong("its field is not `event`"));
     }
-    let event = wire::decode(&body).map_err(|error| wrong(&chain(&error)))?;
+    let event = wire::decode(&body).map_err(|error| wrong(&causes(&error)))?;
     if event.partition != partition || entry_id(event.position) != id {
         return Err(wrong("its event belongs to another partition or position"));
     }

@@ -7,8 +7,8 @@ use redis::RedisError;
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent};
 
 use crate::bus::{BusError, EventBus};
-use crate::outage::chain;
 use crate::wire;
+use tidelog_domain::causes;
 
 mod connection;
 mod entries;
@@ -22,6 +22,10 @@ const PIPELINE_MAX_EVENTS: usize = 500;
 /// The most bytes of events that are sent in one go (a single event may have more), so that a slow line does not
 /// run into the response timeout.
 const PIPELINE_MAX_BYTES: usize = 1024 * 1024;
+
+/// How long a stream stays that nothing is published to: 7 days. So those of older histories go by themselves; one of a partition
+/// that was just quiet for so long is made anew by its next event, and consumers fill the gap from the log.
+const STREAM_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// An event bus on Redis Streams (Redis 7.0 or later, or a server that is compatible with it).
 ///
@@ -117,10 +121,18 @@ impl RedisEventBus {
                 // It is left out: a hole, which consumers fill from the log. Holding all later ones back for
                 // it would be worse.
                 Err(error) => tracing::error!(
-                    partition = %event.partition, position = %event.position, error = chain(&error),
+                    partition = %event.partition, position = %event.position, error = causes(&error),
                     "an event cannot be put on the bus; consumers read it from the log"
                 ),
             }
+        }
+        if !commands.is_empty() {
+            commands.add_command(
+                redis::cmd("EXPIRE")
+                    .arg(key)
+                    .arg(STREAM_TTL.as_secs())
+                    .clone(),
+            );
         }
         (commands, events)
     }

@@ -14,8 +14,9 @@ use crate::backoff::Backoff;
 use crate::bus::EventBus;
 use crate::heads::{Heads, Look};
 use crate::log::LogReader;
-use crate::outage::{Outage, chain};
+use crate::outage::Outage;
 use crate::signal::CommitSignal;
+use tidelog_domain::causes;
 
 mod partition;
 mod status;
@@ -177,7 +178,7 @@ impl Relay {
             match heads.look(&**log, history).await {
                 Ok(Look::Seen) => outage.recovered(None),
                 Ok(Look::AnotherHistory) => return,
-                Err(error) => outage.failed(None, &chain(&error)),
+                Err(error) => outage.failed(None, &causes(&error)),
             }
             tokio::time::sleep(options.poll_interval).await;
         }
@@ -202,7 +203,7 @@ impl Relay {
                     tokio::time::sleep(options.poll_interval).await;
                 }
                 Err(error) => {
-                    let reason = chain(&error);
+                    let reason = causes(&error);
                     outage.failed(None, &reason);
                     let wait = backoff.next_wait();
                     self.shared.status.set_all(&RelayState::BackingOff {

@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 use crate::bus::BusError;
 use crate::heads::Head;
 use crate::log::LogError;
-use crate::outage::chain;
+use tidelog_domain::causes;
 
 /// The first wait after a failure, at most.
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
@@ -60,7 +60,7 @@ impl PartitionRelay<'_> {
                     position,
                 };
             }
-            let reason = chain(&failure);
+            let reason = causes(&failure);
             let wait = backoff.next_wait();
             self.shared.outage.failed(Some(self.partition), &reason);
             let attempts = backoff.attempts();

@@ -14,9 +14,9 @@ use super::lease::{Held, Lease, Records};
 use super::worker::{BACKOFF_FIRST, BACKOFF_MAX};
 use crate::backoff::Backoff;
 use crate::log::{LogError, LogReader};
-use crate::outage::chain;
 use crate::retry::Retry;
 use crate::state::{StateError, StateRecord, StateStore};
+use tidelog_domain::causes;
 
 /// How many reports of progress may wait to be told.
 const PROGRESS_BUFFER: usize = 64;
@@ -236,7 +236,7 @@ impl PartitionRun {
                         self.checkpoint(lease, portion).await?;
                     }
                     Err(failure) if failure.is_transient() => {
-                        self.wait_out(&chain(&failure)).await?;
+                        self.wait_out(&causes(&failure)).await?;
                     }
                     Err(failure) => {
                         if let Some(position) = portions.narrow(&failure) {
@@ -297,14 +297,14 @@ impl PartitionRun {
     async fn wait_out_log(&mut self, error: LogError) -> Result<(), CatchUpError> {
         match error.retry() {
             Retry::Never => Err(CatchUpError::Log(error)),
-            Retry::AfterReload | Retry::AfterBackoff => self.wait_out(&chain(&error)).await,
+            Retry::AfterReload | Retry::AfterBackoff => self.wait_out(&causes(&error)).await,
         }
     }
 
     async fn wait_out_state(&mut self, error: StateError) -> Result<(), CatchUpError> {
         match error.retry() {
             Retry::Never => Err(CatchUpError::State(error)),
-            Retry::AfterReload | Retry::AfterBackoff => self.wait_out(&chain(&error)).await,
+            Retry::AfterReload | Retry::AfterBackoff => self.wait_out(&causes(&error)).await,
         }
     }
 

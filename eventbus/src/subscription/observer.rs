@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use super::lease::Records;
 use super::status::SubscriptionStatus;
 use crate::backoff::Backoff;
-use crate::outage::{Outage, chain};
+use crate::outage::Outage;
 use crate::state::{StateError, StateRecord};
+use tidelog_domain::causes;
 
 /// The longest wait before another look while the records cannot be read.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -64,7 +65,7 @@ impl Observer {
                     tokio::time::sleep(self.interval).await;
                 }
                 Err(error) => {
-                    let reason = chain(&error);
+                    let reason = causes(&error);
                     outage.failed(None, &reason);
                     let wait = backoff.next_wait();
                     status.waits_for_records(&reason, backoff.attempts());

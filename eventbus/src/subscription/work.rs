@@ -15,9 +15,9 @@ use super::worker::{BACKOFF_FIRST, BACKOFF_MAX};
 use super::{Ending, Running};
 use crate::backoff::Backoff;
 use crate::log::LogError;
-use crate::outage::chain;
 use crate::state::StateError;
 use crate::tail::{Next, PartitionTail};
+use tidelog_domain::causes;
 
 /// The first wait before an event that failed for good is tried again, at most.
 const FAILED_FIRST: Duration = Duration::from_secs(1);
@@ -155,10 +155,10 @@ impl Work {
                         position,
                     }));
                 }
-                Err(error @ LogError::Unavailable(_)) => self.back_off(&chain(&error)).await?,
+                Err(error @ LogError::Unavailable(_)) => self.back_off(&causes(&error)).await?,
                 Err(error) => {
                     let position = self.cursor.position.next();
-                    self.stay_failed(position, &chain(&error)).await?;
+                    self.stay_failed(position, &causes(&error)).await?;
                 }
             }
         }
@@ -188,7 +188,7 @@ impl Work {
                     self.is_well();
                 }
                 Err(failure) if failure.is_transient() => {
-                    self.back_off(&chain(&failure)).await?;
+                    self.back_off(&causes(&failure)).await?;
                 }
                 Err(failure) => {
                     if let Some(position) = portions.narrow(&failure) {
@@ -208,7 +208,7 @@ impl Work {
         position: Position,
         failure: &Undelivered,
     ) -> Result<(), Leave> {
-        self.stay_failed(position, &chain(failure)).await
+        self.stay_failed(position, &causes(failure)).await
     }
 
     /// Gives a portion to the handler.
@@ -227,7 +227,7 @@ impl Work {
         loop {
             match self.lease.checkpoint_at(self.cursor).await {
                 Ok(held) => return leave_unless_held(held),
-                Err(error) => self.back_off(&chain(&error)).await?,
+                Err(error) => self.back_off(&causes(&error)).await?,
             }
         }
     }

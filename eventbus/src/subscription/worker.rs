@@ -13,8 +13,8 @@ use super::observer::Seen;
 use super::status::PartitionState;
 use super::work::{Leave, Work};
 use crate::backoff::Backoff;
-use crate::outage::chain;
 use crate::state::{Claim, StateError, StateRecord};
+use tidelog_domain::causes;
 
 /// The first wait after a failure, at most.
 pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -79,7 +79,7 @@ impl Worker {
                 Err(error) => {
                     let wait = backoff.next_wait();
                     self.running
-                        .fails(self.partition, chain(&error), backoff.attempts());
+                        .fails(self.partition, causes(&error), backoff.attempts());
                     Some(Instant::now() + wait)
                 }
             };
@@ -136,7 +136,7 @@ impl Worker {
         let releasing = tokio::time::timeout(RELEASE_BOUND, work.release());
         let problem = match releasing.await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => chain(&error),
+            Ok(Err(error)) => causes(&error),
             Err(_) => "no answer in time".to_owned(),
         };
         tracing::warn!(

@@ -12,8 +12,9 @@ use crate::backoff::Backoff;
 use crate::bus::EventBus;
 use crate::heads::{Heads, Look};
 use crate::log::LogReader;
-use crate::outage::{Outage, chain};
+use crate::outage::Outage;
 use crate::signal::CommitSignal;
+use tidelog_domain::causes;
 
 mod consumer;
 mod reader;
@@ -185,7 +186,7 @@ impl Shared {
                     tokio::time::sleep(self.poll_interval()).await;
                 }
                 Err(error) => {
-                    self.log_outage.failed(None, &chain(&error));
+                    self.log_outage.failed(None, &causes(&error));
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
             }

@@ -11,7 +11,7 @@ use super::status::TailState;
 use super::{BACKOFF_FIRST, Shared};
 use crate::backoff::Backoff;
 use crate::bus::BusError;
-use crate::outage::chain;
+use tidelog_domain::causes;
 
 /// How long a partition whose entries cannot be understood is left alone; subscriptions read it from the log.
 const CORRUPT_RETRY: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ impl Shared {
                 }
                 Err(error) => {
                     let wait = backoff.next_wait();
-                    self.bus_is_down(chain(&error), backoff.attempts());
+                    self.bus_is_down(causes(&error), backoff.attempts());
                     tokio::time::sleep(wait).await;
                 }
             }

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 mod tests;
 
 use super::read::{RETRY_AFTER, bad_path, no_view};
-use crate::causes::causes;
 use crate::replay::ReplayError;
 use crate::views::Views;
+use tidelog_domain::causes;
 
 /// What the handlers work with.
 #[derive(Clone)]

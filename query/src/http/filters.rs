@@ -13,7 +13,7 @@ use crate::store::{Field, Filter, Query};
 /// The words that are no fields. A field of such a name is reached by `name[eq]=`.
 ///
 /// All words of the query language are kept free, so that a later one never changes what a URL means.
-const WORDS: [&str; 7] = [
+pub(super) const WORDS: [&str; 7] = [
     "match", "sort", "limit", "after", "fields", "count", "deleted",
 ];
 

@@ -9,6 +9,7 @@ use axum::routing::get;
 mod admin;
 mod cursor;
 mod filters;
+mod openapi;
 mod parameters;
 mod prefer;
 mod read;
@@ -18,6 +19,7 @@ mod shape;
 mod tests;
 
 pub use admin::views_admin_router;
+pub use openapi::query_document;
 
 use crate::catalog::Catalog;
 use crate::consistency::Consistency;

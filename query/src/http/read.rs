@@ -17,11 +17,11 @@ use super::parameters::{self, Parameter};
 use super::representation::{entity_tag, header_value, is_known, shown};
 use super::{QueryService, QuerySettings, cursor, filters, prefer};
 use crate::catalog::Named;
-use crate::causes::causes;
 use crate::consistency::ConsistencyError;
 use crate::projector::MAX_KEY_BYTES;
 use crate::store::{Document, Query, ReadError};
 use crate::versions::Current;
+use tidelog_domain::causes;
 
 /// What a write answered, and a read must see.
 const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// How many references, alternatives and levels are followed in one look-up.
 const MAX_STEPS: usize = 256;
@@ -28,6 +28,12 @@ const ALL: [Kind; 7] = [
     Kind::Array,
     Kind::Object,
 ];
+
+/// How deep the fields that are listed may be nested.
+const MAX_LISTED_DEPTH: usize = 8;
+
+/// How many objects are looked into for fields to list.
+const MAX_LISTED_PLACES: usize = 256;
 
 type Kinds = BTreeSet<Kind>;
 
@@ -123,6 +129,29 @@ impl Scalar {
         }
     }
 
+    /// What it may hold, as a schema.
+    pub(super) fn schema(&self) -> Value {
+        let name = |kind: &Kind| match kind {
+            Kind::Null => "null",
+            Kind::Boolean => "boolean",
+            Kind::Integer => "integer",
+            Kind::Number => "number",
+            Kind::String => "string",
+            Kind::Array => "array",
+            Kind::Object => "object",
+        };
+        let is_number = self.kinds.contains(&Kind::Number);
+        let kinds = self
+            .kinds
+            .iter()
+            .filter(|kind| !(is_number && **kind == Kind::Integer));
+        let names: Vec<_> = kinds.map(name).collect();
+        match names.as_slice() {
+            [one] => json!({"type": one}),
+            several => json!({"type": several}),
+        }
+    }
+
     /// What a value must be, for people.
     fn wanted(&self) -> String {
         let words = |kind: &Kind| match kind {
@@ -136,6 +165,43 @@ impl Scalar {
         let words: Vec<_> = self.kinds.iter().rev().filter_map(words).collect();
         words.join(", or ")
     }
+}
+
+/// The fields by which can be filtered, by their dotted names: those that `schema` names, `max` at most.
+pub(super) fn filterable(schema: &Value, max: usize) -> Vec<(String, Scalar)> {
+    let look = Look { root: schema };
+    let mut found = Vec::new();
+    let mut waiting = vec![(Vec::<String>::new(), vec![schema])];
+    for _ in 0..MAX_LISTED_PLACES {
+        let Some((path, places)) = waiting.pop() else {
+            break;
+        };
+        let mut steps = MAX_STEPS;
+        let mut names = Vec::new();
+        for place in &places {
+            look.names(place, &mut names, &mut steps);
+        }
+        let mut deeper = Vec::new();
+        for name in names {
+            let mut path = path.clone();
+            path.push(name.to_owned());
+            let by_name: Vec<&str> = path.iter().map(String::as_str).collect();
+            match Scalar::of(schema, &by_name) {
+                Ok(scalar) if found.len() < max => found.push((path.join("."), scalar)),
+                Err(NoScalar::Composite | NoScalar::FreeForm) if path.len() < MAX_LISTED_DEPTH => {
+                    let mut inner = Vec::new();
+                    for place in &places {
+                        look.fields(place, name, &mut inner, &mut steps);
+                    }
+                    deeper.push((path, inner));
+                }
+                _ => {}
+            }
+        }
+        // The next to be looked at is the last of the list.
+        waiting.extend(deeper.into_iter().rev());
+    }
+    found
 }
 
 /// Whether `number` may be looked for: a whole one fits a field of numbers of either kind.
@@ -186,6 +252,23 @@ impl<'s> Look<'s> {
             }
             Some(others) => others != &Value::Bool(false),
             None => schema.contains_key("patternProperties"),
+        }
+    }
+
+    /// The names of the fields that `schema` knows, each once.
+    fn names(&self, schema: &'s Value, found: &mut Vec<&'s str>, steps: &mut usize) {
+        let (Some(left), Value::Object(schema)) = (steps.checked_sub(1), schema) else {
+            return;
+        };
+        *steps = left;
+        let known = schema.get("properties").and_then(Value::as_object);
+        for name in known.into_iter().flat_map(Map::keys) {
+            if !found.contains(&name.as_str()) {
+                found.push(name);
+            }
+        }
+        for part in self.parts(schema) {
+            self.names(part, found, steps);
         }
     }
 
@@ -298,8 +381,6 @@ fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn schema() -> Value {
@@ -370,6 +451,33 @@ mod tests {
         ] {
             assert_eq!(value(path, text), Ok(expected), "{path}={text}");
         }
+    }
+
+    #[test]
+    fn the_fields_that_can_be_filtered_by_are_listed_with_what_they_hold() {
+        let listed = filterable(&schema(), 200);
+        let names: Vec<_> = listed.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "title",
+                "likes",
+                "rating",
+                "published",
+                "subtitle",
+                "status",
+                "level",
+                "tag_or_tags",
+                "bounded",
+                "address.city",
+                "address.zip",
+                "owner.name",
+            ]
+        );
+        let rating = &listed[2].1;
+        assert_eq!(rating.schema(), json!({"type": ["null", "number"]}));
+        assert_eq!(listed[0].1.schema(), json!({"type": "string"}));
+        assert_eq!(filterable(&schema(), 3).len(), 3);
     }
 
     #[test]

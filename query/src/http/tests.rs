@@ -1,5 +1,7 @@
 //! The query service as a client sees it, on the read store in memory.
 
+mod openapi;
+
 use std::sync::Arc;
 use std::time::Duration;
 

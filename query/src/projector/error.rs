@@ -1,6 +1,6 @@
 //! Why an event could not be projected.
 
-use tidelog_domain::{DecodeError, EventId, RecordedEvent};
+use tidelog_domain::{DecodeError, EventId, Partition, Position, RecordedEvent, Version};
 use tidelog_eventbus::HandlerError;
 
 use crate::store::ReadError;
@@ -10,7 +10,10 @@ use crate::store::ReadError;
 #[non_exhaustive]
 pub enum ProjectError {
     /// The event, or the document before it, cannot be read by this program.
-    #[error("{event_type} of {stream} (event {event}) cannot be read for the view {view}")]
+    #[error(
+        "{event_type}, version {version} of {stream}, at {partition}-{position} (event {event}), cannot be \
+         read for the view {view}"
+    )]
     Unreadable {
         /// The view.
         view: String,
@@ -18,7 +21,13 @@ pub enum ProjectError {
         event_type: String,
         /// The event's stream.
         stream: String,
-        /// The event.
+        /// Its version there.
+        version: Version,
+        /// The partition that has it.
+        partition: Partition,
+        /// Its position there.
+        position: Position,
+        /// Its identity.
         event: EventId,
         /// What the decoder said.
         #[source]
@@ -78,6 +87,9 @@ impl ProjectError {
             view: view.to_owned(),
             event_type: event.event_type.to_string(),
             stream: event.stream.to_string(),
+            version: event.version,
+            partition: event.partition,
+            position: event.position,
             event: event.id,
             source,
         }

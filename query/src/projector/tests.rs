@@ -228,7 +228,7 @@ async fn two_posts() -> (Log, FaultyStore, Projector, Vec<RecordedEvent>) {
 }
 
 fn causes(error: HandlerError) -> String {
-    crate::causes::causes(&error)
+    tidelog_domain::causes(&error)
 }
 
 #[tokio::test]
@@ -311,8 +311,9 @@ async fn an_event_that_cannot_be_read_is_named_with_its_position() {
             matches!(stopped, HandlerError::Permanent { position, .. } if position == events[4].position)
         );
         let text = causes(stopped);
+        let named = "post.created, version 1 of post/c, at 0-5";
         assert!(
-            text.contains("post/c") && text.contains(&events[4].id.to_string()),
+            text.contains(named) && text.contains(&events[4].id.to_string()),
             "{text}"
         );
         // Everything before it can be handled without it.

@@ -47,10 +47,10 @@ pub(crate) use alias::change;
 pub(crate) use claim::give_up;
 pub(crate) use silence::{Sign, Silence};
 
-use crate::causes::causes;
 use crate::store::{ReadError, ReadStore};
 use claim::{Claim, Lost};
 use run::Run;
+use tidelog_domain::causes;
 
 /// The bounds and times of a replay.
 #[derive(Clone, Debug)]

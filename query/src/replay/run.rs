@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::claim::{Claim, Lost};
 use super::rest::bring_to_rest;
 use super::{OnProgress, Replay, ReplayError, ReplayProgress, Replayed};
-use crate::causes::causes;
 use crate::projector::Projector;
 use crate::store::Query;
+use tidelog_domain::causes;
 
 /// The first and the longest wait between tries while something is unavailable.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));

@@ -336,7 +336,7 @@ async fn an_event_that_cannot_be_folded_ends_the_replay_and_is_named() {
         panic!("{failed:?}");
     };
     assert!(matches!(source, HandlerError::Permanent { .. }));
-    assert!(crate::causes::causes(&failed).contains("post/bad"));
+    assert!(tidelog_domain::causes(&failed).contains("post/bad"));
     let alias = system.alias("post").await;
     assert_eq!((alias.number, alias.replaying), (1, None));
     let states = system.states("post_v1").await;

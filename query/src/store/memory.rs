@@ -82,9 +82,7 @@ impl ReadStore for InMemoryReadStore {
         writes: &[DocumentWrite],
     ) -> Result<Vec<Written>, ReadError> {
         let name = checked(collection)?;
-        for write in writes {
-            storable::check(write.document())?;
-        }
+        storable::check(writes)?;
         let mut contents = self.write_access();
         let documents = &mut contents
             .collections

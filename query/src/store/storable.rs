@@ -3,18 +3,24 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::{Document, ReadError};
+use super::{Document, DocumentWrite, ReadError};
 
 /// How deep the data of a document may be nested: `data` itself is the first level. MongoDB allows 100 in all.
 pub const MAX_DATA_DEPTH: usize = 64;
 
-/// Whether every store can keep `document` as it is.
+/// Whether every store can keep the documents of `writes` as they are.
 ///
 /// # Errors
 ///
 /// [`ReadError::Unwritable`] with the reason: a number above `i64::MAX`, a NUL in the name of a field, nested deeper than
 /// [`MAX_DATA_DEPTH`]. (A text may hold a NUL.)
-pub(crate) fn check(document: &Document) -> Result<(), ReadError> {
+pub(crate) fn check(writes: &[DocumentWrite]) -> Result<(), ReadError> {
+    writes
+        .iter()
+        .try_for_each(|write| check_one(write.document()))
+}
+
+fn check_one(document: &Document) -> Result<(), ReadError> {
     let reason = if i64::try_from(document.version.number()).is_err() {
         Some("its version is above 2^63 - 1")
     } else if document

@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::steward::{Seen, Steward};
-use crate::causes::causes;
 use crate::live::ViewState;
 use crate::projector::Projector;
 use crate::replay::{Replay, ReplayError, ReplayProgress, change};
 use crate::store::{Alias, ReadError};
+use tidelog_domain::causes;
 
 /// The first and the longest wait between tries while something is unavailable.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Shared;
-use crate::causes::causes;
 use crate::replay::{Sign, Silence, change, give_up};
 use crate::store::{Alias, ReadError};
+use tidelog_domain::causes;
 
 /// What was seen of a view's alias.
 #[derive(Clone, Debug, Default)]

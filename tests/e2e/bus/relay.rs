@@ -54,6 +54,20 @@ async fn has_the_same(bus: &dyn EventBus, log: &Log) {
     }
 }
 
+#[tokio::test]
+async fn a_stream_that_nothing_is_published_to_goes_after_a_week() {
+    let (log, (redis, bus)) = (Log::new(), redis().await);
+    let _relay = begun_relay(&log, &bus, true).await;
+    log.append_to(&stream_in(P0), 1).await;
+    is_up_to_date(&*bus, &log).await;
+    let client = ::redis::Client::open(shared::redis().await.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut ttl = ::redis::cmd("TTL");
+    ttl.arg(redis.key(log.history(), P0));
+    let days = ttl.query_async::<i64>(&mut connection).await.unwrap() / (24 * 60 * 60);
+    assert!((6..=7).contains(&days), "{days}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_committed_is_on_redis_in_order_and_to_the_byte() {
     let (log, (_, bus)) = (Log::new(), redis().await);

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlPoolOptions, MySqlRow};
@@ -154,6 +155,10 @@ impl EventStore for AutoIncrementStore {
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {
         Ok(self.history)
+    }
+
+    async fn forget_keys(&self, _age: Duration, _limit: usize) -> Result<usize, AppendError> {
+        unimplemented!("the case of the order brings no keys")
     }
 }
 

@@ -96,12 +96,10 @@ pub async fn what_was_decided_on_a_loser_loses_too(factory: &dyn StoreFactory) {
     let batch = vec![
         write(&hot, exact(1), 1),
         write(&hot, exact(2), 1),
-        Append {
-            writes: vec![
-                part(&hot, exact(3), 1),
-                part(&side, ExpectedVersion::NoStream, 1),
-            ],
-        },
+        Append::new(vec![
+            part(&hot, exact(3), 1),
+            part(&side, ExpectedVersion::NoStream, 1),
+        ]),
         write(&side, exact(0), 1),
         write(&side, ExpectedVersion::NoStream, 1),
         write(&far, exact(0), 1),
@@ -178,10 +176,7 @@ pub async fn a_malformed_append_is_turned_down_by_itself(factory: &dyn StoreFact
         vec![nameless],
         vec![long],
     ];
-    let mut batch: Vec<_> = malformed
-        .into_iter()
-        .map(|writes| Append { writes })
-        .collect();
+    let mut batch: Vec<_> = malformed.into_iter().map(Append::new).collect();
     batch.push(write(&good, ExpectedVersion::NoStream, 1));
     let verdicts = append(&*store, batch).await;
     for verdict in &verdicts[..3] {
@@ -204,7 +199,7 @@ pub async fn an_append_without_writes_and_a_batch_without_appends_are_fine(
 ) {
     let store = open(factory).await;
     assert!(append(&*store, Vec::new()).await.is_empty());
-    let empty = Append { writes: Vec::new() };
+    let empty = Append::new(Vec::new());
     assert!(append_one(&*store, empty.clone()).await.unwrap().is_empty());
     let verdicts = append(
         &*store,

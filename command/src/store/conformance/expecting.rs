@@ -112,12 +112,13 @@ pub async fn a_check_appends_nothing(factory: &dyn StoreFactory) {
 pub async fn an_append_to_several_streams_happens_as_a_whole(factory: &dyn StoreFactory) {
     let store = open(factory).await;
     let targets: Vec<_> = (0..3).map(|p| streams_of(p, 1).remove(0)).collect();
-    let to_all = |expected: [ExpectedVersion; 3]| Append {
-        writes: targets
-            .iter()
-            .zip(expected)
-            .map(|(stream, expected)| part(stream, expected, 2))
-            .collect(),
+    let to_all = |expected: [ExpectedVersion; 3]| {
+        let writes = targets.iter().zip(expected);
+        Append::new(
+            writes
+                .map(|(stream, expected)| part(stream, expected, 2))
+                .collect(),
+        )
     };
     let appended = append_one(&*store, to_all([ExpectedVersion::NoStream; 3])).await;
     for (one, target) in appended.unwrap().iter().zip(&targets) {
@@ -143,11 +144,11 @@ pub async fn an_append_may_depend_on_a_stream_that_it_does_not_write(factory: &d
     let store = open(factory).await;
     let (written, guard) = (streams_of(0, 1).remove(0), streams_of(1, 1).remove(0));
     grow(&*store, &guard, 2).await;
-    let guarded = |version| Append {
-        writes: vec![
+    let guarded = |version| {
+        Append::new(vec![
             part(&written, ExpectedVersion::Any, 1),
             part(&guard, exact(version), 0),
-        ],
+        ])
     };
     assert_conflict(&append_one(&*store, guarded(1)).await, &guard, 2);
     assert!(events_of(&*store, &written).await.is_empty());

@@ -12,6 +12,7 @@ mod bytes;
 mod cancelling;
 mod durability;
 mod expecting;
+mod keys;
 mod ordering;
 mod reading;
 mod sharing;
@@ -29,6 +30,7 @@ pub use bytes::*;
 pub use cancelling::*;
 pub use durability::*;
 pub use expecting::*;
+pub use keys::*;
 pub use ordering::*;
 pub use reading::*;
 pub use sharing::*;
@@ -95,6 +97,13 @@ macro_rules! event_store_conformance {
                 the_heads_are_those_of_the_log,
                 a_history_is_renewed,
                 a_dropped_append_leaves_nothing_open,
+                a_used_key_is_answered_by_what_it_came_to,
+                a_key_is_not_for_two_requests,
+                checks_and_appends_to_several_streams_record_their_keys,
+                what_does_not_happen_records_no_key,
+                a_key_counts_once_in_a_batch,
+                used_keys_spoil_no_other_append,
+                old_keys_are_forgotten_a_few_at_a_time,
             );
             $( $crate::event_store_conformance!(@$extra $factory); )*
         }
@@ -103,6 +112,7 @@ macro_rules! event_store_conformance {
         $crate::event_store_conformance!(@cases $factory;
             a_log_survives_its_store,
             another_number_of_partitions_is_refused,
+            a_key_survives_its_store,
         );
     };
     (@shared $factory:expr) => {
@@ -111,6 +121,7 @@ macro_rules! event_store_conformance {
             a_store_notices_what_another_appended,
             two_stores_keep_the_order_of_commits,
             a_renewed_history_is_seen_by_the_other_store,
+            two_stores_use_each_key_once,
         );
     };
     (@cases $factory:expr; $($case:ident),* $(,)?) => {

@@ -209,7 +209,7 @@ pub async fn lanes_work_in_parallel_without_deadlock(factory: &dyn StoreFactory)
                     .map(|stream| part(stream, ExpectedVersion::Any, 1))
                     .collect();
                 let lane = writer % store.lanes();
-                let mut verdicts = store.append(lane, vec![Append { writes }].into()).await;
+                let mut verdicts = store.append(lane, vec![Append::new(writes)].into()).await;
                 assert_eq!(
                     verdicts.remove(0).unwrap().len(),
                     usize::from(partitions().count())

@@ -28,6 +28,8 @@ const NOT_NOW: [u16; 44] = [
 pub(super) enum Meaning {
     /// The stream has that version already.
     Conflict,
+    /// The idempotency key was used already.
+    KeyUsed,
     /// The partition has that position already: its head lags behind.
     HeadBehind,
     /// Something that is never NULL is: the guard against a log that went back in time, or a head that is missing.
@@ -48,8 +50,11 @@ pub(super) fn meaning(error: &sqlx::Error) -> Option<Meaning> {
     let number = error.number();
     Some(if DUPLICATE.contains(&number) {
         // 'events.stream_version' in MySQL, 'stream_version' in MariaDB. No name of a stream has a quote.
-        if error.message().trim_end().ends_with("stream_version'") {
+        let message = error.message().trim_end();
+        if message.ends_with("stream_version'") {
             Meaning::Conflict
+        } else if message.ends_with("idempotency_key'") {
+            Meaning::KeyUsed
         } else {
             Meaning::HeadBehind
         }
@@ -70,9 +75,9 @@ pub(in crate::store) fn failure(error: sqlx::Error) -> Result<Failure, sqlx::Err
         None => Err(error),
         Some(Meaning::Transient | Meaning::NotNow) => Ok(Failure::Unavailable(Cause::new(error))),
         Some(Meaning::Refused(number)) => Ok(refused(number)),
-        Some(Meaning::Conflict | Meaning::HeadBehind | Meaning::Null) => Ok(Failure::Corrupt(
-            "the heads of the log do not fit its events".to_owned(),
-        )),
+        Some(Meaning::Conflict | Meaning::KeyUsed | Meaning::HeadBehind | Meaning::Null) => Ok(
+            Failure::Corrupt("the heads of the log do not fit its events".to_owned()),
+        ),
     }
 }
 

@@ -11,6 +11,7 @@ use tidelog_domain::{
 };
 
 use super::super::failure::Failure;
+use super::super::keys::Keys;
 use super::super::plan::{Place, Plan, Taint};
 
 /// For how many batches after a conflict the versions are asked for: conflicts come in bursts, and each one that is found
@@ -47,7 +48,7 @@ impl Known {
     /// The plan of `batch` when what is known decides all of it, and every append happens.
     ///
     /// A stream that is not known but is expected to have no event is taken at its word: its first version cannot leave a gap, and
-    /// the unique key finds it when it is there.
+    /// the unique key finds it when it is there. So it does with a key that was used.
     pub(super) fn plan<'a>(
         &self,
         batch: &'a [Append],
@@ -66,7 +67,8 @@ impl Known {
                 versions.insert(&write.stream, self.version(write)?);
             }
         }
-        Some(Plan::new(batch, partitions, versions, taint.clone())).filter(Plan::accepts_all)
+        let plan = Plan::new(batch, partitions, versions, &Keys::new(), taint.clone());
+        Some(plan).filter(Plan::accepts_all)
     }
 
     /// The version of the stream of `write`, as far as it is known.

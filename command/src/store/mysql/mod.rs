@@ -12,6 +12,7 @@ mod session;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -128,6 +129,14 @@ impl EventStore for MySqlEventStore {
         let history = renewed.map_err(|failure| failure.append_error())?;
         self.shared.known.begin(history);
         Ok(history)
+    }
+
+    async fn forget_keys(&self, age: Duration, limit: usize) -> Result<usize, AppendError> {
+        let forgotten = to_its_end(&self.pool, READ_TIMEOUT, move |connection| {
+            reader::forget_keys(connection, age, limit).boxed()
+        });
+        let forgotten = forgotten.await;
+        forgotten.map_err(|failure| failure.append_error())
     }
 }
 

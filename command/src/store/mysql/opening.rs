@@ -16,11 +16,18 @@ use crate::store::migrations::{self, migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
 /// All migrations, in order.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(
-    1,
-    "log",
-    include_str!("../../../../migrations/mysql/0001_log.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "log",
+        include_str!("../../../../migrations/mysql/0001_log.sql"),
+    ),
+    (
+        2,
+        "idempotency",
+        include_str!("../../../../migrations/mysql/0002_idempotency.sql"),
+    ),
+];
 
 /// How long a program waits for another that migrates the same database, in seconds.
 const MIGRATION_PATIENCE_S: u32 = 60;

@@ -135,6 +135,22 @@ pub(super) async fn renew_history(connection: &mut MySqlConnection) -> Result<Hi
     Ok(history)
 }
 
+/// Forgets at most `limit` keys that are older than `age`, and says how many.
+pub(super) async fn forget_keys(
+    connection: &mut MySqlConnection,
+    age: Duration,
+    limit: usize,
+) -> Result<usize, Failure> {
+    let forgotten = query(
+        "DELETE FROM idempotency_keys WHERE recorded_at<UTC_TIMESTAMP(6)-INTERVAL ? MICROSECOND ORDER BY recorded_at LIMIT ?",
+    )
+    .bind(u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
+    .bind(u64::try_from(limit).unwrap_or(u64::MAX))
+    .execute(connection)
+    .await?;
+    Ok(usize::try_from(forgotten.rows_affected()).unwrap_or(usize::MAX))
+}
+
 /// The columns of [`COLUMNS`], from `first` on.
 fn stored(row: &MySqlRow, first: usize) -> Result<StoredEvent<'_>, sqlx::Error> {
     Ok(StoredEvent {

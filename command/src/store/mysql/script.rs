@@ -11,6 +11,7 @@ use sqlx::mysql::MySqlRow;
 use tidelog_domain::{Cursor, EventId, Partition, StreamId, Version};
 use uuid::Uuid;
 
+use crate::store::keys::ScopedKey;
 use crate::store::plan::{Plan, Row};
 use crate::store::{ReadFrom, StreamRead};
 
@@ -21,6 +22,13 @@ pub(super) const COLUMNS: &str = "partition_no,position,stream,version,event_id,
 /// What an INSERT of events begins with.
 const INSERT: &str = "INSERT INTO events (partition_no,position,stream,version,event_id,event_type,schema_version,payload,metadata,\
      recorded_at) VALUES ";
+
+/// What an INSERT of idempotency keys begins with.
+const INSERT_KEYS: &str =
+    "INSERT INTO idempotency_keys (recorded_at,scoped_key,fingerprint,outcome,streams) VALUES ";
+
+/// The first column of a row of [`Script::keys`].
+pub(super) const KEY_ROW: i64 = -2;
 
 /// What a row takes in the text beside the doubled bytes of its event: numbers, quotes, the stream's name.
 const ROW_OVERHEAD: usize = 200;
@@ -35,6 +43,8 @@ pub(super) struct Script {
     text: String,
     /// Where each statement begins.
     begins: Vec<usize>,
+    /// How many events [`Script::lock`] looks for, which were seen and must be there.
+    seen: usize,
 }
 
 impl Script {
@@ -88,9 +98,7 @@ impl Script {
     }
 
     /// Locks the heads of `partitions`, in ascending order, and keeps for each `p` the next position in `@hp` and the last time
-    /// in `@tp`.
-    ///
-    /// Where `seen` knows an event of the partition that is no longer there, `@hp` is NULL: no row can be written then.
+    /// in `@tp`; and in `@seen` how many of the events are there that `seen` knows.
     ///
     /// The index is forced: a scan of the table would wait for the locks of other partitions too.
     pub(super) fn lock(
@@ -98,42 +106,46 @@ impl Script {
         partitions: &BTreeSet<Partition>,
         seen: impl Fn(Partition) -> Option<Cursor>,
     ) -> &mut Self {
+        let known = |partition: &Partition| Some((*partition, seen(*partition)?));
+        let known: Vec<_> = partitions.iter().filter_map(known).collect();
+        self.seen = known.len();
         let text = self.next();
         text.push_str("SELECT ");
-        for (n, partition) in partitions.iter().enumerate() {
-            comma(text, n);
-            put(text, format_args!("MAX(IF(partition_no={partition}"));
-            if let Some(cursor) = seen(*partition) {
-                text.push_str(" AND ");
-                is_there(text, *partition, cursor);
-            }
+        for partition in partitions {
             put(
                 text,
                 format_args!(
-                    ",next_position,NULL)),MAX(IF(partition_no={partition},last_recorded_at,NULL))"
+                    "MAX(IF(partition_no={partition},next_position,NULL)),\
+                     MAX(IF(partition_no={partition},last_recorded_at,NULL)),"
                 ),
             );
         }
-        text.push_str(" INTO ");
-        for (n, partition) in partitions.iter().enumerate() {
-            comma(text, n);
-            put(text, format_args!("@h{partition},@t{partition}"));
+        // One subquery for all: the server prepares each by itself, at a cost.
+        text.push_str("(SELECT COUNT(*) FROM events FORCE INDEX (PRIMARY) WHERE ");
+        for (n, (partition, cursor)) in known.iter().enumerate() {
+            if n > 0 {
+                text.push_str(" OR ");
+            }
+            is_event_at(text, *partition, *cursor);
         }
-        text.push_str(" FROM log_head FORCE INDEX (PRIMARY) WHERE partition_no IN (");
+        text.push_str(if known.is_empty() { "FALSE)" } else { ")" });
+        text.push_str(" INTO ");
+        for partition in partitions {
+            put(text, format_args!("@h{partition},@t{partition},"));
+        }
+        text.push_str("@seen FROM log_head FORCE INDEX (PRIMARY) WHERE partition_no IN (");
         list(text, partitions);
         text.push_str(") FOR UPDATE");
         self
     }
 
-    /// Asks whether a head of `partitions`, just locked, was not to be had: see [`Script::says_lost`].
+    /// Asks whether an event that was seen is gone, or a head was not to be had: see [`Script::says_lost`].
     pub(super) fn say_whether_lost(&mut self, partitions: &BTreeSet<Partition>) -> &mut Self {
+        let seen = self.seen;
         let text = self.next();
-        text.push_str("SELECT -1,CAST(");
-        for (n, partition) in partitions.iter().enumerate() {
-            if n > 0 {
-                text.push_str(" OR ");
-            }
-            put(text, format_args!("@h{partition} IS NULL"));
+        put(text, format_args!("SELECT -1,CAST(@seen<>{seen}"));
+        for partition in partitions {
+            put(text, format_args!(" OR @h{partition} IS NULL"));
         }
         text.push_str(" AS UNSIGNED)");
         self
@@ -169,9 +181,54 @@ impl Script {
         self
     }
 
-    /// Writes the rows of `plan` from the locked heads on, moves the heads, and asks for the places: a row `(partition,
-    /// next position, microseconds)` for each partition.
+    /// Asks what is recorded under `keys`: a row `(KEY_ROW, key, fingerprint, outcome, streams)` for each that was used.
+    pub(super) fn keys<'a>(&mut self, keys: impl IntoIterator<Item = &'a ScopedKey>) -> &mut Self {
+        let text = self.next();
+        put(
+            text,
+            format_args!(
+                "SELECT {KEY_ROW},scoped_key,fingerprint,CAST(outcome AS UNSIGNED),streams FROM idempotency_keys \
+                 FORCE INDEX (idempotency_key) WHERE scoped_key IN ("
+            ),
+        );
+        for (n, key) in keys.into_iter().enumerate() {
+            comma(text, n);
+            hex(text, key);
+        }
+        text.push(')');
+        self
+    }
+
+    /// Records the keys of `plan`, in their order. A key that was used ends the script here, before any event is written; one that
+    /// another transaction is about to use is waited for.
+    fn insert_keys(&mut self, plan: &Plan<'_>) -> &mut Self {
+        let mut full_at = 0;
+        for (key, row) in &plan.keys {
+            if self.text.len() < full_at {
+                self.text.push(',');
+            } else {
+                full_at = self.text.len() + INSERT_MAX_BYTES;
+                self.next().push_str(INSERT_KEYS);
+            }
+            let text = &mut self.text;
+            text.push_str("(UTC_TIMESTAMP(6),");
+            hex(text, key);
+            text.push(',');
+            hex(text, &row.fingerprint);
+            put(text, format_args!(",{},", row.outcome()));
+            hex(text, &row.streams());
+            text.push(')');
+        }
+        self
+    }
+
+    /// Writes the keys of `plan`, and its rows from the locked heads on; moves the heads, and asks for the places: a row
+    /// `(partition, next position, microseconds)` for each partition.
     pub(super) fn write(&mut self, plan: &Plan<'_>) -> &mut Self {
+        self.insert_keys(plan);
+        if plan.rows.is_empty() {
+            return self;
+        }
         self.times(plan).insert(plan).heads(plan);
         let text = self.next();
         text.push_str("SELECT partition_no,next_position,TIMESTAMPDIFF(MICROSECOND,'1970-01-01',last_recorded_at) FROM log_head WHERE partition_no IN (");
@@ -181,7 +238,9 @@ impl Script {
     }
 
     /// Sets `@tp` to the time of the batch: now, but never before the partition's last time. Read once the heads are locked.
+    /// And where events that this script looked for are not there any more, `@hp` to NULL: no row can be written then.
     fn times(&mut self, plan: &Plan<'_>) -> &mut Self {
+        let seen = self.seen;
         let text = self.next();
         text.push_str("SET ");
         for (n, partition) in plan.counts.keys().enumerate() {
@@ -192,6 +251,12 @@ impl Script {
                     "@t{partition}=GREATEST(UTC_TIMESTAMP(6),CAST(@t{partition} AS DATETIME(6)))"
                 ),
             );
+            if seen > 0 {
+                put(
+                    text,
+                    format_args!(",@h{partition}=IF(@seen={seen},@h{partition},NULL)"),
+                );
+            }
         }
         self
     }
@@ -350,12 +415,17 @@ fn row_values(text: &mut String, row: &Row<'_>) {
 
 /// Whether the event at `cursor` is in `partition`.
 fn is_there(text: &mut String, partition: Partition, cursor: Cursor) {
+    text.push_str("EXISTS(SELECT 1 FROM events WHERE ");
+    is_event_at(text, partition, cursor);
+    text.push(')');
+}
+
+/// Whether a row of events is the one at `cursor` in `partition`.
+fn is_event_at(text: &mut String, partition: Partition, cursor: Cursor) {
     let position = cursor.position;
     put(
         text,
-        format_args!(
-            "EXISTS(SELECT 1 FROM events WHERE partition_no={partition} AND position={position}"
-        ),
+        format_args!("(partition_no={partition} AND position={position}"),
     );
     if let Some(event_id) = cursor.event_id {
         text.push_str(" AND event_id=");
@@ -381,10 +451,11 @@ fn hex(text: &mut String, bytes: &[u8]) {
     ];
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
     text.push_str("x'");
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0xf));
-    }
+    text.extend(
+        bytes
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]),
+    );
     text.push('\'');
 }
 

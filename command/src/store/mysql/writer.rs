@@ -15,9 +15,10 @@ use super::error::{Meaning, meaning, refused};
 use super::known::Known;
 use super::lost::{NEW_HISTORY, history_now};
 use super::options::Address;
-use super::script::Script;
+use super::script::{KEY_ROW, Script};
 use super::session::Session;
 use crate::store::failure::{Cause, Failure};
+use crate::store::keys::{KeyRow, Keys, ScopedKey, keys};
 use crate::store::lane::{self, Job, Lane, Verdicts};
 use crate::store::plan::{Place, Plan, Taint, partitions_to_lock, streams};
 
@@ -50,6 +51,8 @@ pub(super) type Places = BTreeMap<Partition, Place>;
 pub(super) enum Setback<'a> {
     /// A stream was not at the version that was known of it. Rolled back.
     Conflict,
+    /// An idempotency key was used before. Rolled back.
+    KeyUsed(Cause),
     /// It may go well the next time. Nothing is committed.
     Again(Cause),
     /// The commit was not answered, by the session of this id.
@@ -175,6 +178,10 @@ impl lane::Writer for Writer {
                     self.shared.known.be_wary();
                     verify = true;
                 }
+                Err(Setback::KeyUsed(cause)) => {
+                    verify = true;
+                    last = Some(cause);
+                }
                 Err(Setback::Again(cause)) => {
                     last = Some(cause);
                     tokio::time::sleep(PAUSE.mul_f64(rand::random())).await;
@@ -213,12 +220,11 @@ impl Shared {
         plan: Plan<'a>,
         history: HistoryId,
     ) -> Result<(Plan<'a>, Places), Setback<'a>> {
-        let partitions = plan.counts.keys().copied().collect();
+        let partitions: BTreeSet<Partition> = plan.counts.keys().copied().collect();
         let mut script = Script::default();
-        if !plan.rows.is_empty() {
-            script
-                .statement("START TRANSACTION")
-                .lock(&partitions, |partition| self.known.seen(partition));
+        begin(&mut script, &plan);
+        if !partitions.is_empty() {
+            script.lock(&partitions, |partition| self.known.seen(partition));
         }
         if self.known.history() != history {
             // The plan may rest on versions of the old one.
@@ -246,7 +252,11 @@ impl Shared {
         if !streams.is_empty() {
             script.versions(streams.iter().copied());
         }
-        let versions = if script.statements() > 0 {
+        let keys: BTreeSet<&ScopedKey> = keys(batch).map(|key| &key.scoped).collect();
+        if !keys.is_empty() {
+            script.keys(keys);
+        }
+        let (versions, used) = if script.statements() > 0 {
             let trip = session.run(script).await;
             match trip.outcome {
                 Ok(rows) if Script::says_lost(&rows) => {
@@ -254,27 +264,32 @@ impl Shared {
                     return Err(self.find_what_is_lost(session, &partitions).await);
                 }
                 Ok(rows) => {
-                    versions(&rows, streams).map_err(|error| Setback::Failed(error.into()))?
+                    let versions = versions(&rows, streams).map_err(Failure::from);
+                    let read = versions.and_then(|versions| Ok((versions, used(&rows)?)));
+                    read.map_err(Setback::Failed)?
                 }
                 Err(error) => return Err(self.set_back(session, error, &partitions, true).await),
             }
         } else {
-            HashMap::new()
+            (HashMap::new(), Keys::new())
         };
         for (stream, version) in &versions {
             self.known.is_at(stream, *version);
         }
-        let plan = Plan::new(batch, self.partitions, versions, taint.clone());
+        let plan = Plan::new(batch, self.partitions, versions, &used, taint.clone());
         if plan.has_conflict() {
             self.known.be_wary();
         } else {
             self.known.be_less_wary();
         }
-        self.write(session, plan, Script::default(), &partitions, true)
-            .await
+        let mut script = Script::default();
+        if partitions.is_empty() {
+            begin(&mut script, &plan);
+        }
+        self.write(session, plan, script, &partitions, true).await
     }
 
-    /// Writes the rows of `plan` and commits; `script` has what comes before.
+    /// Writes what `plan` has and commits; `script` has what comes before.
     async fn write<'a>(
         &self,
         session: &mut Session,
@@ -283,7 +298,7 @@ impl Shared {
         partitions: &BTreeSet<Partition>,
         verified: bool,
     ) -> Result<(Plan<'a>, Places), Setback<'a>> {
-        if plan.rows.is_empty() {
+        if plan.is_empty() {
             if !partitions.is_empty() {
                 session.roll_back().await;
             }
@@ -329,6 +344,8 @@ impl Shared {
         session.roll_back().await;
         match meaning(&error) {
             Some(Meaning::Conflict) if !verified => Setback::Conflict,
+            // Also of a key that another process used since it was looked up.
+            Some(Meaning::KeyUsed) => Setback::KeyUsed(Cause::new(error)),
             Some(Meaning::Null) => self.find_what_is_lost(session, partitions).await,
             Some(Meaning::Refused(number)) => Setback::Failed(refused(number)),
             None | Some(Meaning::Transient) => Setback::Again(Cause::new(error)),
@@ -337,6 +354,30 @@ impl Shared {
             }
         }
     }
+}
+
+/// Begins the transaction of `plan`, if it writes anything.
+fn begin(script: &mut Script, plan: &Plan<'_>) {
+    if !plan.is_empty() {
+        script.statement("START TRANSACTION");
+    }
+}
+
+/// What [`Script::keys`] asked for.
+fn used(rows: &[MySqlRow]) -> Result<Keys, Failure> {
+    let mut used = Keys::new();
+    for row in rows {
+        if !matches!(row.try_get(0), Ok(KEY_ROW)) {
+            continue;
+        }
+        let key: &[u8] = row.try_get(1)?;
+        let outcome: u64 = row.try_get(3)?;
+        let found = KeyRow::from_columns(row.try_get(2)?, u8::from(outcome != 0), row.try_get(4)?)?;
+        if let Ok(key) = key.try_into() {
+            used.insert(key, found);
+        }
+    }
+    Ok(used)
 }
 
 /// The versions that [`Script::versions`] asked for.

@@ -1,6 +1,7 @@
 //! The event store on SQLite: one file, one process.
 
 pub(super) mod error;
+mod keys;
 mod opening;
 mod reader;
 mod writer;
@@ -102,6 +103,11 @@ impl EventStore for SqliteEventStore {
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {
         let renewed = reader::renew_history(&self.pool).await;
         renewed.map_err(|failure| failure.append_error())
+    }
+
+    async fn forget_keys(&self, age: Duration, limit: usize) -> Result<usize, AppendError> {
+        let forgotten = keys::forget(&self.pool, age, limit).await;
+        forgotten.map_err(|failure| failure.append_error())
     }
 }
 

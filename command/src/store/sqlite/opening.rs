@@ -17,11 +17,18 @@ use crate::store::migrations::{migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
 /// All migrations, in order.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(
-    1,
-    "log",
-    include_str!("../../../../migrations/sqlite/0001_log.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "log",
+        include_str!("../../../../migrations/sqlite/0001_log.sql"),
+    ),
+    (
+        2,
+        "idempotency",
+        include_str!("../../../../migrations/sqlite/0002_idempotency.sql"),
+    ),
+];
 
 /// How long an opening waits for a process that is just ending.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);

@@ -63,7 +63,8 @@ async fn a_file_in_use_is_refused_by_the_name_of_its_lock() {
 async fn a_log_of_a_newer_program_is_refused() {
     let log = FileLog::fresh();
     drop(SqliteEventStore::open(log.options()).await.unwrap());
-    log.run("UPDATE log_migrations SET version = 999").await;
+    log.run("UPDATE log_migrations SET version = 999 WHERE version = 1")
+        .await;
     let refused = SqliteEventStore::open(log.options()).await.unwrap_err();
     assert!(
         matches!(refused, OpenError::Newer { version: 999 }),

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::reader::signed;
 use crate::store::failure::Failure;
+use crate::store::keys::{KeyRow, Keys, ScopedKey, keys};
 use crate::store::lane::{self, Job, Lane, Verdicts};
 use crate::store::plan::{Place, Plan, Row, Taint, partitions_to_lock, streams};
 
@@ -79,8 +80,17 @@ impl Writer {
         for stream in streams(batch) {
             versions.insert(stream, self.version(stream).await?);
         }
-        let plan = Plan::new(batch, self.partitions, versions, taint);
+        let mut used = Keys::new();
+        for key in keys(batch) {
+            if let Some(row) = self.key_row(&key.scoped).await? {
+                used.insert(key.scoped, row);
+            }
+        }
+        let plan = Plan::new(batch, self.partitions, versions, &used, taint);
         let now = Utc::now().trunc_subsecs(6);
+        for (key, row) in &plan.keys {
+            self.insert_key(key, row, now).await?;
+        }
         let mut places = BTreeMap::new();
         for partition in partitions_to_lock(batch, self.partitions) {
             places.insert(partition, self.place(partition, now).await?);
@@ -105,12 +115,18 @@ impl Writer {
         };
         self.roll_back().await;
         let failure = Failure::from(error);
-        let Some(first) = plan.rows.first() else {
-            return Ok(());
+        let happened = match (plan.rows.first(), plan.keys.first_key_value()) {
+            (Some(first), _) => {
+                let id = self.id_at(first).await;
+                id.map(|id| id.as_deref() == Some(first.event.id.uuid().as_bytes()))
+            }
+            // The key was free within the transaction, and nobody else writes.
+            (None, Some((key, _))) => self.key_row(key).await.map(|row| row.is_some()),
+            (None, None) => return Ok(()),
         };
-        match (self.id_at(first).await, failure) {
-            (Ok(Some(id)), _) if id == first.event.id.uuid().as_bytes() => Ok(()),
-            (Ok(_), failure) => Err(failure),
+        match (happened, failure) {
+            (Ok(true), _) => Ok(()),
+            (Ok(false), failure) => Err(failure),
             (Err(_), Failure::Unavailable(cause)) => Err(Failure::InDoubt(cause)),
             (Err(other), _) => Err(other),
         }
@@ -127,6 +143,37 @@ impl Writer {
             .fetch_one(&mut self.connection)
             .await?;
         Ok(Version::new(row.try_get(0)?))
+    }
+
+    /// What is recorded under `key`.
+    async fn key_row(&mut self, key: &ScopedKey) -> Result<Option<KeyRow>, Failure> {
+        let row = query(
+            "SELECT fingerprint, outcome, streams FROM idempotency_keys WHERE scoped_key = ?",
+        )
+        .bind(&key[..])
+        .fetch_optional(&mut self.connection)
+        .await?;
+        row.map(|row| KeyRow::from_columns(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+            .transpose()
+    }
+
+    async fn insert_key(
+        &mut self,
+        key: &ScopedKey,
+        row: &KeyRow,
+        now: DateTime<Utc>,
+    ) -> Result<(), Failure> {
+        query(
+            "INSERT INTO idempotency_keys (scoped_key, fingerprint, outcome, streams, recorded_at) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(&key[..])
+        .bind(&row.fingerprint[..])
+        .bind(row.outcome())
+        .bind(row.streams())
+        .bind(now.timestamp_micros())
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
     }
 
     /// Where the next events of `partition` go, at `now` or, when the clock was set back, at the last event's time.

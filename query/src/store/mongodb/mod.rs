@@ -216,9 +216,7 @@ impl ReadStore for MongoReadStore {
         writes: &[DocumentWrite],
     ) -> Result<Vec<Written>, ReadError> {
         let collection = checked(collection)?;
-        for write in writes {
-            storable::check(write.document())?;
-        }
+        storable::check(writes)?;
         self.write_batch(collection, writes).await
     }
 

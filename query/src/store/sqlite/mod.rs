@@ -157,9 +157,7 @@ impl ReadStore for SqliteReadStore {
         writes: &[DocumentWrite],
     ) -> Result<Vec<Written>, ReadError> {
         let statements = Writes::to(&table(collection)?);
-        for write in writes {
-            storable::check(write.document())?;
-        }
+        storable::check(writes)?;
         let mut written = Vec::with_capacity(writes.len());
         for part in writes.chunks(TRANSACTION_MAX_WRITES) {
             self.write_part(&statements, part, &mut written).await?;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tidelog_command::store::{AppendError, EventStore, MySqlEventStore};
-use tidelog_domain::ExpectedVersion;
+use tidelog_domain::{ExpectedVersion, IdempotencyKey, Version};
 use tidelog_eventbus::Retry;
 use tidelog_test_support::{Server, TcpProxy, fresh_mysql_database, shared};
 
 use crate::store::kit::{
-    Holder, append_one, connect, connections, counts, exact, grow, ids, ids_of, options,
+    Holder, Verdict, append_one, connect, connections, counts, exact, grow, ids, ids_of, options,
     partition_of, spawn_append, stream, stream_of, until, until_waiting, waiting, whole_log, write,
 };
 
@@ -265,4 +265,70 @@ async fn a_commit_that_cannot_be_found_out_in_time_is_in_doubt_and_happens_once_
             .is_none_or(|count| *count == 1)
     );
     assert_eq!(counts.values().copied().max(), Some(1));
+}
+
+/// Loses answers of commits of appends with keys: the store finds out by itself, or the client does by the same key.
+async fn a_key_tells_what_became_of_a_commit(server: &Server) {
+    let log = Faulty::on(server).await;
+    let mut options = options(&log.url());
+    options.in_doubt_timeout = Duration::from_secs(2);
+    options.connect_timeout = Duration::from_secs(1);
+    let store = MySqlEventStore::connect(options).await.unwrap();
+    let thing = stream("thing");
+    let replayed = |verdict: &Verdict, version: u64, appended: bool| match verdict {
+        Err(AppendError::Replayed(recorded)) => {
+            assert_eq!(recorded.streams, [(thing.clone(), Version::new(version))]);
+            assert_eq!(recorded.appended, appended);
+        }
+        other => panic!("expected a replay, got {other:?}"),
+    };
+
+    // The session is set up by a text that names READ COMMITTED: the answer to that is not the one to lose.
+    grow(&store, &stream("warm"), 1).await;
+    // The store finds the events of the first; the keys of what has no events are looked up.
+    let first = write(&thing, ExpectedVersion::NoStream, 1).with_key(key(1));
+    let lost = log.proxy.lose_answer_to(b"COMMIT");
+    append_one(&store, first.clone()).await.unwrap();
+    lost.await;
+    replayed(&append_one(&store, first).await, 1, true);
+    let check = write(&thing, exact(1), 0).with_key(key(2));
+    let lost = log.proxy.lose_answer_to(b"COMMIT");
+    replayed(&append_one(&store, check.clone()).await, 1, false);
+    lost.await;
+    replayed(&append_one(&store, check).await, 1, false);
+
+    // Nobody finds out in time. The server has the batch, COMMIT included, and commits it or not once the head is free.
+    let holder = Holder::of(&log.direct, &[partition_of(&thing)]).await;
+    let doubtful = write(&thing, exact(1), 1).with_key(key(3));
+    let appending = spawn_append(&store, doubtful.clone());
+    until_waiting(&log.direct).await;
+    log.proxy.cut();
+    let answer = appending.await.unwrap();
+    assert!(matches!(answer, Err(AppendError::InDoubt(_))), "{answer:?}");
+    holder.release().await;
+    log.proxy.pass();
+    match append_one(&store, doubtful.clone()).await {
+        Ok(appended) => assert_eq!(appended[0].version, Version::new(2)),
+        before => replayed(&before, 2, true),
+    }
+    replayed(&append_one(&store, doubtful).await, 2, true);
+    assert_eq!(whole_log(&store).await.len(), 3);
+}
+
+/// The key `n`.
+const fn key(n: u8) -> IdempotencyKey {
+    IdempotencyKey {
+        scoped: [n; 32],
+        fingerprint: [n; 32],
+    }
+}
+
+#[tokio::test]
+async fn a_key_tells_what_became_of_a_commit_whose_answer_was_lost() {
+    a_key_tells_what_became_of_a_commit(shared::mysql().await).await;
+}
+
+#[tokio::test]
+async fn a_key_tells_what_became_of_a_commit_whose_answer_was_lost_on_mariadb() {
+    a_key_tells_what_became_of_a_commit(shared::mariadb().await).await;
 }

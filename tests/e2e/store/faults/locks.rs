@@ -87,9 +87,7 @@ async fn a_deadlock_is_survived(server: &Server) {
         .await
         .unwrap();
     let writes = both.iter().map(|stream| write(stream, exact(1), 1));
-    let append = Append {
-        writes: writes.flat_map(|append| append.writes).collect(),
-    };
+    let append = Append::new(writes.flat_map(|append| append.writes).collect());
     let appending = spawn_append(&store, append.clone());
     until_waiting(&url).await;
     holder

@@ -1,0 +1,163 @@
+//! Idempotency keys as clients bring them: the scope that they count in, the request that they belong to, and the id that a
+//! creation gets from them.
+
+use sha2::{Digest, Sha256};
+use tidelog_domain::IdempotencyKey;
+use uuid::{Builder, Uuid};
+
+use super::CommandRequest;
+
+/// The most characters of an idempotency key.
+pub const MAX_KEY_LENGTH: usize = 255;
+
+/// What a client names a command by, so that it can be sent again without being done again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandKey {
+    text: String,
+    fingerprint: Option<[u8; 32]>,
+}
+
+/// A text that cannot be an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an idempotency key has 1 to {MAX_KEY_LENGTH} printable ASCII characters")]
+pub struct InvalidKey;
+
+impl CommandKey {
+    /// The key `text`: 1 to [`MAX_KEY_LENGTH`] printable ASCII characters, the space included. Something random is best, as a UUID.
+    ///
+    /// The request that it belongs to is told by its aggregate, id, command, body and precondition.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`].
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidKey> {
+        let text = text.into();
+        let legal = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if text.is_empty() || text.len() > MAX_KEY_LENGTH || !legal {
+            return Err(InvalidKey);
+        }
+        Ok(Self {
+            text,
+            fingerprint: None,
+        })
+    }
+
+    /// The same, where the request is told by `parts`: for a protocol that knows its exact bytes.
+    #[must_use]
+    pub(crate) fn of_request(mut self, parts: &[&[u8]]) -> Self {
+        self.fingerprint = Some(digest(b"request", parts));
+        self
+    }
+
+    /// The key in its scope, as the log keeps it. `request` is the one that it came with.
+    ///
+    /// The scope is the tenant and the principal, of which there are none yet, and the route: the aggregate and the command.
+    pub(super) fn scoped(&self, request: &CommandRequest) -> IdempotencyKey {
+        let (tenant, principal) = (b"", b"");
+        let scope: [&[u8]; 5] = [
+            tenant,
+            principal,
+            request.category.as_bytes(),
+            request.input.name.as_bytes(),
+            self.text.as_bytes(),
+        ];
+        IdempotencyKey {
+            scoped: digest(b"key", &scope),
+            fingerprint: self.fingerprint.unwrap_or_else(|| fingerprint(request)),
+        }
+    }
+}
+
+/// The id that a creation with `key` gives its aggregate when the client names none: a UUIDv8 of the first bytes of the scoped key's
+/// hash. So it is the same each time the command is sent, by whichever process.
+pub(super) fn derived_id(key: &IdempotencyKey) -> Uuid {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = key.scoped;
+    Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid()
+}
+
+/// What tells a request of an in-process client from another.
+fn fingerprint(request: &CommandRequest) -> [u8; 32] {
+    let id = request.id.as_deref();
+    digest(
+        b"request",
+        &[
+            &[u8::from(id.is_some())],
+            id.unwrap_or_default().as_bytes(),
+            request.input.body.to_string().as_bytes(),
+            request.precondition.text().as_bytes(),
+        ],
+    )
+}
+
+/// The hash of `parts`, each with its length before it, so that no two lists of parts are the same bytes; `purpose` keeps the
+/// hashes of different things apart.
+fn digest(purpose: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in std::iter::once(&purpose).chain(parts) {
+        // No text here has more than 64 bits of length.
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tidelog_domain::Version;
+
+    use super::*;
+
+    fn scoped(key: &str, request: &CommandRequest) -> IdempotencyKey {
+        CommandKey::new(key).unwrap().scoped(request)
+    }
+
+    #[test]
+    fn a_key_counts_within_its_route() {
+        let create = CommandRequest::new("post", "create", Value::Null);
+        let same = scoped("k", &create);
+        assert_eq!(scoped("k", &create.clone()), same);
+        let others = [
+            scoped("l", &create),
+            scoped("k", &CommandRequest::new("post", "delete", Value::Null)),
+            scoped("k", &CommandRequest::new("note", "create", Value::Null)),
+            scoped("ek", &CommandRequest::new("post", "creat", Value::Null)),
+        ];
+        for other in others {
+            assert_ne!(other.scoped, same.scoped);
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_request_is_in_its_fingerprint() {
+        let create = CommandRequest::new("post", "create", json!({"a": 1}));
+        let same = scoped("k", &create);
+        let others = [
+            CommandRequest::new("post", "create", json!({"a": 2})),
+            create.clone().to("1"),
+            create.clone().to(""),
+            create.clone().at(Version::new(1)),
+        ];
+        for other in others {
+            let other = scoped("k", &other);
+            assert_eq!(other.scoped, same.scoped);
+            assert_ne!(other.fingerprint, same.fingerprint);
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_creation_is_fixed_for_good() {
+        let create = CommandRequest::new("post", "create", Value::Null);
+        let id = derived_id(&scoped("8e03978e-40d5-43dd-bc93-6894a57f9324", &create));
+        assert_eq!(id.get_version_num(), 8);
+        assert_eq!(id.to_string(), "6504fcfb-0d41-83c0-9d5b-d0d17978972e");
+    }
+
+    #[test]
+    fn what_cannot_be_a_key_is_refused() {
+        for text in ["", "\n", "ü", "a\u{7f}", &"k".repeat(MAX_KEY_LENGTH + 1)] {
+            assert_eq!(CommandKey::new(text), Err(InvalidKey), "{text}");
+        }
+        assert!(CommandKey::new("k".repeat(MAX_KEY_LENGTH)).is_ok());
+    }
+}

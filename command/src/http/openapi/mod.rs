@@ -1,0 +1,229 @@
+//! The command service as an OpenAPI document.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use tidelog_domain::{CommandSpec, Decider, Endpoint, Lifecycle, MAX_ID_BYTES};
+use tidelog_http::{ApiDocument, ProblemKind, header, parameter};
+
+use super::{accepted_types, feed};
+
+/// What may go wrong with any command.
+const ANY_COMMAND: [ProblemKind; 13] = [
+    ProblemKind::MalformedRequest,
+    ProblemKind::UnknownParameter,
+    ProblemKind::NotAcceptable,
+    ProblemKind::Conflict,
+    ProblemKind::PreconditionFailed,
+    ProblemKind::TooLarge,
+    ProblemKind::UnsupportedMediaType,
+    ProblemKind::Invalid,
+    ProblemKind::Rejected,
+    ProblemKind::Internal,
+    ProblemKind::Overloaded,
+    ProblemKind::Unavailable,
+    ProblemKind::InDoubt,
+];
+
+/// The command service of the program `app` with the aggregates that `deciders` run, and the feed of its log: an OpenAPI
+/// 3.1 document, made from the schemas of the commands.
+pub fn command_document(app: &str, deciders: &[Arc<dyn Decider>]) -> Value {
+    let mut api = ApiDocument::new(
+        &format!("{app}: commands"),
+        "Writes only. A command is answered when what it did is durable; what was written is read from the query service.",
+    );
+    for decider in deciders {
+        describe(&mut api, decider.as_ref());
+    }
+    feed::describe(&mut api);
+    api.finish()
+}
+
+/// Adds an aggregate.
+fn describe(api: &mut ApiDocument, decider: &dyn Decider) {
+    let category = decider.category();
+    api.tag(category, &format!("Commands to the aggregate {category}."));
+    let outcome = outcome(api, decider);
+    for spec in decider.commands() {
+        let (method, path) = route(category, spec);
+        let body = body(api, category, spec);
+        let operation = operation(api, category, spec, &outcome, body);
+        api.operation(method, &path, operation);
+    }
+}
+
+/// Where a command is served: the method in lower case, and the path.
+fn route(category: &str, spec: &CommandSpec) -> (&'static str, String) {
+    let name = &spec.name;
+    match spec.endpoint {
+        Endpoint::Post => ("post", format!("/{category}")),
+        Endpoint::Patch => ("patch", format!("/{category}/{{id}}")),
+        Endpoint::Delete => ("delete", format!("/{category}/{{id}}")),
+        Endpoint::Named if creates(spec) => ("post", format!("/{category}/{name}")),
+        Endpoint::Named => ("post", format!("/{category}/{{id}}/{name}")),
+    }
+}
+
+fn creates(spec: &CommandSpec) -> bool {
+    spec.lifecycle == Lifecycle::Missing
+}
+
+fn operation(
+    api: &mut ApiDocument,
+    category: &str,
+    spec: &CommandSpec,
+    outcome: &Value,
+    body: Option<Value>,
+) -> Value {
+    let mut operation = json!({
+        "tags": [category],
+        "operationId": format!("{category}.{}", spec.name),
+        "summary": format!("{} {category}", spec.name),
+        "parameters": parameters(spec),
+        "responses": responses(api, spec, outcome),
+    });
+    if let Some(description) = spec.schema.get("description") {
+        operation["description"] = description.clone();
+    }
+    if let Some(body) = body {
+        operation["requestBody"] = body;
+    }
+    operation
+}
+
+/// The id in the path, and the preconditions.
+fn parameters(spec: &CommandSpec) -> Vec<Value> {
+    let text = json!({"type": "string"});
+    let if_match = parameter(
+        "header",
+        "If-Match",
+        &text,
+        "The versions that the aggregate may be at, as an ETag had them: \"7\". Else 412, and nothing is written.",
+    );
+    if creates(spec) {
+        let none = parameter(
+            "header",
+            "If-None-Match",
+            &json!({"type": "string", "const": "*"}),
+            "With *: 412 instead of 409 where the id is taken.",
+        );
+        return vec![none];
+    }
+    vec![
+        parameter("path", "id", &id_schema(), "The aggregate's id."),
+        if_match,
+    ]
+}
+
+/// What an aggregate's id looks like.
+fn id_schema() -> Value {
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ID_BYTES,
+        "pattern": "^[A-Za-z0-9._~-]+$",
+    })
+}
+
+/// The body that a command takes; `None` where it takes none.
+fn body(api: &mut ApiDocument, category: &str, spec: &CommandSpec) -> Option<Value> {
+    let says_nothing = spec.schema.get("type").and_then(Value::as_str) == Some("null");
+    let schema = match (says_nothing, creates(spec)) {
+        (true, false) => return None,
+        (true, true) => {
+            json!({"type": "object", "maxProperties": 1, "properties": {"id": id_schema()}})
+        }
+        (false, true) => with_id(&spec.schema),
+        (false, false) => spec.schema.clone(),
+    };
+    let needed = match spec.endpoint {
+        Endpoint::Post | Endpoint::Patch => true,
+        Endpoint::Delete => false,
+        Endpoint::Named => spec
+            .schema
+            .get("required")
+            .and_then(Value::as_array)
+            .is_some_and(|names| !names.is_empty()),
+    };
+    let reference = api.schema(&format!("{category}.{}", spec.name), &schema);
+    let content: Map<String, Value> = accepted_types(spec.endpoint)
+        .iter()
+        .map(|media| ((*media).to_owned(), json!({"schema": reference})))
+        .collect();
+    Some(json!({"required": needed, "content": content}))
+}
+
+/// `schema`, with the id that a creating body may bring.
+fn with_id(schema: &Value) -> Value {
+    let Value::Object(keywords) = schema else {
+        return schema.clone();
+    };
+    let mut keywords = keywords.clone();
+    let mut id = id_schema();
+    id["description"] = "The id to create it under; left out, it gets a new one.".into();
+    let properties = keywords
+        .entry("properties")
+        .or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(properties) = properties {
+        properties.shift_insert(0, "id".to_owned(), id);
+    }
+    Value::Object(keywords)
+}
+
+/// The body of a success: the state after the command.
+fn outcome(api: &mut ApiDocument, decider: &dyn Decider) -> Value {
+    let category = decider.category();
+    let envelope = json!({
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "version": {"type": "integer", "minimum": 1, "description": "How many events the aggregate has."},
+        },
+        "required": ["id", "version"],
+    });
+    let data = match decider.state_schema() {
+        Value::Bool(true) => envelope,
+        state => {
+            let state = api.schema(&format!("{category}.state"), &state);
+            json!({"allOf": [envelope, state]})
+        }
+    };
+    let body = json!({"type": "object", "properties": {"data": data}, "required": ["data"]});
+    api.component(&format!("{category}.outcome"), body)
+}
+
+fn responses(api: &mut ApiDocument, spec: &CommandSpec, outcome: &Value) -> Map<String, Value> {
+    let mut kinds = ANY_COMMAND.to_vec();
+    if creates(spec) {
+        kinds.push(ProblemKind::AlreadyExists);
+    } else {
+        kinds.extend([ProblemKind::NotFound, ProblemKind::Deleted]);
+    }
+    let mut headers = json!({
+        "ETag": header("The aggregate's version, \"7\": for If-Match."),
+        "Consistency-Token": header("Brought along by a read, the read sees this write."),
+        "X-Correlation-Id": header("The conversation."),
+    });
+    let done = |description: &str, headers: &Value| {
+        json!({
+            "description": description,
+            "headers": headers,
+            "content": {"application/json": {"schema": outcome}},
+        })
+    };
+    let mut responses = Map::new();
+    if creates(spec) {
+        headers["Location"] = header("Where it is read.");
+        responses.insert("201".to_owned(), done("It was created.", &headers));
+    } else {
+        responses.insert(
+            "200".to_owned(),
+            done("It happened, or there was nothing to change.", &headers),
+        );
+    }
+    responses.extend(api.problems(&kinds));
+    responses
+}
