@@ -270,7 +270,6 @@ impl<A: Aggregate> TypedDecider<A> {
                 event_type,
             });
         }
-        }
         let commands = A::Command::specs();
         let compile = |spec: &CommandSpec| match &spec.schema {
             Value::Bool(true) => Ok(None),
