@@ -26,7 +26,7 @@ pub use app::{app, with_context};
 pub use body::{BodyLimits, JsonBody, read_json};
 pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
 pub use health::{Part, Readiness, health_router};
-pub use openapi::{ApiDocument, RESERVED_NAMES, docs_router, header, parameter};
+pub use openapi::{ApiDocument, RESERVED_NAMES, docs_router, header, parameter, with};
 pub use problem::{Problem, ProblemKind};
 pub use query::{no_query, require_json_answer};
 pub use server::{ServerSettings, serve};

@@ -363,7 +363,6 @@ impl Running {
     }
 
     /// Health and administration, to be mounted where only operators get.
-    #[must_use]
     pub fn admin_router(&self) -> Router {
         self.admin.router()
     }

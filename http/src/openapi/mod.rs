@@ -168,6 +168,15 @@ pub fn parameter(place: &str, name: &str, schema: &Value, description: &str) -> 
     })
 }
 
+/// `object` with one more keyword, or another value for one that it has. What is no object stays as it is.
+#[must_use]
+pub fn with(mut object: Value, keyword: &str, value: impl Into<Value>) -> Value {
+    if let Value::Object(keywords) = &mut object {
+        keywords.insert(keyword.to_owned(), value.into());
+    }
+    object
+}
+
 /// A header of an answer, which is a text.
 #[must_use]
 pub fn header(description: &str) -> Value {

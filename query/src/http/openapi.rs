@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use tidelog_domain::ViewDefinition;
-use tidelog_http::{ApiDocument, ProblemKind, header, parameter};
+use tidelog_http::{ApiDocument, ProblemKind, header, parameter, with};
 
 use super::QuerySettings;
 use super::filters::WORDS;
@@ -107,24 +107,25 @@ fn describe(api: &mut ApiDocument, view: &dyn ViewDefinition, settings: &QuerySe
 fn document(api: &mut ApiDocument, view: &dyn ViewDefinition) -> Value {
     let name = format!("{}.document", view.name());
     let time = json!({"type": "string", "format": "date-time"});
+    let fields = json!({
+        "id": {"type": "string"},
+        "created_at": time,
+        "updated_at": time,
+        "version": {"type": "integer", "minimum": 1},
+    });
     let envelope = json!({
         "type": "object",
-        "properties": {
-            "id": {"type": "string"},
-            "created_at": time,
-            "updated_at": time,
-            "version": {"type": "integer", "minimum": 1},
-        },
+        "properties": fields,
         "required": ["id", "created_at", "updated_at", "version"],
     });
     // The view's own fields are what `own` says; what it calls as the envelope does is not shown.
     match view.schema() {
         Value::Object(own) if closed(own) => {
             let mut own = own.clone();
-            if let (Some(Value::Object(fields)), Value::Object(more)) =
-                (own.get_mut("properties"), &envelope["properties"])
+            if let (Some(Value::Object(properties)), Value::Object(more)) =
+                (own.get_mut("properties"), &fields)
             {
-                fields.extend(more.clone());
+                properties.extend(more.clone());
             }
             api.schema(&name, &Value::Object(own))
         }
@@ -229,7 +230,8 @@ fn responses(api: &mut ApiDocument, body: &Value, is_one: bool) -> Map<String, V
     });
     let mut kinds = ANY_READ.to_vec();
     if is_one {
-        headers["ETag"] = header("\"<version>.<representation>\": for If-None-Match and If-Match.");
+        let etag = header("\"<version>.<representation>\": for If-None-Match and If-Match.");
+        headers = with(headers, "ETag", etag);
         kinds.push(ProblemKind::NotFound);
     }
     let ok = json!({

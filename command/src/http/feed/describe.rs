@@ -1,7 +1,7 @@
 //! The feed in the service's OpenAPI document.
 
 use serde_json::{Map, Value, json};
-use tidelog_http::{ApiDocument, ProblemKind, header, parameter};
+use tidelog_http::{ApiDocument, ProblemKind, header, parameter, with};
 
 use super::{DEFAULT_LIMIT, MAX_LIMIT};
 
@@ -47,19 +47,16 @@ pub(in crate::http) fn describe(api: &mut ApiDocument) {
 }
 
 fn parameters() -> Vec<Value> {
-    let whole = |minimum: usize| json!({"type": "integer", "minimum": minimum});
-    let mut partition = parameter(
+    let limit =
+        json!({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT});
+    let partition = parameter(
         "query",
         "partition",
-        &whole(0),
+        &json!({"type": "integer", "minimum": 0}),
         "Which part of the log, from 0.",
     );
-    partition["required"] = true.into();
-    let mut limit = whole(1);
-    limit["maximum"] = MAX_LIMIT.into();
-    limit["default"] = DEFAULT_LIMIT.into();
     vec![
-        partition,
+        with(partition, "required", true),
         parameter(
             "query",
             "after",

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tidelog_domain::{CommandSpec, Decider, Endpoint, Lifecycle, MAX_ID_BYTES};
-use tidelog_http::{ApiDocument, ProblemKind, header, parameter};
+use tidelog_http::{ApiDocument, ProblemKind, header, parameter, with};
 
 use super::{accepted_types, feed};
+use crate::handling::MAX_KEY_LENGTH;
 
 /// What may go wrong with any command.
-const ANY_COMMAND: [ProblemKind; 13] = [
+const ANY_COMMAND: [ProblemKind; 14] = [
     ProblemKind::MalformedRequest,
     ProblemKind::UnknownParameter,
     ProblemKind::NotAcceptable,
@@ -22,6 +23,7 @@ const ANY_COMMAND: [ProblemKind; 13] = [
     ProblemKind::UnsupportedMediaType,
     ProblemKind::Invalid,
     ProblemKind::Rejected,
+    ProblemKind::IdempotencyKeyReused,
     ProblemKind::Internal,
     ProblemKind::Overloaded,
     ProblemKind::Unavailable,
@@ -86,12 +88,12 @@ fn operation(
         "responses": responses(api, spec, outcome),
     });
     if let Some(description) = spec.schema.get("description") {
-        operation["description"] = description.clone();
+        operation = with(operation, "description", description.clone());
     }
-    if let Some(body) = body {
-        operation["requestBody"] = body;
+    match body {
+        Some(body) => with(operation, "requestBody", body),
+        None => operation,
     }
-    operation
 }
 
 /// The id in the path, and the preconditions.
@@ -103,6 +105,13 @@ fn parameters(spec: &CommandSpec) -> Vec<Value> {
         &text,
         "The versions that the aggregate may be at, as an ETag had them: \"7\". Else 412, and nothing is written.",
     );
+    let key = parameter(
+        "header",
+        "Idempotency-Key",
+        &json!({"type": "string", "pattern": format!("^\".{{1,{MAX_KEY_LENGTH}}}\"$")}),
+        "One string in double quotes, new for each new command: a command that is sent again with the same key is done once, \
+         and answered as it was the first time.",
+    );
     if creates(spec) {
         let none = parameter(
             "header",
@@ -110,11 +119,12 @@ fn parameters(spec: &CommandSpec) -> Vec<Value> {
             &json!({"type": "string", "const": "*"}),
             "With *: 412 instead of 409 where the id is taken.",
         );
-        return vec![none];
+        return vec![none, key];
     }
     vec![
         parameter("path", "id", &id_schema(), "The aggregate's id."),
         if_match,
+        key,
     ]
 }
 
@@ -162,8 +172,8 @@ fn with_id(schema: &Value) -> Value {
         return schema.clone();
     };
     let mut keywords = keywords.clone();
-    let mut id = id_schema();
-    id["description"] = "The id to create it under; left out, it gets a new one.".into();
+    let left_out = "The id to create it under; left out, it gets a new one.";
+    let id = with(id_schema(), "description", left_out);
     let properties = keywords
         .entry("properties")
         .or_insert_with(|| Value::Object(Map::new()));
@@ -202,10 +212,11 @@ fn responses(api: &mut ApiDocument, spec: &CommandSpec, outcome: &Value) -> Map<
     } else {
         kinds.extend([ProblemKind::NotFound, ProblemKind::Deleted]);
     }
-    let mut headers = json!({
+    let headers = json!({
         "ETag": header("The aggregate's version, \"7\": for If-Match."),
         "Consistency-Token": header("Brought along by a read, the read sees this write."),
         "X-Correlation-Id": header("The conversation."),
+        "Idempotency-Replayed": header("`true` where the command was done before, under the same key."),
     });
     let done = |description: &str, headers: &Value| {
         json!({
@@ -216,7 +227,7 @@ fn responses(api: &mut ApiDocument, spec: &CommandSpec, outcome: &Value) -> Map<
     };
     let mut responses = Map::new();
     if creates(spec) {
-        headers["Location"] = header("Where it is read.");
+        let headers = with(headers, "Location", header("Where it is read."));
         responses.insert("201".to_owned(), done("It was created.", &headers));
     } else {
         responses.insert(
