@@ -4,9 +4,11 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
+use tidelog_command::Clock;
 use tidelog_domain::{
     Aggregate, Decider, Entity, EntityDecider, EntitySchema, EntityView, InvalidUpcasters,
-    Projection, TypedDecider, TypedProjector, ViewDefinition,
+    MultiStreamCommand, MultiStreamDecider, Projection, TypedDecider, TypedMultiStreamDecider,
+    TypedProjector, ViewDefinition,
 };
 use tidelog_http::RESERVED_NAMES;
 
@@ -29,7 +31,9 @@ use crate::settings::Settings;
 pub struct App {
     name: String,
     deciders: Vec<Arc<dyn Decider>>,
+    multi_stream: Vec<Arc<dyn MultiStreamDecider>>,
     views: Vec<Arc<dyn ViewDefinition>>,
+    clock: Clock,
     /// The first aggregate or entity that cannot be served, and why.
     unusable: Option<(&'static str, Arc<dyn Error + Send + Sync>)>,
 }
@@ -49,11 +53,21 @@ pub enum InvalidApp {
         /// Why.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// Two aggregates have the same name.
+    /// Two aggregates, or commands over several, have the same name.
     #[error(
-        "two aggregates are called {0}: rename one, or take its file out of the entities' directory"
+        "two aggregates, or commands over several, are called {0}: rename one, or take its file out of the entities' directory"
     )]
     Aggregate(String),
+    /// A command is about an aggregate that the program does not have.
+    #[error(
+        "{command} is about the aggregate {category}, which the app does not have: add it with App::aggregate"
+    )]
+    UnknownAggregate {
+        /// The command over several aggregates.
+        command: String,
+        /// The aggregate.
+        category: String,
+    },
     /// A name that the services need for themselves, or that cannot be part of a path.
     #[error("{what} cannot be called {name:?}: {}; rename it", why_unusable(.name))]
     Unusable {
@@ -78,7 +92,9 @@ impl App {
         Self {
             name: name.to_owned(),
             deciders: Vec::new(),
+            multi_stream: Vec::new(),
             views: Vec::new(),
+            clock: Clock::default(),
             unusable: None,
         }
     }
@@ -113,6 +129,16 @@ impl App {
         self
     }
 
+    /// The same with a command over several aggregates, `POST /{name}`. Whether it can be served is for [`App::check`] to say.
+    #[must_use]
+    pub fn multi_stream_command<C: MultiStreamCommand>(mut self) -> Self {
+        match TypedMultiStreamDecider::<C>::new() {
+            Ok(decider) => self.multi_stream.push(Arc::new(decider)),
+            Err(error) => self.is_unusable(C::NAME, error),
+        }
+        self
+    }
+
     fn is_unusable(&mut self, name: &'static str, error: impl Error + Send + Sync + 'static) {
         self.unusable.get_or_insert((name, Arc::new(error)));
     }
@@ -130,6 +156,18 @@ impl App {
     pub fn projection<P: Projection>(mut self) -> Self {
         self.views.push(Arc::new(TypedProjector::<P>::new()));
         self
+    }
+
+    /// The same with another clock than the machine's: for tests.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// What time it is for decisions.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The same with the entities of `directory`, each `<name>.schema.json` of it one; without a directory, and where the
@@ -243,6 +281,12 @@ impl App {
         &self.deciders
     }
 
+    /// The commands over several aggregates.
+    #[must_use]
+    pub fn multi_stream_commands(&self) -> &[Arc<dyn MultiStreamDecider>] {
+        &self.multi_stream
+    }
+
     /// The views.
     #[must_use]
     pub fn views(&self) -> &[Arc<dyn ViewDefinition>] {
@@ -265,15 +309,28 @@ impl App {
             return Err(InvalidApp::Definition { name, source });
         }
         let aggregates = self.deciders.iter().map(|decider| decider.category());
+        let commands = self.multi_stream.iter().map(|command| command.name());
         let views = self.views.iter().map(|view| view.name());
         let plurals = self.views.iter().map(|view| view.plural());
         aggregates
             .map(|name| ("an aggregate", name))
+            .chain(commands.map(|name| ("a command over several aggregates", name)))
             .chain(views.map(|name| ("a view", name)))
             .chain(plurals.map(|name| ("the plural of a view", name)))
             .try_for_each(|(what, name)| usable(what, name))?;
-        if let Some(name) = repeated(self.deciders.iter().map(|decider| decider.category())) {
+        let aggregates = self.deciders.iter().map(|decider| decider.category());
+        let commands = self.multi_stream.iter().map(|command| command.name());
+        if let Some(name) = repeated(aggregates.clone().chain(commands)) {
             return Err(InvalidApp::Aggregate(name));
+        }
+        for command in &self.multi_stream {
+            let unknown = |category: &&&str| !aggregates.clone().any(|known| known == **category);
+            if let Some(category) = command.categories().iter().find(unknown) {
+                return Err(InvalidApp::UnknownAggregate {
+                    command: command.name().to_owned(),
+                    category: (*category).to_owned(),
+                });
+            }
         }
         let names = self
             .views

@@ -5,11 +5,13 @@ use std::sync::Arc;
 #[cfg(feature = "servers")]
 use std::time::Duration;
 
+use tidelog_command::Clock;
 use tidelog_command::store::{EventStore, InMemoryEventStore, OpenError};
 use tidelog_eventbus::{EventBus, InProcessEventBus};
 use tidelog_http::Part;
 use tidelog_query::store::{InMemoryReadStore, ReadError, ReadStore};
 
+use crate::App;
 #[cfg(feature = "servers")]
 use crate::checks::{Check, Complaint, Found, UnfitServer};
 #[cfg(feature = "servers")]
@@ -129,16 +131,16 @@ impl Backends {
     /// [`BackendError`] for the first that cannot be had.
     pub(crate) async fn open(
         settings: &Settings,
-        app: &str,
+        app: &App,
         part: &Part,
     ) -> Result<Self, BackendError> {
         let role = settings.role;
         let mut backends = Self::default();
         if role != Role::Query {
             part.not_ready("opening the log");
-            backends.log = Some(open_log(settings).await?);
+            backends.log = Some(open_log_with(settings, app.clock()).await?);
             part.not_ready("reaching the event bus");
-            backends.bus = Some(open_bus(settings, app).await?);
+            backends.bus = Some(open_bus(settings, app.name()).await?);
         }
         if role != Role::Command {
             part.not_ready("opening the read models' store");
@@ -200,9 +202,18 @@ fn log_place(settings: &Settings) -> Result<LogPlace<'_>, BackendError> {
 ///
 /// [`BackendError`].
 pub(crate) async fn open_log(settings: &Settings) -> Result<Opened<dyn EventStore>, BackendError> {
+    open_log_with(settings, &Clock::default()).await
+}
+
+/// The same; a log in memory records by `clock`.
+async fn open_log_with(
+    settings: &Settings,
+    clock: &Clock,
+) -> Result<Opened<dyn EventStore>, BackendError> {
     let log = match log_place(settings)? {
         LogPlace::Memory => Ok(Opened::new(
-            Arc::new(InMemoryEventStore::new(settings.partitions)) as Arc<dyn EventStore>,
+            Arc::new(InMemoryEventStore::new(settings.partitions).with_clock(clock.clone()))
+                as Arc<dyn EventStore>,
             "the log is in memory, and gone with the process".to_owned(),
         )),
         LogPlace::Sqlite(path) => open_sqlite_log(path, settings).await,

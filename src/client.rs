@@ -8,7 +8,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use serde_json::Value;
-use tidelog_command::{CommandError, CommandOutcome, CommandRequest, CommandService};
+use tidelog_command::{
+    CommandError, CommandOutcome, CommandRequest, CommandService, MultiStreamOutcome,
+    MultiStreamRequest,
+};
 use tidelog_domain::{ConsistencyToken, HistoryId, Partition, Position};
 use tower::ServiceExt;
 
@@ -112,16 +115,36 @@ impl Client {
         &self,
         mut request: CommandRequest,
     ) -> Result<CommandOutcome, ClientError> {
-        let commands = self
-            .commands
-            .as_ref()
-            .ok_or(ClientError::NotHere { service: "command" })?;
+        let commands = self.commands()?;
         if request.metadata.correlation_id.is_empty() {
             request.metadata.correlation_id = request.command_id.to_string();
         }
         let outcome = commands.execute(request).await?;
         self.written().add(&outcome.token);
         Ok(outcome)
+    }
+
+    /// Runs a command over several aggregates, and answers once what it did is durable: to all of them, or to none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::execute`].
+    pub async fn execute_multi_stream(
+        &self,
+        mut request: MultiStreamRequest,
+    ) -> Result<MultiStreamOutcome, ClientError> {
+        let commands = self.commands()?;
+        if request.metadata.correlation_id.is_empty() {
+            request.metadata.correlation_id = request.command_id.to_string();
+        }
+        let outcome = commands.execute_multi_stream(request).await?;
+        self.written().add(&outcome.token);
+        Ok(outcome)
+    }
+
+    fn commands(&self) -> Result<&CommandService, ClientError> {
+        let here = self.commands.as_deref();
+        here.ok_or(ClientError::NotHere { service: "command" })
     }
 
     /// The document `id` of `view`, as `GET /{view}/{id}` shows it; `None` where there is none.

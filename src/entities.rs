@@ -179,7 +179,7 @@ mod tests {
             .entity_schema(schema());
         assert_eq!(
             app.check().unwrap_err().to_string().split(':').next(),
-            Some("two aggregates are called post")
+            Some("two aggregates, or commands over several, are called post")
         );
     }
 }

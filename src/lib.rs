@@ -36,14 +36,18 @@ pub use entities::InvalidEntities;
 pub use lock::require_lock as __require_lock;
 pub use lock::{LOCK_FILE, LockError, check_lock};
 pub use service::{CannotListen, Running, StartError};
-pub use tidelog_command::{CommandError, CommandOutcome, CommandRequest, Precondition};
+pub use tidelog_command::{
+    Clock, CommandError, CommandKey, CommandOutcome, CommandRequest, InvalidKey,
+    MultiStreamOutcome, MultiStreamRequest, Precondition,
+};
 #[doc(hidden)]
 pub use tidelog_domain::__private;
 pub use tidelog_domain::{
-    Aggregate, Change, Command, CommandInput, CommandSpec, Context, Data, Decision, DecodeError,
-    Endpoint, Entity, EntityEvent, EntitySchema, Event, EventId, EventSet, FieldError,
-    InvalidAggregate, InvalidSchema, Keys, Lifecycle, Metadata, Named, Partition, Payload,
-    Position, Projection, Recorded, RecordedEvent, Rejection, StreamId, Upcaster, Version, View,
-    aggregate, commands, data, entity, events, rejections, view,
+    Aggregate, Aggregates, Change, Command, CommandInput, CommandSpec, Context, Data, Decision,
+    DecodeError, Endpoint, Entity, EntityEvent, EntitySchema, Event, EventId, EventSet, FieldError,
+    InvalidAggregate, InvalidSchema, Keys, Lifecycle, Metadata, MultiStreamCommand,
+    MultiStreamDecision, Named, Partition, Payload, Position, Projection, Recorded, RecordedEvent,
+    Rejection, StreamId, TypedDecider, Upcaster, Version, View, aggregate, commands, data, entity,
+    events, multi_stream_command, rejections, view,
 };
 pub use tidelog_http::RESERVED_NAMES;

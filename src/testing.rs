@@ -18,6 +18,8 @@
 //! # }
 //! ```
 
+pub use tidelog_domain::testing::*;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};

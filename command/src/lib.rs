@@ -16,6 +16,7 @@
 pub mod store;
 
 pub mod appender;
+mod clock;
 pub mod handling;
 pub mod http;
 
@@ -23,8 +24,9 @@ pub mod http;
 mod fixtures;
 
 pub use appender::AppenderSettings;
+pub use clock::Clock;
 pub use handling::{
     CommandError, CommandKey, CommandOutcome, CommandRequest, CommandService, DuplicateAggregate,
-    InvalidKey, Precondition,
+    InvalidKey, MultiStreamOutcome, MultiStreamRequest, Precondition,
 };
 pub use http::{CommandSettings, command_document, command_router, feed_router};

@@ -423,7 +423,7 @@ impl<A: Aggregate> Decider for TypedDecider<A> {
 }
 
 /// What is stored of a typed event.
-fn draft<E: Event>(event: &E) -> Result<EventDraft, serde_json::Error> {
+pub(crate) fn draft<E: Event>(event: &E) -> Result<EventDraft, serde_json::Error> {
     Ok(EventDraft {
         event_type: event.event_type().into(),
         schema_version: event.schema_version(),

@@ -22,6 +22,7 @@ mod decider;
 pub mod entity;
 mod event;
 pub mod json;
+mod multi_stream;
 mod position;
 pub mod prelude;
 mod projection;
@@ -43,13 +44,19 @@ pub use entity::{
     Change, Entity, EntityDecider, EntityEvent, EntitySchema, EntityView, InvalidSchema,
 };
 pub use event::{EventId, Metadata, NewEvent, Payload, RecordedEvent};
+pub use multi_stream::{
+    Aggregates, MultiStreamCommand, MultiStreamDecider, MultiStreamDecision,
+    TypedMultiStreamDecider,
+};
 pub use position::{Cursor, HistoryId, Partition, Partitions, Position, Version};
 pub use projection::{
     EventFilter, EventSet, Folding, Keys, Projection, Recorded, TypedProjector, View,
     ViewDefinition,
 };
 pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};
-pub use tidelog_macros::{aggregate, commands, data, entity, events, rejections, view};
+pub use tidelog_macros::{
+    aggregate, commands, data, entity, events, multi_stream_command, rejections, view,
+};
 pub use token::{ConsistencyToken, InvalidToken};
 pub use upcasting::{
     EventShape, InvalidUpcasters, Lock, ShapeChange, Upcasted, Upcaster, Upcasters,

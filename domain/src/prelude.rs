@@ -4,14 +4,18 @@
 
 pub use chrono::{DateTime, Utc};
 pub use serde_json::{Value, json};
-pub use tidelog_macros::{aggregate, commands, data, entity, events, rejections, view};
+pub use tidelog_macros::{
+    aggregate, commands, data, entity, events, multi_stream_command, rejections, view,
+};
 pub use uuid::Uuid;
 
 pub use crate::aggregate::{Aggregate, Decision};
 pub use crate::context::Context;
 pub use crate::entity::{Change, EntityEvent};
+pub use crate::multi_stream::{MultiStreamCommand, MultiStreamDecision};
 pub use crate::projection::{EventSet, Keys, Projection, Recorded};
 pub use crate::testing::{
-    create, created, delete, deleted, given, given_entity, given_events, on, on_entity, patch,
-    updated,
+    create, created, delete, deleted, given, given_all, given_entity, given_events, on, on_entity,
+    patch, updated,
 };
+pub use crate::upcasting::Upcaster;

@@ -15,7 +15,7 @@ pub(super) async fn doctor(app: &App, settings: Settings, new_history: bool) -> 
         return renew(settings).await;
     }
     let part = Readiness::new().part("doctor");
-    let backends = Backends::open(&settings, app.name(), &part).await?;
+    let backends = Backends::open(&settings, app, &part).await?;
     for (description, warnings) in backends.described() {
         say(&format!("ok    {description}"));
         for warning in warnings {

@@ -180,7 +180,7 @@ impl Assembly<'_> {
     /// Opens the backends and starts what the role runs.
     async fn run(self, running: &mut Running, reads: Reads) -> Result<(), StartError> {
         let role = self.settings.role;
-        let backends = Backends::open(self.settings, self.program.name(), &running.ready).await?;
+        let backends = Backends::open(self.settings, self.program, &running.ready).await?;
         running.ready.not_ready("starting the services");
         let mut live = LiveViews::default();
         let mut signal = None;
@@ -284,8 +284,13 @@ impl Assembly<'_> {
             source.log,
             source.identity,
             signal,
-            AppenderSettings::default(),
+            AppenderSettings {
+                clock: self.program.clock().clone(),
+                ..AppenderSettings::default()
+            },
         );
+        let multi_stream = self.program.multi_stream_commands();
+        let service = service.and_then(|one| one.with_multi_stream(multi_stream.iter().cloned()));
         let service = service.map_err(|taken| InvalidApp::Aggregate(taken.name))?;
         let service = Arc::new(service);
         let told = service.clone();
@@ -297,9 +302,10 @@ impl Assembly<'_> {
             query_url: self.settings.query_url.clone(),
             ..CommandSettings::default()
         };
+        let document = command_document(name, deciders, multi_stream);
         let router = command_router(service, settings)
             .merge(feed)
-            .merge(docs_router(&command_document(name, deciders)));
+            .merge(docs_router(&document));
         running.command_router = Some(app(router));
         Ok(())
     }

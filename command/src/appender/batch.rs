@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tidelog_domain::{
     Append, Appended, Context, EventDraft, EventId, ExpectedVersion, NewEvent, Partition,
     Partitions, Position, State, StreamId, StreamWrite,
@@ -24,6 +24,7 @@ use super::work::{Job, Outcome, Reply, StreamOutcome, Target};
 pub(super) struct Batch {
     partitions: Partitions,
     max_bytes: usize,
+    now: DateTime<Utc>,
     known: HashMap<StreamId, Known>,
     appends: Vec<Append>,
     /// One item an append, in their order.
@@ -60,15 +61,18 @@ pub(super) struct Settled {
 }
 
 impl Batch {
-    /// An empty batch on what is `known` of the streams of its commands. It takes commands until it has `max_bytes`.
+    /// An empty batch on what is `known` of the streams of its commands, decided at `now`. It takes commands until it has
+    /// `max_bytes`.
     pub(super) const fn new(
         known: HashMap<StreamId, Known>,
         partitions: Partitions,
         max_bytes: usize,
+        now: DateTime<Utc>,
     ) -> Self {
         Self {
             partitions,
             max_bytes,
+            now,
             known,
             appends: Vec::new(),
             pending: Vec::new(),
@@ -87,7 +91,7 @@ impl Batch {
             Ok(held) => held,
             Err(error) => return job.answer(Err(error)),
         };
-        let decided = judge(&job, &held).and_then(|drafts| changes(&job, &held, drafts));
+        let decided = judge(&job, &held, self.now).and_then(|drafts| changes(&job, &held, drafts));
         let verdict = match decided {
             Ok(changes) if changes.iter().any(|(events, _)| !events.is_empty()) => {
                 return self.append(job, &held, changes);
@@ -291,7 +295,11 @@ fn turned_down(mut job: Job, error: AppendError, cache: &StateCache) -> Option<J
 }
 
 /// Decides a command on the states of its targets: first whether it may be decided at all.
-fn judge(job: &Job, held: &[Held]) -> Result<Vec<Vec<EventDraft>>, CommandError> {
+fn judge(
+    job: &Job,
+    held: &[Held],
+    now: DateTime<Utc>,
+) -> Result<Vec<Vec<EventDraft>>, CommandError> {
     let refused = |target: &Target, refusal| CommandError::Refused {
         stream: target.stream.clone(),
         refusal,
@@ -310,7 +318,7 @@ fn judge(job: &Job, held: &[Held]) -> Result<Vec<Vec<EventDraft>>, CommandError>
         }
     }
     let states: Vec<&State> = held.iter().map(|held| &held.state).collect();
-    let context = Context::new(job.work.command_id, Utc::now(), job.work.metadata.clone());
+    let context = Context::new(job.work.command_id, now, job.work.metadata.clone());
     let decided = guarded(|| job.work.decide.decide(&states, &context));
     match (decided.map_err(CommandError::defect)?, targets.first()) {
         (Err(refusal), Some(first)) => Err(refused(first, refusal)),

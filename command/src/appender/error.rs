@@ -32,6 +32,13 @@ pub enum CommandError {
         #[source]
         refusal: Refusal,
     },
+    /// A command over several aggregates does not fit its schema, or does not name them as it must.
+    #[error("the command was refused")]
+    RefusedForAll {
+        /// Why.
+        #[source]
+        refusal: Refusal,
+    },
     /// The aggregate is not at a version that the client expects.
     #[error("{stream} is at version {actual}, which is not what the client expects")]
     PreconditionFailed {
@@ -129,6 +136,7 @@ impl CommandError {
             Self::UnknownAggregate { .. }
             | Self::InvalidId(_)
             | Self::Refused { .. }
+            | Self::RefusedForAll { .. }
             | Self::TooLarge { .. }
             | Self::KeyReused
             | Self::InDoubt(_)

@@ -73,7 +73,12 @@ impl Lane {
     async fn commit(&self, jobs: Vec<Job>) -> Vec<Job> {
         let jobs = in_time(jobs);
         let known = load(&jobs, self.store.as_ref(), &self.cache).await;
-        let mut batch = Batch::new(known, self.partitions, self.settings.batch_max_bytes);
+        let mut batch = Batch::new(
+            known,
+            self.partitions,
+            self.settings.batch_max_bytes,
+            self.settings.clock.now(),
+        );
         for job in jobs {
             batch.decide(job);
         }

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Clock;
 use crate::store::EventStore;
 
 use cache::StateCache;
@@ -42,7 +43,7 @@ pub use work::{Decide, Outcome, Precondition, StreamOutcome, Target, Work};
 pub const MAX_ATTEMPTS: u32 = 8;
 
 /// The bounds of an appender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct AppenderSettings {
     /// The most commands that wait for one lane. 4,096 unless said otherwise.
     pub queue_max_commands: usize,
@@ -57,6 +58,8 @@ pub struct AppenderSettings {
     pub batch_max_bytes: usize,
     /// About how many bytes the states take that are kept at hand. 64 MiB unless said otherwise; 0 keeps none.
     pub cache_max_bytes: u64,
+    /// What time it is for decisions. The machine's clock unless said otherwise.
+    pub clock: Clock,
 }
 
 impl Default for AppenderSettings {
@@ -68,6 +71,7 @@ impl Default for AppenderSettings {
             batch_max_commands: 512,
             batch_max_bytes: 4 * 1024 * 1024,
             cache_max_bytes: 64 * 1024 * 1024,
+            clock: Clock::default(),
         }
     }
 }
@@ -120,7 +124,7 @@ impl Appender {
                     partitions,
                     cache: cache.clone(),
                     signal: signal.clone(),
-                    settings,
+                    settings: settings.clone(),
                 };
                 lanes.spawn(lane.run(waiting, closing.clone()));
                 queue

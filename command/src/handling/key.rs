@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use tidelog_domain::IdempotencyKey;
 use uuid::{Builder, Uuid};
 
-use super::CommandRequest;
+use super::{CommandRequest, MultiStreamRequest};
 
 /// The most characters of an idempotency key.
 pub const MAX_KEY_LENGTH: usize = 255;
@@ -50,20 +50,36 @@ impl CommandKey {
     }
 
     /// The key in its scope, as the log keeps it. `request` is the one that it came with.
-    ///
-    /// The scope is the tenant and the principal, of which there are none yet, and the route: the aggregate and the command.
     pub(super) fn scoped(&self, request: &CommandRequest) -> IdempotencyKey {
+        let route = (request.category.as_str(), request.input.name.as_str());
+        self.in_scope(route, || fingerprint(request))
+    }
+
+    /// The same for a command over several aggregates.
+    pub(super) fn scoped_to_all(&self, request: &MultiStreamRequest) -> IdempotencyKey {
+        self.in_scope(("", &request.name), || {
+            digest(b"request", &[request.body.to_string().as_bytes()])
+        })
+    }
+
+    /// The scope is the tenant and the principal, of which there are none yet, and the route: the aggregate, which a command
+    /// over several does not have, and the command.
+    fn in_scope(
+        &self,
+        (category, command): (&str, &str),
+        fingerprint: impl FnOnce() -> [u8; 32],
+    ) -> IdempotencyKey {
         let (tenant, principal) = (b"", b"");
         let scope: [&[u8]; 5] = [
             tenant,
             principal,
-            request.category.as_bytes(),
-            request.input.name.as_bytes(),
+            category.as_bytes(),
+            command.as_bytes(),
             self.text.as_bytes(),
         ];
         IdempotencyKey {
             scoped: digest(b"key", &scope),
-            fingerprint: self.fingerprint.unwrap_or_else(|| fingerprint(request)),
+            fingerprint: self.fingerprint.unwrap_or_else(fingerprint),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Command handling: from an aggregate's name and a body to events in the log.
 
 mod key;
+mod multi_stream;
 mod request;
 mod sweep;
 
@@ -12,32 +13,34 @@ use std::time::Duration;
 
 use tidelog_domain::{
     CommandInput, CommandSpec, ConsistencyToken, Context, Decider, EventDraft, HistoryId,
-    IdempotencyKey, InvalidStreamId, Lifecycle, Refusal, State, StreamId,
+    IdempotencyKey, InvalidStreamId, Lifecycle, MultiStreamDecider, Refusal, State, StreamId,
 };
 use tidelog_eventbus::{CommitSignal, LogIdentity};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::appender::{Appender, AppenderSettings, Decide, Outcome, Target, Work};
+use crate::appender::{Appender, AppenderSettings, Decide, Outcome, StreamOutcome, Target, Work};
 use crate::store::EventStore;
 
 pub use crate::appender::{CommandError, Precondition};
 pub use key::{CommandKey, InvalidKey, MAX_KEY_LENGTH};
+pub use multi_stream::{MultiStreamOutcome, MultiStreamRequest};
 pub use request::{CommandOutcome, CommandRequest};
 pub use sweep::KEYS_KEPT_FOR;
 
 /// Handles the commands of a program's aggregates: what the HTTP service and in-process clients call.
 pub struct CommandService {
     deciders: HashMap<String, Arc<dyn Decider>>,
+    multi_stream: HashMap<String, Arc<dyn MultiStreamDecider>>,
     appender: Appender,
     history: RwLock<HistoryId>,
     /// Ends the sweep when the service is dropped.
     _sweep: DropGuard,
 }
 
-/// Two aggregates have the same name.
+/// Two aggregates, or commands over several, have the same name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there are two aggregates called {name}: rename one")]
+#[error("there are two aggregates, or commands over several, called {name}: rename one")]
 pub struct DuplicateAggregate {
     /// The name.
     pub name: String,
@@ -77,9 +80,29 @@ impl CommandService {
         Ok(Self {
             _sweep: stop.drop_guard(),
             deciders: by_name,
+            multi_stream: HashMap::new(),
             appender: Appender::start(store, identity.partitions, signal, settings),
             history: RwLock::new(identity.history),
         })
+    }
+
+    /// The same, which also handles commands over several of its aggregates.
+    ///
+    /// # Errors
+    ///
+    /// [`DuplicateAggregate`].
+    pub fn with_multi_stream(
+        mut self,
+        commands: impl IntoIterator<Item = Arc<dyn MultiStreamDecider>>,
+    ) -> Result<Self, DuplicateAggregate> {
+        for command in commands {
+            let name = command.name().to_owned();
+            let taken = self.deciders.contains_key(&name);
+            if taken || self.multi_stream.insert(name.clone(), command).is_some() {
+                return Err(DuplicateAggregate { name });
+            }
+        }
+        Ok(self)
     }
 
     /// The aggregate called `category`.
@@ -160,18 +183,31 @@ impl CommandService {
     ) -> Result<CommandOutcome, CommandError> {
         let first = done.streams.first();
         let stream = first.ok_or_else(|| CommandError::defect("no stream was answered".into()))?;
-        let history = *self.history.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(CommandOutcome {
+        Ok(self.stream_outcome(decider, stream, done))
+    }
+
+    /// What a command did to one stream.
+    fn stream_outcome(
+        &self,
+        decider: &dyn Decider,
+        stream: &StreamOutcome,
+        done: &Outcome,
+    ) -> CommandOutcome {
+        CommandOutcome {
             id: stream.stream.id().to_owned(),
             version: stream.version,
             data: decider.show(&stream.state),
             token: ConsistencyToken {
-                history,
+                history: self.history(),
                 positions: vec![(stream.partition, stream.position)],
             },
             appended: done.appended,
             replayed: done.replayed,
-        })
+        }
+    }
+
+    fn history(&self) -> HistoryId {
+        *self.history.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The log has the history `history` now: tokens name it from here on. Whoever watches the log says so.
@@ -184,6 +220,7 @@ impl fmt::Debug for CommandService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandService")
             .field("aggregates", &self.deciders.keys())
+            .field("multi_stream", &self.multi_stream.keys())
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tidelog_domain::Lifecycle;
 
-use crate::handling::CommandOutcome;
+use crate::handling::{CommandOutcome, MultiStreamOutcome};
 
 use super::idempotency::IDEMPOTENCY_REPLAYED;
 use super::route::Call;
@@ -39,6 +39,20 @@ pub(super) fn done(call: &Call<'_>, done: CommandOutcome, reads_at: Option<&str>
         StatusCode::OK
     };
     (status, headers, Json(json!({ "data": data(done) }))).into_response()
+}
+
+/// The answer to a command over several aggregates: the state of each after it, and the token for reads of all.
+pub(super) fn all_done(done: MultiStreamOutcome) -> Response {
+    let mut headers = HeaderMap::new();
+    // ASCII by construction.
+    if let Ok(token) = HeaderValue::from_str(&done.token.to_string()) {
+        headers.insert(CONSISTENCY_TOKEN, token);
+    }
+    if done.replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    let all: Vec<Value> = done.aggregates.into_iter().map(data).collect();
+    (headers, Json(json!({ "data": all }))).into_response()
 }
 
 /// The id and the version, then the state, which cannot replace them.

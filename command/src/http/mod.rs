@@ -3,6 +3,7 @@
 mod answer;
 mod feed;
 mod idempotency;
+mod multi_stream;
 mod openapi;
 mod preconditions;
 mod problems;
@@ -40,7 +41,8 @@ pub struct CommandSettings {
 }
 
 /// The command service as HTTP.md has it: `POST /{aggregate}`, `PATCH` and `DELETE /{aggregate}/{id}`, and
-/// the named commands `POST /{aggregate}/{command}` and `POST /{aggregate}/{id}/{command}`.
+/// the named commands `POST /{aggregate}/{command}` and `POST /{aggregate}/{id}/{command}`; and `POST /{name}` for a command over
+/// several aggregates.
 ///
 /// It is part of a service: [`tidelog_http::app`] gives it the problem documents for unknown paths, the correlation id
 /// and the answer to a panic.
@@ -85,6 +87,11 @@ impl Commands {
         context: &RequestContext,
         request: Request,
     ) -> Result<Response, Problem> {
+        if let [name] = path
+            && self.service.multi_stream(name).is_some()
+        {
+            return self.handle_multi_stream(name, context, request).await;
+        }
         let (parts, body) = request.into_parts();
         let reads_at = self.settings.query_url.as_deref();
         let call = route::resolve(&self.service, &parts.method, path, reads_at)?;

@@ -33,7 +33,9 @@ impl Subject<'_> {
     /// The problem document of `error`. What is not the client's business goes to the log, in the request's span.
     pub(super) fn problem(&self, error: &CommandError) -> Problem {
         match error {
-            CommandError::Refused { refusal, .. } => self.refused(refusal),
+            CommandError::Refused { refusal, .. } | CommandError::RefusedForAll { refusal } => {
+                self.refused(refusal)
+            }
             CommandError::UnknownAggregate { .. } => {
                 Problem::new(ProblemKind::NotFound, format!("{error}. Check the path."))
             }

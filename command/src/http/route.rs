@@ -41,7 +41,10 @@ pub(super) fn resolve<'a>(
             id: *id,
         }),
         None if served.is_empty() => Err(unknown_command(decider.as_ref())),
-        None => Err(not_allowed(method, &served, reads_at)),
+        None => {
+            let methods: Vec<&str> = served.iter().map(|(one, ..)| one.as_str()).collect();
+            Err(not_allowed(method, &methods.join(", "), reads_at))
+        }
     }
 }
 
@@ -92,9 +95,8 @@ fn unknown_command(decider: &dyn Decider) -> Problem {
     )
 }
 
-fn not_allowed(method: &Method, served: &[Served<'_>], reads_at: Option<&str>) -> Problem {
-    let methods: Vec<&str> = served.iter().map(|(one, ..)| one.as_str()).collect();
-    let methods = methods.join(", ");
+/// `method` is none of `methods`, a list as `Allow` has it.
+pub(super) fn not_allowed(method: &Method, methods: &str, reads_at: Option<&str>) -> Problem {
     let hint = match (method, reads_at) {
         (&Method::GET | &Method::HEAD, Some(url)) => {
             format!(" Reads are answered by the query service, at {url}.")
@@ -108,7 +110,7 @@ fn not_allowed(method: &Method, served: &[Served<'_>], reads_at: Option<&str>) -
         ProblemKind::MethodNotAllowed,
         format!("{method} is not possible here; {methods} is.{hint}"),
     );
-    match HeaderValue::from_str(&methods) {
+    match HeaderValue::from_str(methods) {
         Ok(allow) => problem.with_header(header::ALLOW, allow),
         Err(_) => problem,
     }

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, Utc};
 use tidelog_domain::{
     Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent, StreamId,
     Version,
 };
 use tidelog_eventbus::{LogError, LogIdentity, LogReader};
+
+use crate::clock::Clock;
 
 use super::failure::Failure;
 use super::keys::{KeyRow, Keys, ScopedKey, keys};
@@ -27,6 +29,7 @@ use super::{AppendError, EventStore, ReadFrom, StreamRead};
 pub struct InMemoryEventStore {
     partitions: Partitions,
     log: Arc<Mutex<Log>>,
+    clock: Clock,
 }
 
 /// The log itself.
@@ -53,7 +56,14 @@ impl InMemoryEventStore {
                 streams: HashMap::new(),
                 keys: HashMap::new(),
             })),
+            clock: Clock::default(),
         }
+    }
+
+    /// The same, whose events are recorded when `clock` says.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// The log. A panic elsewhere cannot have left it half changed: what can panic comes before the first change.
@@ -146,7 +156,7 @@ impl EventStore for InMemoryEventStore {
             .collect();
         let used = log.used(&batch);
         let plan = Plan::new(&batch, self.partitions, versions, &used, Taint::default());
-        let now = Utc::now().trunc_subsecs(6);
+        let now = self.clock.now();
         let places = plan
             .counts
             .keys()

@@ -75,6 +75,18 @@ pub fn commands(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(commands::expand, args, item)
 }
 
+/// Makes a struct a command over several aggregates, its fields the JSON body of `POST /{name}`.
+///
+/// `impl MultiStreamCommand` beside it says which aggregates it is about and what happens to each.
+///
+/// | argument | means | without it |
+/// |---|---|---|
+/// | `name = "transfer"` | its path | the struct's name |
+#[proc_macro_attribute]
+pub fn multi_stream_command(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand(plain::multi_stream_command, args, item)
+}
+
 /// Makes an enum the events of the aggregate that it names, each variant one, with its fields as the stored payload.
 ///
 /// An event is stored as `{aggregate}.{variant}`: a contract with every log that has one. When a variant is

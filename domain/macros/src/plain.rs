@@ -44,6 +44,22 @@ pub(crate) fn aggregate(args: TokenStream, item: DeriveInput) -> syn::Result<Tok
     })
 }
 
+/// `#[multi_stream_command]`.
+pub(crate) fn multi_stream_command(
+    args: TokenStream,
+    item: DeriveInput,
+) -> syn::Result<TokenStream> {
+    let args = Args::parse(args, &["name"])?;
+    require_record(&item, "multi_stream_command", &[])?;
+    let (derives, named) = (derives(), named(&args, &item)?);
+    Ok(quote! {
+        #derives
+        #[serde(deny_unknown_fields)]
+        #item
+        #named
+    })
+}
+
 /// `#[view]`.
 pub(crate) fn view(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
     let args = Args::parse(args, &["name", "plural"])?;

@@ -19,7 +19,7 @@ fn at_most(example: &str, model: usize, all: usize) {
 
 #[test]
 fn a_bank_account_and_its_view_are_short() {
-    at_most(include_str!("../../../examples/bank.rs"), 90, 110);
+    at_most(include_str!("../../../examples/bank/main.rs"), 90, 110);
 }
 
 #[test]
@@ -36,5 +36,5 @@ fn what_the_readme_shows_is_the_example() {
     let (_, code) = section.split_once("```rust\n").unwrap_or_default();
     let (code, _) = code.split_once("```").unwrap_or_default();
     assert!(code.contains("#[aggregate]"), "there is no example");
-    assert!(include_str!("../../../examples/bank.rs").contains(code));
+    assert!(include_str!("../../../examples/bank/main.rs").contains(code));
 }

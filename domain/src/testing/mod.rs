@@ -5,6 +5,7 @@
 mod entity;
 mod events;
 mod given;
+mod given_all;
 
 pub use entity::{
     EntityOutcome, GivenEntity, PastState, create, created, delete, deleted, given_entity,
@@ -12,6 +13,7 @@ pub use entity::{
 };
 pub use events::{GivenEvents, PastEvent, given_events, given_log, on, on_entity, on_entity_of};
 pub use given::{Given, Outcome, given};
+pub use given_all::{GivenAll, OutcomeOfAll, given_all};
 
 use chrono::DateTime;
 use uuid::Uuid;

@@ -1,12 +1,14 @@
 //! The command service as an OpenAPI document.
 
+mod multi_stream;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use tidelog_domain::{CommandSpec, Decider, Endpoint, Lifecycle, MAX_ID_BYTES};
+use tidelog_domain::{CommandSpec, Decider, Endpoint, Lifecycle, MAX_ID_BYTES, MultiStreamDecider};
 use tidelog_http::{ApiDocument, ProblemKind, header, parameter, with};
 
 use super::{accepted_types, feed};
@@ -30,31 +32,42 @@ const ANY_COMMAND: [ProblemKind; 14] = [
     ProblemKind::InDoubt,
 ];
 
-/// The command service of the program `app` with the aggregates that `deciders` run, and the feed of its log: an OpenAPI
-/// 3.1 document, made from the schemas of the commands.
-pub fn command_document(app: &str, deciders: &[Arc<dyn Decider>]) -> Value {
+/// The command service of the program `app` with the aggregates that `deciders` run, the commands over several of them, and the
+/// feed of its log: an OpenAPI 3.1 document, made from the schemas of the commands.
+pub fn command_document(
+    app: &str,
+    deciders: &[Arc<dyn Decider>],
+    multi_stream: &[Arc<dyn MultiStreamDecider>],
+) -> Value {
     let mut api = ApiDocument::new(
         &format!("{app}: commands"),
         "Writes only. A command is answered when what it did is durable; what was written is read from the query service.",
     );
+    let mut outcomes = BTreeMap::new();
     for decider in deciders {
-        describe(&mut api, decider.as_ref());
+        let outcome = describe(&mut api, decider.as_ref());
+        outcomes.insert(decider.category(), outcome);
+    }
+    for command in multi_stream {
+        multi_stream::describe(&mut api, command.as_ref(), &outcomes);
     }
     feed::describe(&mut api);
     api.finish()
 }
 
-/// Adds an aggregate.
-fn describe(api: &mut ApiDocument, decider: &dyn Decider) {
+/// Adds an aggregate. Returns the schema of its state after a command.
+fn describe(api: &mut ApiDocument, decider: &dyn Decider) -> Value {
     let category = decider.category();
     api.tag(category, &format!("Commands to the aggregate {category}."));
-    let outcome = outcome(api, decider);
+    let data = data(api, decider);
+    let outcome = outcome(api, &format!("{category}.outcome"), &data);
     for spec in decider.commands() {
         let (method, path) = route(category, spec);
         let body = body(api, category, spec);
         let operation = operation(api, category, spec, &outcome, body);
         api.operation(method, &path, operation);
     }
+    data
 }
 
 /// Where a command is served: the method in lower case, and the path.
@@ -105,13 +118,7 @@ fn parameters(spec: &CommandSpec) -> Vec<Value> {
         &text,
         "The versions that the aggregate may be at, as an ETag had them: \"7\". Else 412, and nothing is written.",
     );
-    let key = parameter(
-        "header",
-        "Idempotency-Key",
-        &json!({"type": "string", "pattern": format!("^\".{{1,{MAX_KEY_LENGTH}}}\"$")}),
-        "One string in double quotes, new for each new command: a command that is sent again with the same key is done once, \
-         and answered as it was the first time.",
-    );
+    let key = idempotency_key();
     if creates(spec) {
         let none = parameter(
             "header",
@@ -126,6 +133,17 @@ fn parameters(spec: &CommandSpec) -> Vec<Value> {
         if_match,
         key,
     ]
+}
+
+/// The header that a command can be sent again with.
+fn idempotency_key() -> Value {
+    parameter(
+        "header",
+        "Idempotency-Key",
+        &json!({"type": "string", "pattern": format!("^\".{{1,{MAX_KEY_LENGTH}}}\"$")}),
+        "One string in double quotes, new for each new command: a command that is sent again with the same key is done once, \
+         and answered as it was the first time.",
+    )
 }
 
 /// What an aggregate's id looks like.
@@ -183,8 +201,14 @@ fn with_id(schema: &Value) -> Value {
     Value::Object(keywords)
 }
 
-/// The body of a success: the state after the command.
-fn outcome(api: &mut ApiDocument, decider: &dyn Decider) -> Value {
+/// The body of a success.
+fn outcome(api: &mut ApiDocument, name: &str, data: &Value) -> Value {
+    let body = json!({"type": "object", "properties": {"data": data}, "required": ["data"]});
+    api.component(name, body)
+}
+
+/// An aggregate's state after a command.
+fn data(api: &mut ApiDocument, decider: &dyn Decider) -> Value {
     let category = decider.category();
     let envelope = json!({
         "type": "object",
@@ -194,15 +218,13 @@ fn outcome(api: &mut ApiDocument, decider: &dyn Decider) -> Value {
         },
         "required": ["id", "version"],
     });
-    let data = match decider.state_schema() {
+    match decider.state_schema() {
         Value::Bool(true) => envelope,
         state => {
             let state = api.schema(&format!("{category}.state"), &state);
             json!({"allOf": [envelope, state]})
         }
-    };
-    let body = json!({"type": "object", "properties": {"data": data}, "required": ["data"]});
-    api.component(&format!("{category}.outcome"), body)
+    }
 }
 
 fn responses(api: &mut ApiDocument, spec: &CommandSpec, outcome: &Value) -> Map<String, Value> {

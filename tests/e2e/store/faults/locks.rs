@@ -1,6 +1,6 @@
 //! Heads that others hold: for a moment, for too long, for ever; and what cannot be done now.
 
-use sqlx::{AssertSqlSafe, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tidelog_command::store::{AppendError, EventStore};
 use tidelog_domain::{Append, ExpectedVersion, Partition};
 use tidelog_eventbus::{LogReader, Retry};
@@ -243,17 +243,23 @@ async fn a_server_with_too_many_connections_is_unavailable_until_it_has_room() {
     run(&url, "GRANT ALL ON tidelog.* TO app@'127.0.0.1'").await;
     let store = connect(&url.replace("root@", "app@")).await;
     let thing = stream("thing");
-    // Another takes the one place that is left; a store connects when it has something to do.
-    let holder = Holder::of(&url, &[]).await;
-    run(&url, "SET GLOBAL max_connections=1").await;
+    // The operator takes the one place that is left; a store connects when it has something to do.
+    let mut operator = MySqlConnection::connect(&url).await.unwrap();
+    operator
+        .execute("SET GLOBAL max_connections=1")
+        .await
+        .unwrap();
     let append = write(&thing, ExpectedVersion::NoStream, 1);
     match append_one(&store, append.clone()).await {
         Err(AppendError::Unavailable(_)) => {}
         other => panic!("expected the log to be unavailable, got {other:?}"),
     }
     assert!(store.heads().await.is_err());
-    run(&url, "SET GLOBAL max_connections=100").await;
-    holder.release().await;
+    operator
+        .execute("SET GLOBAL max_connections=100")
+        .await
+        .unwrap();
+    operator.close().await.unwrap();
     append_one(&store, append.clone()).await.unwrap();
     assert_eq!(ids_of(&store, &thing).await, ids(&append));
 }

@@ -1,5 +1,7 @@
 //! A bank: an aggregate with business commands, and a view of it.
 
+mod transfer;
+
 use tidelog::prelude::*;
 
 /// A bank account, in cents.
@@ -104,10 +106,14 @@ impl Projection for Statement {
 }
 
 fn main() -> std::process::ExitCode {
+    bank().run()
+}
+
+fn bank() -> App {
     App::new("bank")
         .aggregate::<Account>()
+        .multi_stream_command::<transfer::Transfer>()
         .projection::<Statement>()
-        .run()
 }
 
 #[test]
