@@ -408,7 +408,7 @@ impl Running {
     }
 
     /// Stops everything: takes no more requests, finishes those in flight, then the batches in flight. Says whether all
-    /// of it was finished in time, which is `shutdown_grace` for all of it, and [`LAST_CHANCE`] at least for each step.
+    /// of it was finished in time, which is `shutdown_grace` for all of it, and one second at least for each step.
     /// Health is told to the last, and it is not ready. Requests to routers that are mounted elsewhere are for their server to
     /// finish first.
     pub async fn stop(self) -> bool {

@@ -26,6 +26,7 @@ mod containers;
 mod dev;
 mod faults;
 mod idempotency;
+mod own_app;
 mod read_store;
 mod replay;
 mod settings;

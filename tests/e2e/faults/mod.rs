@@ -2,6 +2,8 @@
 //!
 //! Each test kills what it has started itself. What it does not hurt, it shares.
 
+mod answers;
+mod disconnects;
 mod graceful_stop;
 mod heads;
 mod restore;

@@ -18,16 +18,16 @@ use tidelog_test_support::{Server, fresh_mysql_database};
 use crate::waiting::eventually;
 
 /// What becomes of an append.
-pub(super) type Verdict = Result<Vec<Appended>, AppendError>;
+pub(crate) type Verdict = Result<Vec<Appended>, AppendError>;
 
 /// A log in a database of its own.
-pub(super) struct DatabaseLog {
+pub(crate) struct DatabaseLog {
     url: String,
 }
 
 impl DatabaseLog {
     /// A database without a log yet.
-    pub(super) async fn fresh(server: &Server) -> Self {
+    pub(crate) async fn fresh(server: &Server) -> Self {
         Self {
             url: fresh_mysql_database(server).await,
         }
@@ -47,29 +47,29 @@ impl StoreFactory for DatabaseLog {
 }
 
 /// The partitions of all logs here.
-pub(super) fn partitions() -> Partitions {
+pub(crate) fn partitions() -> Partitions {
     Partitions::new(PARTITIONS).unwrap()
 }
 
 /// How the log in the database `url` is opened.
-pub(super) fn options(url: &str) -> MySqlOptions {
+pub(crate) fn options(url: &str) -> MySqlOptions {
     let mut options = MySqlOptions::from_url(url).unwrap();
     options.partitions = partitions();
     options
 }
 
 /// A store on the log in the database `url`.
-pub(super) async fn connect(url: &str) -> MySqlEventStore {
+pub(crate) async fn connect(url: &str) -> MySqlEventStore {
     MySqlEventStore::connect(options(url)).await.unwrap()
 }
 
 /// The stream `thing/{id}`.
-pub(super) fn stream(id: &str) -> StreamId {
+pub(crate) fn stream(id: &str) -> StreamId {
     StreamId::new("thing", id).unwrap()
 }
 
 /// The first stream of the partition `partition`.
-pub(super) fn stream_of(partition: u16) -> StreamId {
+pub(crate) fn stream_of(partition: u16) -> StreamId {
     (0..)
         .map(|n: u32| stream(&n.to_string()))
         .find(|stream| partition_of(stream) == Partition::new(partition))
@@ -77,17 +77,17 @@ pub(super) fn stream_of(partition: u16) -> StreamId {
 }
 
 /// Where `stream` is.
-pub(super) fn partition_of(stream: &StreamId) -> Partition {
+pub(crate) fn partition_of(stream: &StreamId) -> Partition {
     stream.partition(partitions())
 }
 
 /// Expects the version `version`.
-pub(super) const fn exact(version: u64) -> ExpectedVersion {
+pub(crate) const fn exact(version: u64) -> ExpectedVersion {
     ExpectedVersion::Exact(Version::new(version))
 }
 
 /// An append of `count` new events.
-pub(super) fn write(stream: &StreamId, expected: ExpectedVersion, count: usize) -> Append {
+pub(crate) fn write(stream: &StreamId, expected: ExpectedVersion, count: usize) -> Append {
     let event = || NewEvent {
         id: EventId::new(uuid::Uuid::now_v7()),
         event_type: "thing.happened".into(),
@@ -100,18 +100,18 @@ pub(super) fn write(stream: &StreamId, expected: ExpectedVersion, count: usize) 
 }
 
 /// The ids of the events of `append`.
-pub(super) fn ids(append: &Append) -> Vec<EventId> {
+pub(crate) fn ids(append: &Append) -> Vec<EventId> {
     let events = append.writes.iter().flat_map(|write| &write.events);
     events.map(|event| event.id).collect()
 }
 
 /// Appends one append by lane 0.
-pub(super) async fn append_one(store: &dyn EventStore, append: Append) -> Verdict {
+pub(crate) async fn append_one(store: &dyn EventStore, append: Append) -> Verdict {
     store.append(0, vec![append].into()).await.remove(0)
 }
 
 /// Appends one append by a task of its own.
-pub(super) fn spawn_append(
+pub(crate) fn spawn_append(
     store: &MySqlEventStore,
     append: Append,
 ) -> tokio::task::JoinHandle<Verdict> {
@@ -120,7 +120,7 @@ pub(super) fn spawn_append(
 }
 
 /// Appends `count` events to `stream`, whatever its version.
-pub(super) async fn grow(store: &dyn EventStore, stream: &StreamId, count: usize) {
+pub(crate) async fn grow(store: &dyn EventStore, stream: &StreamId, count: usize) {
     append_one(store, write(stream, ExpectedVersion::Any, count))
         .await
         .unwrap();
@@ -128,7 +128,7 @@ pub(super) async fn grow(store: &dyn EventStore, stream: &StreamId, count: usize
 
 /// All events of the log, partition by partition, after a look at what must always hold of them: positions and versions
 /// are dense, and time does not run backwards.
-pub(super) async fn whole_log(store: &dyn EventStore) -> Vec<RecordedEvent> {
+pub(crate) async fn whole_log(store: &dyn EventStore) -> Vec<RecordedEvent> {
     let mut log = Vec::new();
     let mut versions: HashMap<StreamId, u64> = HashMap::new();
     for partition in partitions().iter() {
@@ -147,7 +147,7 @@ pub(super) async fn whole_log(store: &dyn EventStore) -> Vec<RecordedEvent> {
 }
 
 /// How often each event is in the log.
-pub(super) async fn counts(store: &dyn EventStore) -> HashMap<EventId, usize> {
+pub(crate) async fn counts(store: &dyn EventStore) -> HashMap<EventId, usize> {
     let mut counts = HashMap::new();
     for event in whole_log(store).await {
         *counts.entry(event.id).or_default() += 1;
@@ -156,14 +156,14 @@ pub(super) async fn counts(store: &dyn EventStore) -> HashMap<EventId, usize> {
 }
 
 /// The ids of the events of `stream` in the log.
-pub(super) async fn ids_of(store: &dyn EventStore, stream: &StreamId) -> Vec<EventId> {
+pub(crate) async fn ids_of(store: &dyn EventStore, stream: &StreamId) -> Vec<EventId> {
     let events = whole_log(store).await.into_iter();
     let events = events.filter(|event| &event.stream == stream);
     events.map(|event| event.id).collect()
 }
 
 /// Runs `sql` on the database `url`, past any store.
-pub(super) async fn run(url: &str, sql: &str) -> Vec<MySqlRow> {
+pub(crate) async fn run(url: &str, sql: &str) -> Vec<MySqlRow> {
     let mut connection = MySqlConnection::connect(url).await.unwrap();
     let rows = connection.fetch_all(AssertSqlSafe(sql.to_owned())).await;
     connection.close().await.unwrap();
@@ -171,11 +171,11 @@ pub(super) async fn run(url: &str, sql: &str) -> Vec<MySqlRow> {
 }
 
 /// One who has locked heads, as another appender does, and keeps them until it is dropped or told otherwise.
-pub(super) struct Holder(MySqlConnection);
+pub(crate) struct Holder(MySqlConnection);
 
 impl Holder {
     /// Locks the heads of `partitions`.
-    pub(super) async fn of(url: &str, partitions: &[Partition]) -> Self {
+    pub(crate) async fn of(url: &str, partitions: &[Partition]) -> Self {
         let mut connection = MySqlConnection::connect(url).await.unwrap();
         connection.execute("START TRANSACTION").await.unwrap();
         let mut holder = Self(connection);
@@ -186,7 +186,7 @@ impl Holder {
     }
 
     /// Locks the head of `partition` too.
-    pub(super) async fn lock(&mut self, partition: Partition) -> Result<(), sqlx::Error> {
+    pub(crate) async fn lock(&mut self, partition: Partition) -> Result<(), sqlx::Error> {
         let sql = format!(
             "SELECT next_position FROM log_head FORCE INDEX (PRIMARY) WHERE partition_no={partition} FOR UPDATE"
         );
@@ -194,24 +194,24 @@ impl Holder {
     }
 
     /// Lets the heads go, unchanged.
-    pub(super) async fn release(mut self) {
+    pub(crate) async fn release(mut self) {
         self.0.execute("ROLLBACK").await.unwrap();
         self.0.close().await.unwrap();
     }
 
     /// The connection, with its transaction open.
-    pub(super) fn connection(&mut self) -> &mut MySqlConnection {
+    pub(crate) fn connection(&mut self) -> &mut MySqlConnection {
         &mut self.0
     }
 
     /// The connection, with its transaction open, to keep.
-    pub(super) fn into_connection(self) -> MySqlConnection {
+    pub(crate) fn into_connection(self) -> MySqlConnection {
         self.0
     }
 }
 
 /// Waits until `condition` holds.
-pub(super) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     let holds = async || match condition().await {
         true => Ok(()),
         false => Err("it does not hold".to_owned()),
@@ -222,7 +222,7 @@ pub(super) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
 /// The connections to the database of `url`, but for the one that asks, and what each is doing.
 ///
 /// Not from the table `processlist`: it fails while a statement runs that has bytes in it which are no text.
-pub(super) async fn connections(url: &str) -> Vec<(u64, String)> {
+pub(crate) async fn connections(url: &str) -> Vec<(u64, String)> {
     let database = url.rsplit_once('/').unwrap().1;
     let ask = "SHOW PROCESSLIST";
     let text = |row: &MySqlRow, name| {
@@ -241,7 +241,7 @@ pub(super) async fn connections(url: &str) -> Vec<(u64, String)> {
 ///
 /// From the report that is made when it is asked for: the table `innodb_trx` shows what it showed before to whoever asks
 /// more often than every 100 ms.
-pub(super) async fn waiting(url: &str) -> Vec<(u64, u64)> {
+pub(crate) async fn waiting(url: &str) -> Vec<(u64, u64)> {
     let ours = connections(url).await;
     let report: String = run(url, "SHOW ENGINE INNODB STATUS").await[0].get(2);
     report
@@ -266,7 +266,7 @@ fn number_after(text: &str, label: &str) -> Option<u64> {
 }
 
 /// Waits until an appender waits for a head.
-pub(super) async fn until_waiting(url: &str) {
+pub(crate) async fn until_waiting(url: &str) {
     until("an appender waits for a head", async || {
         !waiting(url).await.is_empty()
     })

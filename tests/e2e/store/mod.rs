@@ -1,7 +1,7 @@
 //! The event store on MySQL and on MariaDB: the conformance suite of the port, and what only servers can get wrong. (The
 //! stores in memory and on SQLite run the suite in their own crate.)
 
-mod kit;
+pub(crate) mod kit;
 
 mod auto_increment;
 mod conformance;
