@@ -234,10 +234,7 @@ fn an_event_of_another_name_version_or_shape_is_not_read() {
     let unknown = decode("tool-box.put-in", 1, "{}").unwrap_err();
     assert!(matches!(unknown, DecodeError::UnknownType { .. }));
     let newer = decode("tool-box.shaken", 2, "{}").unwrap_err();
-    assert!(matches!(
-        newer,
-        DecodeError::UnknownVersion { known: 1, .. }
-    ));
+    assert!(matches!(newer, DecodeError::UnknownVersion { .. }));
     for wrong in [
         "{}",
         "{\"size\": 1}",
