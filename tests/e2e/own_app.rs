@@ -215,13 +215,11 @@ async fn the_domains_own_no_comes_with_its_code() {
     assert!(bank.running.stop().await);
 }
 
-#[tokio::test]
+/// The decision blocks its thread, so that the other service needs another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_account_that_keeps_changing_is_a_conflict() {
-    let (bank, other) = {
-        let bank = Bank::new().await;
-        let other = Bank::on(bank.url.clone()).await;
-        (bank, other)
-    };
+    let bank = Bank::new().await;
+    let other = Bank::on(bank.url.clone()).await;
     bank.open("a").await;
     let contend = json!({"address": other.commands.address(), "id": "a"});
     let conflict = bank.call("a", "contend", &contend).await;
