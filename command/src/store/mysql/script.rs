@@ -296,33 +296,25 @@ impl Script {
         let micros = |head: &Head| head.recorded_at.timestamp_micros();
         let latest = heads.values().map(micros).max().unwrap_or_default();
         let text = self.next();
-        text.push_str("UPDATE log_head FORCE INDEX (PRIMARY) SET next_position=CASE partition_no");
-        for (partition, head) in heads {
+        let next = |partition: &Partition, head: &Head| {
             let count = plan.counts.get(partition).copied().unwrap_or_default();
-            let next = head.next.plus(count);
-            put(text, format_args!(" WHEN {partition} THEN {next}"));
-        }
+            head.next.plus(count).to_string()
+        };
+        text.push_str("UPDATE log_head FORCE INDEX (PRIMARY) SET next_position=");
+        for_each(text, heads, next);
         put(
             text,
             format_args!(
-                " END,last_recorded_at='1970-01-01'+INTERVAL LAST_INSERT_ID(GREATEST(\
-                 TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6)),{latest})) MICROSECOND WHERE "
+                ",last_recorded_at='1970-01-01'+INTERVAL LAST_INSERT_ID(GREATEST(\
+                 TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6)),{latest})) MICROSECOND \
+                 WHERE partition_no IN ("
             ),
         );
-        for (n, (partition, head)) in heads.iter().enumerate() {
-            if n > 0 {
-                text.push_str(" OR ");
-            }
-            put(
-                text,
-                format_args!(
-                    "(partition_no={partition} AND next_position={} \
-                     AND TIMESTAMPDIFF(MICROSECOND,'1970-01-01',last_recorded_at)={})",
-                    head.next,
-                    micros(head)
-                ),
-            );
-        }
+        list(text, heads.keys());
+        text.push_str(") AND next_position=");
+        for_each(text, heads, |_, head| head.next.to_string());
+        text.push_str(" AND TIMESTAMPDIFF(MICROSECOND,'1970-01-01',last_recorded_at)=");
+        for_each(text, heads, |_, head| micros(head).to_string());
         self
     }
 
@@ -548,6 +540,16 @@ fn hex(text: &mut String, bytes: &[u8]) {
             .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]),
     );
     text.push('\'');
+}
+
+/// A value that differs from partition to partition.
+fn for_each(text: &mut String, heads: &Heads, value: impl Fn(&Partition, &Head) -> String) {
+    text.push_str("CASE partition_no");
+    for (partition, head) in heads {
+        let value = value(partition, head);
+        put(text, format_args!(" WHEN {partition} THEN {value}"));
+    }
+    text.push_str(" END");
 }
 
 /// Partitions, with commas between them.
