@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
 
 use futures_util::FutureExt;
 use tidelog_domain::Partitions;
@@ -19,6 +20,10 @@ use super::error::CommandError;
 use super::load::load;
 use super::work::Job;
 
+/// How long a batch waits at most for the clients that the last one answered, once it has a command: they are likely to send
+/// the next one at once, and a command that comes just too late waits for two transactions. Short beside a transaction.
+const GATHER_FOR: Duration = Duration::from_micros(50);
+
 pub(super) struct Lane {
     pub(super) number: usize,
     pub(super) store: Arc<dyn EventStore>,
@@ -32,13 +37,17 @@ impl Lane {
     /// Works until the queue is closed and everything in it is answered.
     pub(super) async fn run(self, mut queue: mpsc::Receiver<Job>, closing: CancellationToken) {
         let mut jobs = Vec::new();
+        let mut expected = 0;
         while self.take(&mut jobs, &mut queue, &closing).await {
+            self.gather(&mut jobs, &mut queue, expected).await;
             let batch = std::mem::take(&mut jobs);
+            let answered = batch.len();
             match AssertUnwindSafe(self.commit(batch)).catch_unwind().await {
                 Ok(again) => jobs = again,
                 // The commands went with the batch, which their clients are told. The lane must go on.
                 Err(_) => tracing::error!(lane = self.number, "a batch panicked"),
             }
+            expected = answered + queue.len();
         }
     }
 
@@ -67,6 +76,21 @@ impl Lane {
             jobs.push(job);
         }
         true
+    }
+
+    /// Lets the clients run until `jobs` has as many as are `expected`, but not for long.
+    async fn gather(&self, jobs: &mut Vec<Job>, queue: &mut mpsc::Receiver<Job>, expected: usize) {
+        let enough = expected.min(self.settings.batch_max_commands);
+        // The clock of the machine: a timer of the runtime counts in milliseconds.
+        let began = Clock::now();
+        while jobs.len() < enough && began.elapsed() < GATHER_FOR {
+            tokio::task::yield_now().await;
+            while jobs.len() < enough
+                && let Ok(job) = queue.try_recv()
+            {
+                jobs.push(job);
+            }
+        }
     }
 
     /// Decides and appends one batch, and gives back the commands that are to come again.

@@ -6,3 +6,4 @@ pub(crate) mod kit;
 mod auto_increment;
 mod conformance;
 mod faults;
+mod heads;

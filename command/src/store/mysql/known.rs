@@ -1,22 +1,45 @@
 //! What this process knows of the log: so that most appends need not ask for versions, and a log that went back in time is noticed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
 use moka::sync::Cache;
 use tidelog_domain::{
-    Append, Cursor, ExpectedVersion, HistoryId, Partition, Partitions, RecordedEvent, StreamId,
-    StreamWrite, Version,
+    Append, Cursor, ExpectedVersion, HistoryId, Partition, Partitions, Position, RecordedEvent,
+    StreamId, StreamWrite, Version,
 };
 
 use super::super::failure::Failure;
 use super::super::keys::Keys;
 use super::super::plan::{Place, Plan, Taint};
 
-/// For how many batches after a conflict the versions are asked for: conflicts come in bursts, and each one that is found
-/// too late costs a transaction.
+/// For how many batches after a conflict the versions are asked for, and after a head was moved by another process the heads:
+/// both come in bursts, and each one that is found too late costs a transaction.
 const WARY_BATCHES: u32 = 32;
+
+/// The heads of some partitions.
+pub(super) type Heads = BTreeMap<Partition, Head>;
+
+/// Where a partition ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// The position of its next event.
+    pub(super) next: Position,
+    /// When its last event was recorded.
+    pub(super) recorded_at: DateTime<Utc>,
+}
+
+/// The last event that was seen in a partition.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    cursor: Cursor,
+    recorded_at: DateTime<Utc>,
+    /// Whether this process wrote it, by a session that is still there, at a later time than that of the event before it. Then no
+    /// other event at its position has its time: whoever writes one there after a restore does so later.
+    is_told_by_time: bool,
+}
 
 /// What is known of the log. It may lag behind the log, but was true once.
 #[derive(Debug)]
@@ -24,9 +47,11 @@ pub(super) struct Known {
     /// The versions of streams that were appended to or read lately.
     versions: Cache<StreamId, Version>,
     /// The last event that was seen in each partition.
-    seen: Vec<Mutex<Option<Cursor>>>,
-    /// How many more batches ask for the versions.
-    wary: AtomicU32,
+    seen: Vec<Mutex<Option<Seen>>>,
+    /// Whether the versions are asked for.
+    wary: Wariness,
+    /// Whether the heads are asked for.
+    wary_of_heads: Wariness,
     /// The history of the log that all of this is known of.
     history: Mutex<HistoryId>,
     /// How that log was found to have lost events, if it was.
@@ -39,7 +64,8 @@ impl Known {
         Self {
             versions: Cache::new(streams),
             seen: partitions.iter().map(|_| Mutex::new(None)).collect(),
-            wary: AtomicU32::new(0),
+            wary: Wariness::default(),
+            wary_of_heads: Wariness::default(),
             history: Mutex::new(history),
             diverged: Mutex::new(None),
         }
@@ -55,7 +81,7 @@ impl Known {
         partitions: Partitions,
         taint: &Taint,
     ) -> Option<Plan<'a>> {
-        if self.wary.load(Ordering::Relaxed) > 0 {
+        if self.wary.is_there() {
             return None;
         }
         let mut versions = HashMap::new();
@@ -87,36 +113,80 @@ impl Known {
         self.seen
             .get(partition.index())
             .and_then(|seen| *unpoisoned(seen))
+            .map(|seen| seen.cursor)
+    }
+
+    /// The heads of `partitions`, when this process was the last that moved them, as far as it knows.
+    ///
+    /// A partition whose head is where this says, position and time, still has the event that was seen last in it.
+    pub(super) fn heads<'a>(
+        &self,
+        partitions: impl IntoIterator<Item = &'a Partition>,
+    ) -> Option<Heads> {
+        if self.wary_of_heads.is_there() {
+            return None;
+        }
+        let head = |partition: &Partition| {
+            let seen = *unpoisoned(self.seen.get(partition.index())?);
+            let seen = seen.filter(|seen| seen.is_told_by_time)?;
+            let head = Head {
+                next: seen.cursor.position.next(),
+                recorded_at: seen.recorded_at,
+            };
+            Some((*partition, head))
+        };
+        partitions.into_iter().map(head).collect()
     }
 
     /// `plan` was committed at `places`.
-    pub(super) fn committed(
-        &self,
-        plan: &Plan<'_>,
-        places: &std::collections::BTreeMap<Partition, Place>,
-    ) {
+    pub(super) fn committed(&self, plan: &Plan<'_>, places: &BTreeMap<Partition, Place>) {
         for row in &plan.rows {
             self.is_at(row.stream, row.version);
-            if let Some(place) = places.get(&row.partition) {
-                let position = place.base.plus(row.offset);
-                self.saw(row.partition, Cursor::at(position, row.event.id));
+            let is_last = plan.counts.get(&row.partition) == Some(&(row.offset + 1));
+            if let (true, Some(place)) = (is_last, places.get(&row.partition)) {
+                let cursor = Cursor::at(place.base.plus(row.offset), row.event.id);
+                self.saw(row.partition, cursor, place.recorded_at, Some(place.base));
             }
         }
     }
 
     /// `events` were read.
-    pub(super) fn read(&self, events: &[RecordedEvent]) {
+    pub(super) fn read<'a>(&self, events: impl IntoIterator<Item = &'a RecordedEvent>) {
         for event in events {
-            self.saw(event.partition, event.cursor());
+            self.saw(event.partition, event.cursor(), event.recorded_at, None);
         }
     }
 
-    /// The event at `cursor` was seen in `partition`.
-    pub(super) fn saw(&self, partition: Partition, cursor: Cursor) {
-        if let Some(seen) = self.seen.get(partition.index()) {
-            let mut seen = unpoisoned(seen);
-            if seen.is_none_or(|seen| seen.position < cursor.position) {
-                *seen = Some(cursor);
+    /// The event at `cursor` was seen in `partition`; when this process wrote it, then by a batch that began at `written_from`.
+    fn saw(
+        &self,
+        partition: Partition,
+        cursor: Cursor,
+        recorded_at: DateTime<Utc>,
+        written_from: Option<Position>,
+    ) {
+        let Some(seen) = self.seen.get(partition.index()) else {
+            return;
+        };
+        let mut seen = unpoisoned(seen);
+        if seen.is_none_or(|seen| seen.cursor.position < cursor.position) {
+            let is_later = |before: Seen| {
+                Some(before.cursor.position.next()) == written_from
+                    && before.recorded_at < recorded_at
+            };
+            *seen = Some(Seen {
+                cursor,
+                recorded_at,
+                is_told_by_time: seen.is_some_and(is_later),
+            });
+        }
+    }
+
+    /// There is a new session. Maybe its server is another, or has other data: no head is taken to be where it was.
+    pub(super) fn ask_for_heads(&self) {
+        for seen in &self.seen {
+            if let Some(seen) = unpoisoned(seen).as_mut() {
+                seen.is_told_by_time = false;
             }
         }
     }
@@ -135,16 +205,22 @@ impl Known {
 
     /// A conflict was found: ask for the versions for a while.
     pub(super) fn be_wary(&self) {
-        self.wary.store(WARY_BATCHES, Ordering::Relaxed);
+        self.wary.begin();
     }
 
     /// A batch that asked for its versions had no conflict.
     pub(super) fn be_less_wary(&self) {
-        let less = |wary: u32| wary.checked_sub(1);
-        // Nothing to do where it is 0.
-        let _ = self
-            .wary
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.wary.lessen();
+    }
+
+    /// A head was not where it was known to be: ask for the heads for a while.
+    pub(super) fn be_wary_of_heads(&self) {
+        self.wary_of_heads.begin();
+    }
+
+    /// A batch asked for its heads.
+    pub(super) fn be_less_wary_of_heads(&self) {
+        self.wary_of_heads.lessen();
     }
 
     /// The history of the log that all of this is known of.
@@ -176,6 +252,28 @@ impl Known {
             *unpoisoned(seen) = None;
         }
         *unpoisoned(&self.diverged) = None;
+    }
+}
+
+/// For how many more batches it is better to ask.
+#[derive(Debug, Default)]
+struct Wariness(AtomicU32);
+
+impl Wariness {
+    fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn begin(&self) {
+        self.0.store(WARY_BATCHES, Ordering::Relaxed);
+    }
+
+    fn lessen(&self) {
+        let less = |left: u32| left.checked_sub(1);
+        // Nothing to do where it is 0.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 }
 

@@ -170,9 +170,7 @@ impl LogReader for MySqlEventStore {
             reader::page(connection, partition, cursor, limit).boxed()
         });
         let events = events.await.map_err(Failure::log_error)?;
-        if let Some(last) = events.last() {
-            self.shared.known.saw(partition, last.cursor());
-        }
+        self.shared.known.read(events.last());
         Ok(events)
     }
 }

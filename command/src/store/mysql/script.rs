@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 
 use sqlx::Row as _;
 use sqlx::mysql::MySqlRow;
-use tidelog_domain::{Cursor, EventId, Partition, StreamId, Version};
+use tidelog_domain::{Cursor, EventId, Partition, Position, StreamId, Version};
 use uuid::Uuid;
 
+use super::known::{Head, Heads};
 use crate::store::keys::ScopedKey;
 use crate::store::plan::{Plan, Row};
 use crate::store::{ReadFrom, StreamRead};
@@ -45,6 +46,17 @@ pub(super) struct Script {
     begins: Vec<usize>,
     /// How many events [`Script::lock`] looks for, which were seen and must be there.
     seen: usize,
+    /// How many heads [`Script::move_heads`] was to move, until the first row after it is written.
+    moved: Option<usize>,
+}
+
+/// Where the rows of a plan begin, and when they are recorded.
+#[derive(Debug)]
+pub(super) enum Base {
+    /// As [`Script::lock`] finds it.
+    Asked,
+    /// From these heads on, if they are the log's; at the time of the statement that moves them.
+    Known(Heads),
 }
 
 impl Script {
@@ -210,8 +222,10 @@ impl Script {
                 full_at = self.text.len() + INSERT_MAX_BYTES;
                 self.next().push_str(INSERT_KEYS);
             }
+            self.text.push('(');
+            self.unless_stopped(format_args!("UTC_TIMESTAMP(6)"));
             let text = &mut self.text;
-            text.push_str("(UTC_TIMESTAMP(6),");
+            text.push(',');
             hex(text, key);
             text.push(',');
             hex(text, &row.fingerprint);
@@ -222,14 +236,25 @@ impl Script {
         self
     }
 
-    /// Writes the keys of `plan`, and its rows from the locked heads on; moves the heads, and asks for the places: a row
-    /// `(partition, next position, microseconds)` for each partition.
-    pub(super) fn write(&mut self, plan: &Plan<'_>) -> &mut Self {
-        self.insert_keys(plan);
-        if plan.rows.is_empty() {
-            return self;
+    /// Writes the keys of `plan`, and its rows, and moves the heads.
+    pub(super) fn write(&mut self, plan: &Plan<'_>, base: &Base) -> &mut Self {
+        match base {
+            _ if plan.rows.is_empty() => self.insert_keys(plan),
+            Base::Known(heads) => self
+                .move_heads(plan, heads)
+                .insert_keys(plan)
+                .insert(plan, base),
+            Base::Asked => self
+                .insert_keys(plan)
+                .times(plan)
+                .insert(plan, base)
+                .heads(plan)
+                .places(plan),
         }
-        self.times(plan).insert(plan).heads(plan);
+    }
+
+    /// Asks for the places of the rows of `plan`: a row `(partition, next position, microseconds)` for each partition.
+    fn places(&mut self, plan: &Plan<'_>) -> &mut Self {
         let text = self.next();
         text.push_str("SELECT partition_no,next_position,TIMESTAMPDIFF(MICROSECOND,'1970-01-01',last_recorded_at) FROM log_head WHERE partition_no IN (");
         list(text, plan.counts.keys());
@@ -261,8 +286,51 @@ impl Script {
         self
     }
 
+    /// Moves `heads`, which locks them, in ascending order; and sets `LAST_INSERT_ID()` to the time of the batch in microseconds: now,
+    /// but never before the last time of one of the partitions. When one of them is not where it is known to be, no row can be
+    /// written after this.
+    ///
+    /// The index is forced: a scan of the table would wait for the locks of other partitions too.
+    fn move_heads(&mut self, plan: &Plan<'_>, heads: &Heads) -> &mut Self {
+        self.moved = Some(heads.len());
+        let micros = |head: &Head| head.recorded_at.timestamp_micros();
+        let latest = heads.values().map(micros).max().unwrap_or_default();
+        let text = self.next();
+        let next = |partition: &Partition, head: &Head| {
+            let count = plan.counts.get(partition).copied().unwrap_or_default();
+            head.next.plus(count).to_string()
+        };
+        text.push_str("UPDATE log_head FORCE INDEX (PRIMARY) SET next_position=");
+        for_each(text, heads, next);
+        put(
+            text,
+            format_args!(
+                ",last_recorded_at='1970-01-01'+INTERVAL LAST_INSERT_ID(GREATEST(\
+                 TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6)),{latest})) MICROSECOND \
+                 WHERE partition_no IN ("
+            ),
+        );
+        list(text, heads.keys());
+        text.push_str(") AND next_position=");
+        for_each(text, heads, |_, head| head.next.to_string());
+        text.push_str(" AND TIMESTAMPDIFF(MICROSECOND,'1970-01-01',last_recorded_at)=");
+        for_each(text, heads, |_, head| micros(head).to_string());
+        self
+    }
+
+    /// Writes `value`; or NULL, which stops the script, when [`Script::move_heads`] was the last statement and did not move all of them.
+    fn unless_stopped(&mut self, value: std::fmt::Arguments<'_>) {
+        match self.moved.take() {
+            Some(heads) => put(
+                &mut self.text,
+                format_args!("IF(ROW_COUNT()={heads},{value},NULL)"),
+            ),
+            None => put(&mut self.text, value),
+        }
+    }
+
     /// Writes all rows, by as few INSERTs as [`INSERT_MAX_BYTES`] allows.
-    fn insert(&mut self, plan: &Plan<'_>) -> &mut Self {
+    fn insert(&mut self, plan: &Plan<'_>, base: &Base) -> &mut Self {
         let sizes = plan
             .rows
             .iter()
@@ -276,9 +344,45 @@ impl Script {
                 full_at = self.text.len() + INSERT_MAX_BYTES;
                 self.next().push_str(INSERT);
             }
-            row_values(&mut self.text, row);
+            self.row_values(row, base);
         }
         self
+    }
+
+    /// The values of one row of the INSERT.
+    fn row_values(&mut self, row: &Row<'_>, base: &Base) {
+        let Row {
+            partition,
+            offset,
+            version,
+            ..
+        } = row;
+        put(&mut self.text, format_args!("({partition},"));
+        match base {
+            Base::Asked => put(&mut self.text, format_args!("@h{partition}+{offset}")),
+            Base::Known(heads) => {
+                let head = heads.get(partition);
+                let position = head.map_or(Position::START, |head| head.next.plus(*offset));
+                self.unless_stopped(format_args!("{position}"));
+            }
+        }
+        let text = &mut self.text;
+        text.push(',');
+        hex(text, row.stream.as_str().as_bytes());
+        put(text, format_args!(",{version},"));
+        id(text, row.event.id);
+        text.push(',');
+        hex(text, row.event.event_type.as_bytes());
+        put(text, format_args!(",{},", row.event.schema_version));
+        hex(text, row.event.payload.as_bytes());
+        text.push(',');
+        hex(text, row.event.metadata.as_bytes());
+        match base {
+            Base::Asked => put(text, format_args!(",@t{partition})")),
+            Base::Known(_) => {
+                text.push_str(",'1970-01-01'+INTERVAL LAST_INSERT_ID() MICROSECOND)");
+            }
+        }
     }
 
     /// Moves the heads past the rows.
@@ -392,27 +496,6 @@ impl Script {
     }
 }
 
-/// The values of one row of the INSERT.
-fn row_values(text: &mut String, row: &Row<'_>) {
-    let Row {
-        partition,
-        offset,
-        version,
-        ..
-    } = row;
-    put(text, format_args!("({partition},@h{partition}+{offset},"));
-    hex(text, row.stream.as_str().as_bytes());
-    put(text, format_args!(",{version},"));
-    id(text, row.event.id);
-    text.push(',');
-    hex(text, row.event.event_type.as_bytes());
-    put(text, format_args!(",{},", row.event.schema_version));
-    hex(text, row.event.payload.as_bytes());
-    text.push(',');
-    hex(text, row.event.metadata.as_bytes());
-    put(text, format_args!(",@t{partition})"));
-}
-
 /// Whether the event at `cursor` is in `partition`.
 fn is_there(text: &mut String, partition: Partition, cursor: Cursor) {
     text.push_str("EXISTS(SELECT 1 FROM events WHERE ");
@@ -457,6 +540,16 @@ fn hex(text: &mut String, bytes: &[u8]) {
             .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]),
     );
     text.push('\'');
+}
+
+/// A value that differs from partition to partition.
+fn for_each(text: &mut String, heads: &Heads, value: impl Fn(&Partition, &Head) -> String) {
+    text.push_str("CASE partition_no");
+    for (partition, head) in heads {
+        let value = value(partition, head);
+        put(text, format_args!(" WHEN {partition} THEN {value}"));
+    }
+    text.push_str(" END");
 }
 
 /// Partitions, with commas between them.

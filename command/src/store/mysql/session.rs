@@ -61,6 +61,8 @@ pub(super) struct Session {
 pub(super) struct Trip {
     /// How many of its statements are known to have been done.
     pub(super) completed: usize,
+    /// What a statement of it gave to `LAST_INSERT_ID(value)`, which its OK brings back; 0 when none did.
+    pub(super) last_insert_id: u64,
     /// The rows of all of them, or the error that ended it.
     pub(super) outcome: Result<Vec<MySqlRow>, sqlx::Error>,
 }
@@ -123,7 +125,7 @@ impl Session {
 
     /// Runs `script`. After an error of the server the transaction is still open.
     pub(super) async fn run(&mut self, script: Script) -> Trip {
-        let mut completed = 0;
+        let (mut completed, mut last_insert_id) = (0, 0);
         let mut rows = Vec::new();
         let done = async {
             for trip in script.trips(self.max_trip) {
@@ -131,7 +133,10 @@ impl Session {
                 let mut results = raw_sql(sql).fetch_many(&mut self.connection);
                 while let Some(result) = results.try_next().await? {
                     match result {
-                        Either::Left(_) => completed += 1,
+                        Either::Left(done) => {
+                            completed += 1;
+                            last_insert_id = done.last_insert_id().max(last_insert_id);
+                        }
                         Either::Right(row) => rows.push(row),
                     }
                 }
@@ -148,6 +153,7 @@ impl Session {
         }
         Trip {
             completed,
+            last_insert_id,
             outcome: done.map(|()| rows),
         }
     }

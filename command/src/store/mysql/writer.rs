@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::error::{Meaning, meaning, refused};
-use super::known::Known;
+use super::known::{Head, Known};
 use super::lost::{NEW_HISTORY, history_now};
 use super::options::Address;
-use super::script::{KEY_ROW, Script};
+use super::script::{Base, KEY_ROW, Script};
 use super::session::Session;
 use crate::store::failure::{Cause, Failure};
 use crate::store::keys::{KeyRow, Keys, ScopedKey, keys};
@@ -34,6 +34,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often an idle lane pings, so that the server does not end its session.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
+/// Why a commit is in doubt that was answered.
+const NO_TIME: &str = "the server did not say when the events were recorded";
+
 /// What all lanes share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -51,6 +54,8 @@ pub(super) type Places = BTreeMap<Partition, Place>;
 pub(super) enum Setback<'a> {
     /// A stream was not at the version that was known of it. Rolled back.
     Conflict,
+    /// A head was not where it was known to be. Rolled back.
+    HeadsMoved,
     /// An idempotency key was used before. Rolled back.
     KeyUsed(Cause),
     /// It may go well the next time. Nothing is committed.
@@ -107,7 +112,9 @@ impl Writer {
     }
 
     pub(super) async fn connect(&self) -> Result<Session, sqlx::Error> {
-        Session::open(&self.shared.address.0, self.shared.connect_timeout).await
+        let session = Session::open(&self.shared.address.0, self.shared.connect_timeout).await?;
+        self.shared.known.ask_for_heads();
+        Ok(session)
     }
 
     /// A session that answered lately. Nothing was sent by it yet, so that an error here leaves no doubt.
@@ -178,6 +185,7 @@ impl lane::Writer for Writer {
                     self.shared.known.be_wary();
                     verify = true;
                 }
+                Err(Setback::HeadsMoved) => self.shared.known.be_wary_of_heads(),
                 Err(Setback::KeyUsed(cause)) => {
                     verify = true;
                     last = Some(cause);
@@ -223,14 +231,21 @@ impl Shared {
         let partitions: BTreeSet<Partition> = plan.counts.keys().copied().collect();
         let mut script = Script::default();
         begin(&mut script, &plan);
-        if !partitions.is_empty() {
-            script.lock(&partitions, |partition| self.known.seen(partition));
-        }
+        let base = match self.known.heads(&partitions) {
+            Some(heads) => Base::Known(heads),
+            None if partitions.is_empty() => Base::Asked,
+            None => {
+                script.lock(&partitions, |partition| self.known.seen(partition));
+                self.known.be_less_wary_of_heads();
+                Base::Asked
+            }
+        };
         if self.known.history() != history {
             // The plan may rest on versions of the old one.
             return Err(Setback::Again(Cause::new(NEW_HISTORY)));
         }
-        self.write(session, plan, script, &partitions, false).await
+        self.write(session, plan, script, &partitions, base, false)
+            .await
     }
 
     /// Appends in two trips: the first locks the heads and asks for the versions.
@@ -286,7 +301,8 @@ impl Shared {
         if partitions.is_empty() {
             begin(&mut script, &plan);
         }
-        self.write(session, plan, script, &partitions, true).await
+        self.write(session, plan, script, &partitions, Base::Asked, true)
+            .await
     }
 
     /// Writes what `plan` has and commits; `script` has what comes before.
@@ -296,6 +312,7 @@ impl Shared {
         plan: Plan<'a>,
         mut script: Script,
         partitions: &BTreeSet<Partition>,
+        base: Base,
         verified: bool,
     ) -> Result<(Plan<'a>, Places), Setback<'a>> {
         if plan.is_empty() {
@@ -304,7 +321,7 @@ impl Shared {
             }
             return Ok((plan, Places::new()));
         }
-        script.write(&plan).statement("COMMIT");
+        script.write(&plan, &base).statement("COMMIT");
         if !session.takes(&script) {
             session.roll_back().await;
             let reason = "it is larger than the server's max_allowed_packet".to_owned();
@@ -313,7 +330,7 @@ impl Shared {
         let statements = script.statements();
         let trip = session.run(script).await;
         match trip.outcome {
-            Ok(rows) => match places(&rows, &plan) {
+            Ok(rows) => match places(&rows, trip.last_insert_id, &plan, &base) {
                 Ok(places) => Ok((plan, places)),
                 Err(error) => {
                     session.give_up();
@@ -324,6 +341,10 @@ impl Shared {
             Err(error)
                 if error.as_database_error().is_some() && trip.completed + 1 < statements =>
             {
+                if let (Base::Known(_), Some(Meaning::Null)) = (&base, meaning(&error)) {
+                    session.roll_back().await;
+                    return Err(Setback::HeadsMoved);
+                }
                 Err(self.set_back(session, error, partitions, verified).await)
             }
             Err(error) => {
@@ -397,9 +418,26 @@ fn versions<'a>(
     Ok(versions)
 }
 
-/// The places that [`Script::write`] asked for.
-fn places(rows: &[MySqlRow], plan: &Plan<'_>) -> Result<Places, sqlx::Error> {
+/// Where [`Script::write`] wrote the rows of `plan`: as it asked for it, or from the heads on that it moved.
+fn places(
+    rows: &[MySqlRow],
+    last_insert_id: u64,
+    plan: &Plan<'_>,
+    base: &Base,
+) -> Result<Places, sqlx::Error> {
     let mut places = Places::new();
+    if let Base::Known(heads) = base {
+        let micros = i64::try_from(last_insert_id).unwrap_or_default();
+        if micros == 0 && !heads.is_empty() {
+            return Err(sqlx::Error::Protocol(NO_TIME.to_owned()));
+        }
+        let recorded_at = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+        let place = |(partition, head): (&Partition, &Head)| {
+            let base = head.next;
+            (*partition, Place { base, recorded_at })
+        };
+        return Ok(heads.iter().map(place).collect());
+    }
     for row in rows {
         let partition = Partition::new(row.try_get(0)?);
         let next: u64 = row.try_get(1)?;
