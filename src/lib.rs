@@ -37,7 +37,7 @@ pub use lock::require_lock as __require_lock;
 pub use lock::{LOCK_FILE, LockError, check_lock};
 pub use service::{CannotListen, Running, StartError};
 pub use tidelog_command::{
-    Clock, CommandError, CommandKey, CommandOutcome, CommandRequest, InvalidKey,
+    Clock, CommandError, CommandId, CommandKey, CommandOutcome, CommandRequest, InvalidKey,
     MultiStreamOutcome, MultiStreamRequest, Precondition,
 };
 #[doc(hidden)]

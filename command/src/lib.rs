@@ -26,7 +26,7 @@ mod fixtures;
 pub use appender::AppenderSettings;
 pub use clock::Clock;
 pub use handling::{
-    CommandError, CommandKey, CommandOutcome, CommandRequest, CommandService, DuplicateAggregate,
-    InvalidKey, MultiStreamOutcome, MultiStreamRequest, Precondition,
+    CommandError, CommandId, CommandKey, CommandOutcome, CommandRequest, CommandService,
+    DuplicateAggregate, InvalidKey, MultiStreamOutcome, MultiStreamRequest, Precondition,
 };
 pub use http::{CommandSettings, command_document, command_router, feed_router};

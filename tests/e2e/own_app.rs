@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor};
 use tidelog::prelude::*;
 use tidelog::settings::{Role, Settings};
-use tidelog::{App, Running};
+use tidelog::{App, CommandId, CommandRequest, MultiStreamRequest, Running};
 use tidelog_domain::Partitions;
 use tidelog_test_support::{fresh_mysql_database, shared};
 use tokio::task::JoinSet;
@@ -309,6 +309,33 @@ async fn a_transfer_is_one_append_to_both_accounts_or_to_none() {
     assert_eq!(get.header("allow"), "POST");
     assert_eq!(bank.versions(&["a", "b"]).await, [3, 3]);
 
+    // In the same process the command's own id is its key.
+    let id = CommandId::new();
+    let move_back = || {
+        let body = json!({"from": "b", "to": "a", "cents": 20});
+        MultiStreamRequest::new("transfer", body).once(id)
+    };
+    let client = bank.running.client();
+    let back = client.execute_multi_stream(move_back()).await.unwrap();
+    let again = client.execute_multi_stream(move_back()).await.unwrap();
+    assert!(!back.replayed && again.replayed);
+    assert_eq!(again.aggregates[0].version, back.aggregates[0].version);
+    let deposit = || {
+        CommandRequest::new("account", "deposit", json!({"cents": 5}))
+            .to("a")
+            .once(id)
+    };
+    let deposited = client.execute(deposit()).await.unwrap();
+    let again = client.execute(deposit()).await.unwrap();
+    assert!(again.replayed);
+    assert_eq!(
+        (again.version, again.data),
+        (deposited.version, deposited.data)
+    );
+    bank.call("a", "withdraw", &json!({"cents": 5}))
+        .await
+        .data(200);
+
     // To and fro at once: no deadlock, and no cent is lost.
     let mut clients = JoinSet::new();
     for number in 0..40 {
@@ -327,8 +354,8 @@ async fn a_transfer_is_one_append_to_both_accounts_or_to_none() {
     }
     clients.join_all().await;
     let last = send("a", "b", 1, None).await.data(200);
-    assert_eq!([&last[0]["cents"], &last[1]["cents"]], [29, 71]);
-    assert_eq!(bank.versions(&["a", "b"]).await, [44, 44]);
+    assert_eq!([&last[0]["cents"], &last[1]["cents"]], [49, 51]);
+    assert_eq!(bank.versions(&["a", "b"]).await, [47, 45]);
     assert!(bank.running.stop().await);
 }
 

@@ -17,6 +17,51 @@ pub struct CommandKey {
     fingerprint: Option<[u8; 32]>,
 }
 
+/// The identity of a command that an in-process caller keeps, so that the command can be executed again without being done again:
+/// what `Idempotency-Key` is over HTTP.
+///
+/// ```
+/// use tidelog_command::{CommandId, CommandRequest};
+///
+/// // Made once, and kept with what is to be done: in a row of a queue, say.
+/// let id = CommandId::new();
+/// let deposit = || CommandRequest::new("account", "deposit", serde_json::json!({"cents": 5})).to("1");
+/// // Both are one deposit, however often and by whichever process they are executed.
+/// let (first, again) = (deposit().once(id), deposit().once(id));
+/// assert_eq!(first, again);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandId(Uuid);
+
+impl CommandId {
+    /// A new one: a UUIDv7.
+    #[expect(clippy::new_without_default, reason = "each is another one")]
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
+
+    /// The same as a key.
+    pub(super) fn key(self) -> CommandKey {
+        CommandKey {
+            text: self.0.to_string(),
+            fingerprint: None,
+        }
+    }
+}
+
+impl From<Uuid> for CommandId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
 /// A text that cannot be an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an idempotency key has 1 to {MAX_KEY_LENGTH} printable ASCII characters")]

@@ -23,7 +23,7 @@ use crate::appender::{Appender, AppenderSettings, Decide, Outcome, StreamOutcome
 use crate::store::EventStore;
 
 pub use crate::appender::{CommandError, Precondition};
-pub use key::{CommandKey, InvalidKey, MAX_KEY_LENGTH};
+pub use key::{CommandId, CommandKey, InvalidKey, MAX_KEY_LENGTH};
 pub use multi_stream::{MultiStreamOutcome, MultiStreamRequest};
 pub use request::{CommandOutcome, CommandRequest};
 pub use sweep::KEYS_KEPT_FOR;

@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use crate::appender::{Decide, Outcome, Target, Work};
 
-use super::{CommandError, CommandKey, CommandOutcome, CommandService, Precondition, request};
+use super::{
+    CommandError, CommandId, CommandKey, CommandOutcome, CommandService, Precondition, request,
+};
 
 /// A command over several aggregates.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +46,14 @@ impl MultiStreamRequest {
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
+        self
+    }
+
+    /// The same command, done once however often it is executed with this `id`, which is also its identity.
+    #[must_use]
+    pub fn once(mut self, id: CommandId) -> Self {
+        self.command_id = id.uuid();
+        self.key = Some(id.key());
         self
     }
 

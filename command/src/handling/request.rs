@@ -4,7 +4,7 @@ use serde_json::Value;
 use tidelog_domain::{CommandInput, ConsistencyToken, Metadata, Version};
 use uuid::Uuid;
 
-use super::CommandKey;
+use super::{CommandId, CommandKey};
 use crate::appender::Precondition;
 
 /// A command to one aggregate.
@@ -64,6 +64,15 @@ impl CommandRequest {
     #[must_use]
     pub fn at(mut self, version: Version) -> Self {
         self.precondition = version.into();
+        self
+    }
+
+    /// The same command, done once however often it is executed with this `id`, which is also its identity: the cause that its
+    /// events name. It is [`CommandRequest::with_key`] for callers in the same process.
+    #[must_use]
+    pub fn once(mut self, id: CommandId) -> Self {
+        self.command_id = id.uuid();
+        self.key = Some(id.key());
         self
     }
 

@@ -7,3 +7,4 @@ mod auto_increment;
 mod conformance;
 mod faults;
 mod heads;
+mod random;
