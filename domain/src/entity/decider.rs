@@ -16,7 +16,7 @@ use crate::event::Payload;
 use crate::json::merge_object;
 use crate::upcasting::{EventShape, Upcasters};
 
-/// Runs an entity: `create`, `patch` and `delete`, by the rules of the [module](crate::entity).
+/// Runs an entity: `create`, `patch` and `delete`, by the rules of the [module](mod@crate::entity).
 ///
 /// Its events are `<name>.created`, `<name>.updated` and `<name>.deleted`, in the version that the schema gives
 /// itself (`"x-tidelog-version"`, 1 unless said otherwise). The payload is

@@ -35,7 +35,7 @@ pub const MAX_ENTITY_VERSION: u32 = 1_000;
 
 /// An entity: its name, and the JSON Schema (draft 2020-12) of its own fields, compiled. Cloning is cheap.
 ///
-/// The rules are those of the [module](crate::entity).
+/// The rules are those of the [module](mod@crate::entity).
 #[derive(Clone)]
 pub struct EntitySchema(Arc<Parts>, Arc<Upcasters>);
 

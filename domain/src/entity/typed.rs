@@ -13,7 +13,7 @@ use crate::event::{Payload, RecordedEvent};
 use crate::projection::{EventSet, Keys};
 use crate::upcasting::{Upcaster, Upcasters};
 
-/// A struct that is an entity: created, patched and deleted by the rules of the [module](crate::entity), its schema made of
+/// A struct that is an entity: created, patched and deleted by the rules of the [module](mod@crate::entity), its schema made of
 /// its fields. `#[entity]` implements it.
 pub trait Entity: Data + JsonSchema + Named {
     /// Why its rule may say no; `Infallible` where it has none.
