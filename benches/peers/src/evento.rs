@@ -1,8 +1,8 @@
 //! The peer `evento`, as its README says: the write model is loaded from a projection with `snapshot(memory)`, and events
 //! are written through its gateway.
 //!
-//! Its `stable_margin` keeps readers that follow the log away from its end, so it costs commands nothing; it is measured
-//! with a reduced one to show that.
+//! Its `stable_margin` keeps readers that follow the log away from its end. A snapshot is not kept of what is younger either,
+//! so that a command reads those events again; with a reduced margin it does so less often.
 #![allow(
     unreachable_pub,
     missing_docs,

@@ -14,6 +14,7 @@ mod limit;
 mod loading;
 mod machine;
 mod mysql_es;
+mod others;
 mod part;
 mod post;
 mod report;
@@ -30,6 +31,7 @@ use tidelog_test_support::{Engine, Server};
 use contenders::Kind;
 use database::Database;
 use machine::{Machine, Versions};
+use others::Work;
 use part::Part;
 use report::{Limit, Loading, Measurement, Report};
 use run::{Found, Load, run};
@@ -191,11 +193,16 @@ impl Bench {
             Load::Own
         };
         let time = Duration::from_secs(self.options.seconds);
-        let found = run(&contender, load, clients, time).await?;
+        let before = Work::so_far(self.server.process_id());
+        let mut found = run(&contender, load, clients, time).await?;
+        let after = Work::so_far(self.server.process_id());
+        found.others = after.others_since(before);
         contender.close().await;
         eprintln!(
-            "{part:?}, {clients} clients, {name}: {:.0}/s, p99 {:.1?}",
-            found.rate, found.p99
+            "{part:?}, {clients} clients, {name}: {:.0}/s, p99 {:.1?}, others took {:.0} % of the machine",
+            found.rate,
+            found.p99,
+            found.others * 100.0
         );
         if let Some(error) = &found.error {
             eprintln!("  {} errors, the first of them: {error}", found.errors);

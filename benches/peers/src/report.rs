@@ -31,6 +31,8 @@ pub(crate) struct Measurement {
     pub(crate) p99_ms: f64,
     pub(crate) conflicts: u64,
     pub(crate) errors: u64,
+    /// Which part of the machine other programs took meanwhile, from 0 to 1.
+    pub(crate) others: f64,
     /// Commands a second, as a multiple of those of the part's reference.
     pub(crate) rate_ratio: Option<f64>,
     /// The p99, as a multiple of that of the part's reference.
@@ -78,6 +80,7 @@ impl Measurement {
             p99_ms: ms(found.p99),
             conflicts: found.conflicts,
             errors: found.errors,
+            others: found.others,
             rate_ratio: reference.and_then(|other| of(rate, other.rate)),
             p99_ratio: reference.and_then(|other| of(p99, other.p99.as_secs_f64())),
             of_limit: limit.and_then(|limit| of(rate, limit.rows_per_second)),
@@ -117,13 +120,13 @@ impl Report {
         writeln!(f, "\n### {}\n", part.title())?;
         writeln!(
             f,
-            "| clients | | commands/s | p50 | p99 | × {reference} | its p99 × | of the limit | conflicts | errors |"
+            "| clients | | commands/s | p50 | p99 | × {reference} | its p99 × | of the limit | conflicts | errors | others |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|")?;
         for (index, row) in rows.iter().enumerate() {
             writeln!(
                 f,
-                "| {} | {} | {:.0} | {:.1} ms | {:.1} ms | {} | {} | {} | {} | {} |",
+                "| {} | {} | {:.0} | {:.1} ms | {:.1} ms | {} | {} | {} | {} | {} | {:.0} % |",
                 row.clients,
                 row.contender,
                 row.commands_per_second,
@@ -134,7 +137,8 @@ impl Report {
                 row.of_limit
                     .map_or_else(String::new, |part| format!("{:.0} %", part * 100.0)),
                 row.conflicts,
-                row.errors
+                row.errors,
+                row.others * 100.0
             )?;
             let next = rows.get(index + 1).map(|next| next.clients);
             if part == Part::Commands && next != Some(row.clients) {
@@ -150,7 +154,7 @@ impl Report {
             let (rows, rate) = (limit.rows_per_insert, limit.rows_per_second);
             writeln!(
                 f,
-                "| | limit: {rows} rows an INSERT | {rate:.0} | | | | | | | |"
+                "| | limit: {rows} rows an INSERT | {rate:.0} | | | | | | | | |"
             )?;
         }
         Ok(())

@@ -37,6 +37,8 @@ pub(crate) struct Found {
     pub(crate) errors: u64,
     /// What the first of them said.
     pub(crate) error: Option<String>,
+    /// Which part of the machine other programs took meanwhile, from 0 to 1.
+    pub(crate) others: f64,
     /// How many were acknowledged, the warm-up's too.
     acknowledged: u64,
 }
@@ -188,6 +190,7 @@ impl Tally {
             conflicts: self.conflicts,
             errors: self.errors,
             error: self.error,
+            others: 0.0,
             acknowledged: self.acknowledged,
         }
     }
