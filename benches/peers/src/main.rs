@@ -7,6 +7,7 @@
     reason = "a benchmark prints what it found, and rates are for people"
 )]
 
+mod bench;
 mod contenders;
 mod database;
 mod evento;
@@ -22,19 +23,12 @@ mod run;
 mod tidelog;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::Context;
 use clap::Parser;
-use tidelog_test_support::{Engine, Server};
 
+use bench::Bench;
 use contenders::Kind;
-use database::Database;
-use machine::{Machine, Versions};
-use others::Work;
 use part::Part;
-use report::{Limit, Loading, Measurement, Report};
-use run::{Found, Load, run};
 
 /// Measures tidelog beside its peers, on servers and files of its own.
 #[derive(Debug, Parser)]
@@ -55,11 +49,15 @@ struct Options {
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
     /// How many connections the pool of a peer has.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 10)]
     pool: u32,
     /// How many events the long stream has.
     #[arg(long, default_value_t = 100_000)]
     events: usize,
+    /// For how many seconds each run may wait until other programs leave the machine alone; a run that they disturbed is
+    /// made again within that time, and the least disturbed one counts.
+    #[arg(long, default_value_t = 0)]
+    patience: u64,
     /// Writes `<out>.md` and `<out>.json`.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -92,182 +90,20 @@ impl Options {
     }
 }
 
-/// The benchmark as it goes.
-struct Bench {
-    options: Options,
-    server: Server,
-    report: Report,
-}
-
 fn main() -> anyhow::Result<()> {
     // The peers and tidelog bring several providers of TLS; none is used, but one has to be chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let mut bench = Bench::start(Options::parse()).await?;
-        let all = bench.options.parts.is_empty();
-        for part in Part::ALL {
-            if all || bench.options.parts.contains(&part) {
-                bench.measure(part).await?;
-            }
+        let options = Options::parse();
+        let mut parts = options.parts.clone();
+        if parts.is_empty() {
+            parts.extend(Part::ALL);
+        }
+        let mut bench = Bench::start(options).await?;
+        for part in parts {
+            bench.measure(part).await?;
         }
         bench.write()
     })
-}
-
-impl Bench {
-    async fn start(options: Options) -> anyhow::Result<Self> {
-        let machine = Machine::this();
-        let server = Server::start(Engine::MySql).await;
-        let settings = options.settings(machine::durability(server.url()).await?);
-        let report = Report {
-            machine,
-            versions: Versions::found(server.url()).await?,
-            settings,
-            measurements: Vec::new(),
-            limits: Vec::new(),
-            loading: Vec::new(),
-        };
-        Ok(Self {
-            options,
-            server,
-            report,
-        })
-    }
-
-    async fn measure(&mut self, part: Part) -> anyhow::Result<()> {
-        if part == Part::Loading {
-            return self.load().await;
-        }
-        let clients = if self.options.clients.is_empty() {
-            part.clients().to_vec()
-        } else {
-            self.options.clients.clone()
-        };
-        for clients in clients {
-            self.compare(part, clients).await?;
-        }
-        Ok(())
-    }
-
-    /// All contenders of a part in turn, as often as there are rounds.
-    async fn compare(&mut self, part: Part, clients: usize) -> anyhow::Result<()> {
-        let kinds: Vec<Kind> = self.options.contenders(part).collect();
-        let mut found: Vec<Vec<Found>> = kinds.iter().map(|_| Vec::new()).collect();
-        let mut limits = Vec::new();
-        for _ in 0..self.options.rounds {
-            for (kind, found) in kinds.iter().zip(&mut found) {
-                found.push(self.run(part, *kind, clients).await?);
-            }
-            if part == Part::Commands {
-                limits.push(self.limit(clients).await?);
-            }
-        }
-        let found: Vec<Found> = found
-            .into_iter()
-            .filter_map(|of| median(of, |f| f.rate))
-            .collect();
-        let limit = median(limits, |limit| limit.rows_per_second);
-        let reference = kinds.iter().position(|kind| *kind == part.reference());
-        let reference = reference.and_then(|index| found.get(index));
-        for (kind, one) in kinds.iter().zip(&found) {
-            let name = kind.name();
-            let row = Measurement::new(part, name, clients, one, reference, limit.as_ref());
-            self.report.measurements.push(row);
-        }
-        self.report.limits.extend(limit);
-        Ok(())
-    }
-
-    /// One contender on a fresh database.
-    async fn run(&self, part: Part, kind: Kind, clients: usize) -> anyhow::Result<Found> {
-        let name = kind.name();
-        let database = match part {
-            Part::File => Database::in_file()?,
-            _ => Database::on(&self.server).await,
-        };
-        let contender = kind.open(&database, self.options.pool).await?;
-        let load = if part == Part::Hot {
-            Load::Hot
-        } else {
-            Load::Own
-        };
-        let time = Duration::from_secs(self.options.seconds);
-        let before = Work::so_far(self.server.process_id());
-        let mut found = run(&contender, load, clients, time).await?;
-        let after = Work::so_far(self.server.process_id());
-        found.others = after.others_since(before);
-        contender.close().await;
-        eprintln!(
-            "{part:?}, {clients} clients, {name}: {:.0}/s, p99 {:.1?}, others took {:.0} % of the machine",
-            found.rate,
-            found.p99,
-            found.others * 100.0
-        );
-        if let Some(error) = &found.error {
-            eprintln!("  {} errors, the first of them: {error}", found.errors);
-        }
-        let events = database.rows(kind.table()).await?;
-        found.check(events).with_context(|| name)?;
-        drop(contender);
-        database.drop().await?;
-        Ok(found)
-    }
-
-    /// The best that bare INSERTs reach now.
-    async fn limit(&self, clients: usize) -> anyhow::Result<Limit> {
-        let mut all = Vec::new();
-        for rows_per_insert in limit::BATCHES {
-            let database = Database::on(&self.server).await;
-            let time = Duration::from_secs(self.options.seconds);
-            let rows_per_second = limit::measure(&database, rows_per_insert, time).await?;
-            eprintln!("Limit, {rows_per_insert} rows an INSERT: {rows_per_second:.0}/s");
-            database.drop().await?;
-            all.push(Limit {
-                clients,
-                rows_per_insert,
-                rows_per_second,
-            });
-        }
-        let best = all
-            .into_iter()
-            .max_by(|a, b| a.rows_per_second.total_cmp(&b.rows_per_second));
-        best.context("there are sizes")
-    }
-
-    /// The first command to a long stream.
-    async fn load(&mut self) -> anyhow::Result<()> {
-        let (events, pool) = (self.options.events, self.options.pool);
-        for kind in self.options.contenders(Part::Loading) {
-            let database = Database::on(&self.server).await;
-            let took = loading::measure(kind, &database, pool, events).await?;
-            eprintln!("Loading {events} events, {}: {took:.1?}", kind.name());
-            database.drop().await?;
-            self.report.loading.push(Loading {
-                contender: kind.name(),
-                events,
-                snapshot: false,
-                ms: report::ms(took),
-            });
-        }
-        Ok(())
-    }
-
-    /// Prints the report, and writes it where that is asked for.
-    fn write(&self) -> anyhow::Result<()> {
-        println!("{}", self.report);
-        if let Some(out) = &self.options.out {
-            let json = serde_json::to_string_pretty(&self.report)? + "\n";
-            std::fs::write(out.with_extension("json"), json)?;
-            std::fs::write(out.with_extension("md"), self.report.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-/// The one of the median rate; nothing of nothing.
-fn median<T>(mut all: Vec<T>, rate: impl Fn(&T) -> f64) -> Option<T> {
-    all.sort_unstable_by(|a, b| rate(a).total_cmp(&rate(b)));
-    let middle = all.len() / 2;
-    all.into_iter().nth(middle)
 }

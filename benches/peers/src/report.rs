@@ -48,6 +48,7 @@ pub(crate) struct Limit {
     /// The size that was the fastest.
     pub(crate) rows_per_insert: usize,
     pub(crate) rows_per_second: f64,
+    pub(crate) others: f64,
 }
 
 /// The first command to a long stream.
@@ -57,6 +58,7 @@ pub(crate) struct Loading {
     pub(crate) events: usize,
     pub(crate) snapshot: bool,
     pub(crate) ms: f64,
+    pub(crate) others: f64,
 }
 
 impl Measurement {
@@ -152,9 +154,10 @@ impl Report {
         let beside = self.limits.iter().filter(|limit| limit.clients == clients);
         for limit in beside {
             let (rows, rate) = (limit.rows_per_insert, limit.rows_per_second);
+            let others = limit.others * 100.0;
             writeln!(
                 f,
-                "| | limit: {rows} rows an INSERT | {rate:.0} | | | | | | | | |"
+                "| | limit: {rows} rows an INSERT | {rate:.0} | | | | | | | | {others:.0} % |"
             )?;
         }
         Ok(())
@@ -167,15 +170,16 @@ impl Report {
         writeln!(f, "\n### The first command to a long stream\n")?;
         writeln!(
             f,
-            "| | events | snapshot | time | events/s |\n|---|---|---|---|---|"
+            "| | events | snapshot | time | events/s | others |\n|---|---|---|---|---|---|"
         )?;
         for row in &self.loading {
             let snapshot = if row.snapshot { "yes" } else { "no" };
             let rate = row.events as f64 / row.ms * 1000.0;
             let (contender, events, ms) = (&row.contender, row.events, row.ms);
+            let others = row.others * 100.0;
             writeln!(
                 f,
-                "| {contender} | {events} | {snapshot} | {ms:.0} ms | {rate:.0} |"
+                "| {contender} | {events} | {snapshot} | {ms:.0} ms | {rate:.0} | {others:.0} % |"
             )?;
         }
         Ok(())

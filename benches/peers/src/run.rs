@@ -40,7 +40,7 @@ pub(crate) struct Found {
     /// Which part of the machine other programs took meanwhile, from 0 to 1.
     pub(crate) others: f64,
     /// How many were acknowledged, the warm-up's too.
-    acknowledged: u64,
+    pub(crate) acknowledged: u64,
 }
 
 impl Found {
