@@ -36,7 +36,7 @@ impl Command for PostCommand {
             name: name.to_owned(),
             endpoint,
             lifecycle,
-            schema: json!({"type": "object"}),
+            schema: json!(true),
         };
         vec![
             spec("create", Endpoint::Post, Lifecycle::Missing),

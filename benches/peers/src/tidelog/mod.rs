@@ -66,7 +66,7 @@ impl Tidelog {
             }
         };
         let decider: Arc<dyn Decider> = match written {
-            Written::InRust => Arc::new(TypedDecider::<Post>::new()),
+            Written::InRust => Arc::new(TypedDecider::<Post>::new()?),
             Written::AsSchema => {
                 let text = include_str!("../../../../examples/entities/post.schema.json");
                 Arc::new(EntityDecider::new(EntitySchema::parse(CATEGORY, text)?))
