@@ -32,6 +32,7 @@ impl MultiStreamCommand for Transfer {
 
 #[cfg(test)]
 mod tests {
+    use tidelog::StartError;
     use tidelog::testing::TestApp;
 
     use super::*;
@@ -57,8 +58,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transfer_happens_to_both_accounts_or_to_none() {
-        let bank = TestApp::start(crate::bank()).await.unwrap();
+    async fn a_transfer_happens_to_both_accounts_or_to_none() -> Result<(), StartError> {
+        let bank = TestApp::start(crate::bank()).await?;
         for (id, cents) in [("ann", 9), ("bob", 1)] {
             bank.given("POST /account/open", &json!({"id": id, "owner": id}))
                 .await;
@@ -83,5 +84,6 @@ mod tests {
         let ann = bank.when_read("/statement/ann").await;
         ann.then(200, &json!({"data": {"version": 3}}));
         bank.stop().await;
+        Ok(())
     }
 }

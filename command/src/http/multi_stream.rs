@@ -71,11 +71,10 @@ impl Commands {
 /// The problem document of `error`: about the aggregate that is not as it must be, if it is about one.
 fn problem(name: &str, has_key: bool, error: &CommandError) -> Problem {
     let aggregate = match error {
-        CommandError::Refused { stream, refusal }
-            if matches!(refusal, Refusal::NotFound | Refusal::Deleted) =>
-        {
-            Some(stream)
-        }
+        CommandError::Refused {
+            stream,
+            refusal: Refusal::NotFound | Refusal::Deleted,
+        } => Some(stream),
         _ => None,
     };
     Subject {

@@ -87,7 +87,7 @@ mod tests {
             format!("1.{id}.0-0-{id}"),
             format!("1.{id}.0-7-x"),
             format!("1.{id}.70000-7-{id}"),
-            format!("1.x.0-0"),
+            "1.x.0-0".to_owned(),
         ] {
             assert_eq!(FeedCursor::read(&text), None, "{text}");
         }
