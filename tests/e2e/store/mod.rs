@@ -6,3 +6,4 @@ mod kit;
 mod auto_increment;
 mod conformance;
 mod faults;
+mod snapshots;
