@@ -1,6 +1,7 @@
 //! What the tests of this crate share: two aggregates, and a store that can be watched and disturbed.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use crate::appender::AppenderSettings;
 use crate::handling::{CommandRequest, CommandService};
-use crate::store::{AppendError, EventStore, InMemoryEventStore, StreamRead};
+use crate::store::{AppendError, EventStore, InMemoryEventStore, Snapshot, StreamPage, StreamRead};
 
 /// The entity of the README.
 pub(crate) fn post() -> Arc<dyn Decider> {
@@ -197,13 +198,16 @@ impl Rejection for InsufficientFunds {
     }
 }
 
-/// A store in memory whose batches can be seen, held up, disturbed and made to fail.
+/// A store, in memory unless said otherwise, whose batches can be seen, held up, disturbed and made to fail.
 pub(crate) struct WatchedStore {
-    pub(crate) log: InMemoryEventStore,
+    pub(crate) log: Arc<dyn EventStore>,
     /// Each append of a batch takes one of these.
     pub(crate) permits: Semaphore,
+    /// Each snapshot that is written takes one of these. None can be written once they are closed.
+    pub(crate) snapshots: Semaphore,
     batches: Mutex<Vec<Arc<[Append]>>>,
     reads: Mutex<Vec<usize>>,
+    events_read: AtomicUsize,
     faults: Mutex<VecDeque<Fault>>,
 }
 
@@ -223,11 +227,17 @@ pub(crate) enum Fault {
 
 impl WatchedStore {
     pub(crate) fn new() -> Arc<Self> {
+        Self::on(Arc::new(InMemoryEventStore::default()))
+    }
+
+    pub(crate) fn on(log: Arc<dyn EventStore>) -> Arc<Self> {
         Arc::new(Self {
-            log: InMemoryEventStore::default(),
+            log,
             permits: Semaphore::new(Semaphore::MAX_PERMITS),
+            snapshots: Semaphore::new(Semaphore::MAX_PERMITS),
             batches: Mutex::default(),
             reads: Mutex::default(),
+            events_read: AtomicUsize::new(0),
             faults: Mutex::default(),
         })
     }
@@ -266,6 +276,11 @@ impl WatchedStore {
         self.reads.lock().unwrap().clone()
     }
 
+    /// How many events of streams were read since the last call.
+    pub(crate) fn take_events_read(&self) -> usize {
+        self.events_read.swap(0, Ordering::Relaxed)
+    }
+
     /// The whole log of `stream`.
     pub(crate) async fn events(&self, stream: &str) -> Vec<RecordedEvent> {
         let read = StreamRead {
@@ -273,7 +288,7 @@ impl WatchedStore {
             from: crate::store::ReadFrom::After(tidelog_domain::Version::NONE),
         };
         let pages = self.log.read_streams(&[read], usize::MAX).await.unwrap();
-        pages.into_iter().next().unwrap()
+        pages.into_iter().next().unwrap().events
     }
 
     /// How many events the log has.
@@ -284,7 +299,7 @@ impl WatchedStore {
 
     /// Appends to `stream` as somebody else would.
     pub(crate) async fn rival(&self, stream: &str, event: NewEvent) {
-        append_to(&self.log, StreamId::parse(stream).unwrap(), event).await;
+        append_to(self.log.as_ref(), StreamId::parse(stream).unwrap(), event).await;
     }
 }
 
@@ -308,7 +323,7 @@ pub(crate) fn event(event_type: &str, payload: &Value) -> NewEvent {
     }
 }
 
-async fn append_to(log: &InMemoryEventStore, stream: StreamId, event: NewEvent) {
+async fn append_to(log: &dyn EventStore, stream: StreamId, event: NewEvent) {
     let append = Append::one(stream, ExpectedVersion::Any, vec![event]);
     let results = log.append(0, Arc::new([append])).await;
     assert!(results[0].is_ok());
@@ -326,7 +341,7 @@ impl EventStore for WatchedStore {
         let fault = self.faults.lock().unwrap().pop_front();
         match fault.unwrap_or(Fault::None) {
             Fault::None => {}
-            Fault::Rival(event, stream) => append_to(&self.log, stream, event).await,
+            Fault::Rival(event, stream) => append_to(self.log.as_ref(), stream, event).await,
             Fault::LostAnswer => {
                 let lost = || AppendError::InDoubt("the answer was lost".into());
                 let verdicts = self.log.append(lane, batch).await;
@@ -347,9 +362,21 @@ impl EventStore for WatchedStore {
         &self,
         reads: &[StreamRead],
         limit: usize,
-    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError> {
+    ) -> Result<Vec<StreamPage>, AppendError> {
         self.reads.lock().unwrap().push(reads.len());
-        self.log.read_streams(reads, limit).await
+        let pages = self.log.read_streams(reads, limit).await?;
+        let events = pages.iter().map(|page| page.events.len()).sum();
+        self.events_read.fetch_add(events, Ordering::Relaxed);
+        Ok(pages)
+    }
+
+    async fn keep_snapshots(&self, snapshots: &[Snapshot]) -> Result<(), AppendError> {
+        for _ in snapshots {
+            let permit = self.snapshots.acquire().await;
+            let unavailable = |closed| AppendError::Unavailable(Box::new(closed));
+            permit.map_err(unavailable)?.forget();
+        }
+        self.log.keep_snapshots(snapshots).await
     }
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {

@@ -23,7 +23,7 @@ pub mod http;
 #[cfg(test)]
 mod fixtures;
 
-pub use appender::AppenderSettings;
+pub use appender::{AppenderSettings, SnapshotCounts};
 pub use clock::Clock;
 pub use handling::{
     CommandError, CommandId, CommandKey, CommandOutcome, CommandRequest, CommandService,

@@ -26,6 +26,12 @@ impl<T> Data for T where
 pub trait Named {
     /// The name: a lower-case letter followed by up to 63 of `a-z 0-9 _ -`.
     const NAME: &'static str;
+
+    /// The JSON Schema of the value as it is stored, where it is known; `#[aggregate]` knows it.
+    #[must_use]
+    fn stored_schema() -> Option<Value> {
+        None
+    }
 }
 
 /// What a decision gives: the events that happened, or why nothing may happen.
@@ -37,6 +43,13 @@ pub type Decision<A> = Result<Vec<<A as Aggregate>::Event>, <A as Aggregate>::Re
 /// framework's business (see [`CommandSpec::lifecycle`]): `decide` never sees a missing aggregate unless the
 /// command creates one.
 pub trait Aggregate: Data + Default + Named {
+    /// Goes up when [`Aggregate::evolve`] makes another state of the same events: no snapshot of before is used then.
+    ///
+    /// Another shape of the state is noticed without it: by [`Named::stored_schema`], or where that is not known, as far as it
+    /// shows in the JSON of the default state. So are other events, schema versions and upcasters. Of a state that does not come
+    /// back equal from its JSON no snapshot is taken.
+    const STATE_VERSION: u32 = 1;
+
     /// What can be asked of it.
     type Command: Command;
     /// What can happen to it.

@@ -12,6 +12,7 @@ use crate::aggregate::{Aggregate, Command, DecodeError, Event, Rejection};
 use crate::context::Context;
 use crate::entity::{BodySchema, InvalidSchema};
 use crate::event::Payload;
+use crate::snapshots::{self, NoSnapshot, Snapshots};
 use crate::upcasting::{EventShape, Upcasters};
 
 /// An aggregate whose types are not known where it is run: written in Rust ([`TypedDecider`]) or made from a
@@ -68,6 +69,11 @@ pub trait Decider: Send + Sync + 'static {
         schema_version: u32,
         payload: &Payload,
     ) -> Result<State, DecodeError>;
+
+    /// How its states are kept as snapshots; `None` where reading the events is as good.
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
 
     /// The state as clients see it: a JSON object, without id and version.
     fn show(&self, state: &State) -> Value;
@@ -252,6 +258,8 @@ pub struct TypedDecider<A: Aggregate> {
     /// The compiled schema of each command's body; `None` where anything goes.
     bodies: Vec<Option<BodySchema>>,
     upcasters: Upcasters,
+    /// What its snapshots depend on.
+    fingerprint: String,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -283,10 +291,12 @@ impl<A: Aggregate> TypedDecider<A> {
                     })
             }
         };
+        let upcasters = Upcasters::of::<A::Event>();
         Ok(Self {
             bodies: commands.iter().map(compile).collect::<Result<_, _>>()?,
             commands,
-            upcasters: Upcasters::of::<A::Event>(),
+            fingerprint: snapshots::fingerprint::<A>(&upcasters),
+            upcasters,
             aggregate: PhantomData,
         })
     }
@@ -414,11 +424,29 @@ impl<A: Aggregate> Decider for TypedDecider<A> {
         ))
     }
 
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
+    }
+
     fn show(&self, state: &State) -> Value {
         state
             .get::<A>()
             .and_then(|aggregate| serde_json::to_value(aggregate).ok())
             .unwrap_or_default()
+    }
+}
+
+impl<A: Aggregate> Snapshots for TypedDecider<A> {
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    fn freeze(&self, state: &State) -> Result<Payload, NoSnapshot> {
+        snapshots::freeze::<A>(state)
+    }
+
+    fn thaw(&self, frozen: &Payload) -> Result<State, serde_json::Error> {
+        snapshots::thaw::<A>(frozen)
     }
 }
 

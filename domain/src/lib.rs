@@ -26,6 +26,7 @@ mod multi_stream;
 mod position;
 pub mod prelude;
 mod projection;
+mod snapshots;
 mod stream;
 pub mod testing;
 mod token;
@@ -53,6 +54,7 @@ pub use projection::{
     EventFilter, EventSet, Folding, Keys, Projection, Recorded, TypedProjector, View,
     ViewDefinition,
 };
+pub use snapshots::{NoSnapshot, Snapshots};
 pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};
 pub use tidelog_macros::{
     aggregate, commands, data, entity, events, multi_stream_command, rejections, view,

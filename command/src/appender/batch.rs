@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tidelog_domain::{
     Append, Appended, Context, EventDraft, EventId, ExpectedVersion, NewEvent, Partition,
-    Partitions, Position, State, StreamId, StreamWrite,
+    Partitions, Position, State, StreamId, StreamWrite, Version,
 };
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ use super::cache::{Held, StateCache};
 use super::error::CommandError;
 use super::load::{Basis, Known, payload_bytes};
 use super::replay::Replay;
+use super::snapshotter::Snapshotter;
 use super::work::{Job, Outcome, Reply, StreamOutcome, Target};
 
 /// The commands of one transaction, decided but not yet appended.
@@ -43,7 +44,12 @@ pub(super) struct Pending {
 /// What a decision came to, provided that what it rests on holds.
 enum Verdict {
     /// The streams are in these states afterwards.
-    Done { after: Vec<Held>, appended: bool },
+    Done {
+        /// Their versions before it.
+        before: Vec<Version>,
+        after: Vec<Held>,
+        appended: bool,
+    },
     /// Nothing happens.
     Refused(CommandError),
 }
@@ -97,6 +103,7 @@ impl Batch {
                 return self.append(job, &held, changes);
             }
             Ok(_) => Verdict::Done {
+                before: versions(&held),
                 after: held.clone(),
                 appended: false,
             },
@@ -148,6 +155,7 @@ impl Batch {
         self.bytes += append.size();
         self.appends.push(append);
         let verdict = Verdict::Done {
+            before: versions(before),
             after,
             appended: true,
         };
@@ -177,11 +185,16 @@ impl Batch {
         mut self,
         results: Vec<Result<Vec<Appended>, AppendError>>,
         cache: &StateCache,
+        snapshotter: &Snapshotter,
     ) -> Settled {
         let mut settled = Settled::default();
         for (pending, result) in std::mem::take(&mut self.pending).into_iter().zip(results) {
             match result {
-                Ok(appended) => self.happened(pending, &appended, cache, &mut settled.heads),
+                Ok(appended) => {
+                    let pending = self.happened(pending, &appended, cache, &mut settled.heads);
+                    pending.take_snapshots(snapshotter);
+                    self.answer(pending.job, pending.verdict);
+                }
                 Err(error) => settled.again.extend(turned_down(pending.job, error, cache)),
             }
         }
@@ -196,7 +209,7 @@ impl Batch {
         appended: &[Appended],
         cache: &StateCache,
         heads: &mut BTreeMap<Partition, Position>,
-    ) {
+    ) -> Pending {
         if let Verdict::Done { after, .. } = &mut verdict {
             for (held, appended) in after.iter_mut().zip(appended) {
                 let Some(position) = appended.position else {
@@ -212,7 +225,7 @@ impl Batch {
                 cache.keep(appended.stream.clone(), held.clone());
             }
         }
-        self.answer(job, verdict);
+        Pending { job, verdict }
     }
 
     fn position(&self, stream: &StreamId) -> Option<Position> {
@@ -224,7 +237,9 @@ impl Batch {
 
     fn answer(&self, job: Job, verdict: Verdict) {
         let (after, appended) = match verdict {
-            Verdict::Done { after, appended } => (after, appended),
+            Verdict::Done {
+                after, appended, ..
+            } => (after, appended),
             Verdict::Refused(error) => return job.answer(Err(error)),
         };
         let streams = job.work.targets.iter().zip(after);
@@ -242,6 +257,22 @@ impl Batch {
         };
         job.answer(Ok(Reply::Done(outcome)));
     }
+}
+
+impl Pending {
+    /// Has snapshots taken of what is in the log now, where they are due.
+    fn take_snapshots(&self, snapshotter: &Snapshotter) {
+        if let Verdict::Done { before, after, .. } = &self.verdict {
+            for ((target, before), after) in self.job.work.targets.iter().zip(before).zip(after) {
+                snapshotter.appended(&target.stream, &target.decider, *before, after);
+            }
+        }
+    }
+}
+
+/// The versions of streams.
+fn versions(held: &[Held]) -> Vec<Version> {
+    held.iter().map(|held| held.version).collect()
 }
 
 /// A write to a target that is expected at the version that was decided on.
@@ -384,6 +415,7 @@ fn change(
         let state = evolved.map_err(CommandError::defect)?;
         after = Held {
             version: after.version.next(),
+            last: Some(event.id),
             state: state.map_err(|error| {
                 CommandError::defect(format!(
                     "{} cannot read its own event: {error}",

@@ -2,7 +2,7 @@
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use tidelog_domain::{Decider, Position, State, StreamId, Version};
+use tidelog_domain::{Decider, EventId, Position, State, StreamId, Version};
 
 /// About how many bytes an entry takes besides its state.
 const ENTRY_BYTES: u32 = 512;
@@ -17,6 +17,8 @@ pub(super) struct Held {
     pub(super) version: Version,
     /// The position of its last event.
     pub(super) position: Position,
+    /// The id of that event.
+    pub(super) last: Option<EventId>,
     /// Its state.
     pub(super) state: State,
     /// The bytes of the largest event that it was made from: about as many as the state's.
@@ -29,6 +31,7 @@ impl Held {
         Self {
             version: Version::NONE,
             position: Position::START,
+            last: None,
             state: decider.initial(),
             bytes: 0,
         }

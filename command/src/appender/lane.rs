@@ -18,6 +18,7 @@ use super::batch::Batch;
 use super::cache::StateCache;
 use super::error::CommandError;
 use super::load::load;
+use super::snapshotter::Snapshotter;
 use super::work::Job;
 
 /// How long a batch waits at most for the clients that the last one answered, once it has a command: they are likely to send
@@ -29,6 +30,7 @@ pub(super) struct Lane {
     pub(super) store: Arc<dyn EventStore>,
     pub(super) partitions: Partitions,
     pub(super) cache: StateCache,
+    pub(super) snapshotter: Snapshotter,
     pub(super) signal: CommitSignal,
     pub(super) settings: AppenderSettings,
 }
@@ -96,7 +98,7 @@ impl Lane {
     /// Decides and appends one batch, and gives back the commands that are to come again.
     async fn commit(&self, jobs: Vec<Job>) -> Vec<Job> {
         let jobs = in_time(jobs);
-        let known = load(&jobs, self.store.as_ref(), &self.cache).await;
+        let known = load(&jobs, self.store.as_ref(), &self.cache, &self.snapshotter).await;
         let mut batch = Batch::new(
             known,
             self.partitions,
@@ -112,7 +114,7 @@ impl Lane {
         } else {
             self.store.append(self.number, appends).await
         };
-        let settled = batch.settle(results, &self.cache);
+        let settled = batch.settle(results, &self.cache, &self.snapshotter);
         if !settled.heads.is_empty() {
             self.signal.committed(settled.heads);
         }

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidelog_domain::{
-    Decider, DecodeError, Lifecycle, Loading, Payload, RecordedEvent, StreamId, Version,
+    Decider, DecodeError, Lifecycle, Loading, Payload, Position, RecordedEvent, StreamId, Version,
 };
 use tidelog_eventbus::Retry;
 
-use crate::store::{AppendError, EventStore, ReadFrom, StreamRead};
+use crate::store::{AppendError, EventStore, ReadFrom, Snapshot, StreamPage, StreamRead};
 
 use super::batch::guarded;
 use super::cache::{Held, StateCache};
 use super::error::CommandError;
+use super::snapshotter::Snapshotter;
 use super::work::{Job, Target};
 
 /// How many events are read at once at most, over all streams of a batch. Longer streams take several reads.
@@ -74,6 +76,10 @@ struct Reading {
     stream: StreamId,
     decider: Arc<dyn Decider>,
     held: Held,
+    /// How many events were read, those before a snapshot aside.
+    events: u64,
+    /// The fingerprint of the snapshot that reading may begin at.
+    snapshot: Option<Arc<str>>,
 }
 
 /// What is known of the streams of `jobs`: from the cache, else from the log, in one read for all.
@@ -84,6 +90,7 @@ pub(super) async fn load(
     jobs: &[Job],
     store: &dyn EventStore,
     cache: &StateCache,
+    snapshotter: &Snapshotter,
 ) -> HashMap<StreamId, Known> {
     let mut known = HashMap::with_capacity(jobs.len());
     let mut reading: HashMap<&StreamId, Reading> = HashMap::new();
@@ -97,12 +104,13 @@ pub(super) async fn load(
                     known.insert(target.stream.clone(), Known::State(held, Basis::Presumed));
                 }
                 None => {
-                    reading.insert(&target.stream, Reading::new(target));
+                    let snapshot = snapshotter.fingerprint(target.decider.as_ref());
+                    reading.insert(&target.stream, Reading::new(target, snapshot));
                 }
             }
         }
     }
-    for (stream, found) in read(reading.into_values().collect(), store).await {
+    for (stream, found) in read(reading.into_values().collect(), store, snapshotter).await {
         if let Known::State(held, _) = &found
             && held.version > Version::NONE
         {
@@ -125,9 +133,14 @@ fn presumed(job: &Job, target: &Target, cache: &StateCache) -> Option<Held> {
 }
 
 /// Reads streams from the log, all at once, and folds them.
-async fn read(mut reading: Vec<Reading>, store: &dyn EventStore) -> Vec<(StreamId, Known)> {
+async fn read(
+    mut reading: Vec<Reading>,
+    store: &dyn EventStore,
+    snapshotter: &Snapshotter,
+) -> Vec<(StreamId, Known)> {
+    let begin = Instant::now();
     let mut found = Vec::with_capacity(reading.len());
-    // Each round takes at least one event further, and a stream has an end.
+    // Each round takes at least one event further (or finds out once that a snapshot cannot be read), and a stream has an end.
     while !reading.is_empty() {
         let limit = (LOAD_MAX_EVENTS / reading.len()).max(1);
         let reads: Vec<StreamRead> = reading.iter().map(Reading::next).collect();
@@ -136,7 +149,7 @@ async fn read(mut reading: Vec<Reading>, store: &dyn EventStore) -> Vec<(StreamI
             Err(error) if error.retry() == Retry::Never && reading.len() > 1 => {
                 // One stream that cannot be read spoils no other.
                 for one in reading {
-                    found.extend(Box::pin(read(vec![one], store)).await);
+                    found.extend(Box::pin(read(vec![one], store, snapshotter)).await);
                 }
                 return found;
             }
@@ -150,12 +163,21 @@ async fn read(mut reading: Vec<Reading>, store: &dyn EventStore) -> Vec<(StreamI
             }
         };
         let mut more = Vec::new();
-        for (one, page) in reading.into_iter().zip(pages) {
+        for (mut one, page) in reading.into_iter().zip(pages) {
+            let StreamPage { snapshot, events } = page;
+            if !one.resume(snapshot, snapshotter) {
+                more.push(one);
+                continue;
+            }
             let stream = one.stream.clone();
-            let ended = one.decider.loading() == Loading::LastEvent || page.len() < limit;
-            match one.fold(&page) {
+            let ended = one.decider.loading() == Loading::LastEvent || events.len() < limit;
+            match one.fold(&events) {
                 Err(failure) => found.push((stream, Known::Failed(failure))),
-                Ok(one) if ended => found.push((stream, Known::State(one.held, Basis::Read))),
+                Ok(one) if ended => {
+                    let (events, took) = (one.events, begin.elapsed());
+                    snapshotter.loaded(&stream, &one.decider, &one.held, events, took);
+                    found.push((stream, Known::State(one.held, Basis::Read)));
+                }
                 Ok(one) => more.push(one),
             }
         }
@@ -170,7 +192,7 @@ pub(super) async fn at(
     version: Version,
     store: &dyn EventStore,
 ) -> Result<Held, CommandError> {
-    let mut reading = Reading::new(target);
+    let mut reading = Reading::new(target, None);
     if target.decider.loading() == Loading::LastEvent {
         reading.held.version = Version::new(version.number().saturating_sub(1));
     }
@@ -186,7 +208,8 @@ pub(super) async fn at(
         let events = read
             .map_err(|error| LoadFailure::Store(Arc::new(error)).to_error())?
             .pop()
-            .unwrap_or_default();
+            .unwrap_or_default()
+            .events;
         if events.is_empty() {
             return Err(CommandError::Corrupt {
                 what: format!(
@@ -203,11 +226,13 @@ pub(super) async fn at(
 }
 
 impl Reading {
-    fn new(target: &Target) -> Self {
+    fn new(target: &Target, snapshot: Option<Arc<str>>) -> Self {
         Self {
             stream: target.stream.clone(),
             decider: Arc::clone(&target.decider),
             held: Held::nothing(target.decider.as_ref()),
+            events: 0,
+            snapshot,
         }
     }
 
@@ -215,15 +240,39 @@ impl Reading {
     fn next(&self) -> StreamRead {
         StreamRead {
             stream: self.stream.clone(),
-            from: match self.decider.loading() {
-                Loading::AllEvents => ReadFrom::After(self.held.version),
-                Loading::LastEvent => ReadFrom::Last,
+            from: match (self.decider.loading(), &self.snapshot) {
+                (Loading::LastEvent, _) => ReadFrom::Last,
+                (Loading::AllEvents, Some(fingerprint)) => {
+                    ReadFrom::Snapshot(Arc::clone(fingerprint))
+                }
+                (Loading::AllEvents, None) => ReadFrom::After(self.held.version),
             },
+        }
+    }
+
+    /// Goes on from a snapshot, if there is one. False if it cannot be read: then what comes after it is of no use either, and
+    /// reading begins at the first event.
+    fn resume(
+        &mut self,
+        snapshot: Option<(Snapshot, Position)>,
+        snapshotter: &Snapshotter,
+    ) -> bool {
+        self.snapshot = None;
+        let Some((snapshot, position)) = snapshot else {
+            return true;
+        };
+        match snapshotter.thaw(self.decider.as_ref(), &snapshot, position) {
+            Some(held) => {
+                self.held = held;
+                true
+            }
+            None => false,
         }
     }
 
     /// Takes `events` into the state.
     fn fold(mut self, events: &[RecordedEvent]) -> Result<Self, LoadFailure> {
+        self.events += u64::try_from(events.len()).unwrap_or(u64::MAX);
         for event in events {
             let Held { state, bytes, .. } = self.held;
             let evolved = guarded(|| {
@@ -234,6 +283,7 @@ impl Reading {
             self.held = Held {
                 version: event.version,
                 position: event.position,
+                last: Some(event.id),
                 state: state.map_err(|source| LoadFailure::Unreadable {
                     event: Box::new(event.clone()),
                     source: Arc::new(source),

@@ -13,6 +13,7 @@ mod lane;
 mod load;
 mod replay;
 mod running;
+mod snapshotter;
 mod work;
 
 use std::fmt;
@@ -34,9 +35,11 @@ use cache::StateCache;
 use lane::Lane;
 use replay::Replayer;
 use running::RunningKeys;
+use snapshotter::{Snapshotter, Tally};
 use work::{Job, Reply};
 
 pub use error::CommandError;
+pub use snapshotter::SnapshotCounts;
 pub use work::{Decide, Outcome, Precondition, StreamOutcome, Target, Work};
 
 /// How often a command is decided at most: once, and again after each conflict.
@@ -58,6 +61,14 @@ pub struct AppenderSettings {
     pub batch_max_bytes: usize,
     /// About how many bytes the states take that are kept at hand. 64 MiB unless said otherwise; 0 keeps none.
     pub cache_max_bytes: u64,
+    /// After how many events of a stream a snapshot of its state is taken, again and again. 500 unless said otherwise; 0 for never,
+    /// and then none is read either.
+    ///
+    /// Only where a state is made from all events: those of an entity carry the full state.
+    pub snapshot_every_events: u64,
+    /// How long reading streams may take before snapshots are taken of those that had 64 events to read or more, in milliseconds.
+    /// 50 unless said otherwise.
+    pub snapshot_slow_load_ms: u64,
     /// What time it is for decisions. The machine's clock unless said otherwise.
     pub clock: Clock,
 }
@@ -71,6 +82,8 @@ impl Default for AppenderSettings {
             batch_max_commands: 512,
             batch_max_bytes: 4 * 1024 * 1024,
             cache_max_bytes: 64 * 1024 * 1024,
+            snapshot_every_events: 500,
+            snapshot_slow_load_ms: 50,
             clock: Clock::default(),
         }
     }
@@ -85,6 +98,7 @@ pub struct Appender {
     partitions: Partitions,
     running: RunningKeys,
     replayer: Replayer,
+    snapshots: Arc<Tally>,
     room: Arc<Semaphore>,
     queue_timeout: Duration,
     closing: CancellationToken,
@@ -115,6 +129,8 @@ impl Appender {
         let cache = StateCache::new(settings.cache_max_bytes);
         let closing = CancellationToken::new();
         let lanes = TaskTracker::new();
+        let snapshotter = Snapshotter::start(Arc::clone(&store), &settings, &lanes);
+        let snapshots = snapshotter.tally();
         let queues = (0..store.lanes().max(1))
             .map(|number| {
                 let (queue, waiting) = mpsc::channel(settings.queue_max_commands.max(1));
@@ -123,6 +139,7 @@ impl Appender {
                     store: Arc::clone(&store),
                     partitions,
                     cache: cache.clone(),
+                    snapshotter: snapshotter.clone(),
                     signal: signal.clone(),
                     settings: settings.clone(),
                 };
@@ -135,6 +152,7 @@ impl Appender {
             queues,
             partitions,
             running: RunningKeys::default(),
+            snapshots,
             replayer: Replayer {
                 store,
                 partitions,
@@ -210,6 +228,12 @@ impl Appender {
         tokio::time::timeout(within, self.lanes.wait())
             .await
             .is_ok()
+    }
+
+    /// What became of snapshots since the start.
+    #[must_use]
+    pub fn snapshots(&self) -> SnapshotCounts {
+        self.snapshots.counts()
     }
 
     /// How many commands wait for a lane to take them.

@@ -1,5 +1,7 @@
 //! Group commit, on the store in memory: order, confirmation, conflicts, bounds, faults.
 
+mod snapshots;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -19,7 +19,9 @@ use tidelog_eventbus::{CommitSignal, LogIdentity};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::appender::{Appender, AppenderSettings, Decide, Outcome, StreamOutcome, Target, Work};
+use crate::appender::{
+    Appender, AppenderSettings, Decide, Outcome, SnapshotCounts, StreamOutcome, Target, Work,
+};
 use crate::store::EventStore;
 
 pub use crate::appender::{CommandError, Precondition};
@@ -103,6 +105,12 @@ impl CommandService {
             }
         }
         Ok(self)
+    }
+
+    /// What became of snapshots since the start.
+    #[must_use]
+    pub fn snapshots(&self) -> SnapshotCounts {
+        self.appender.snapshots()
     }
 
     /// The aggregate called `category`.

@@ -19,7 +19,7 @@ use super::keys::{KeyRow, Keys, ScopedKey, keys};
 use super::open::random_history;
 use super::page::{after_cursor, first_position, rows_to_read};
 use super::plan::{Place, Plan, Row, Taint, streams};
-use super::{AppendError, EventStore, ReadFrom, StreamRead};
+use super::{AppendError, EventStore, ReadFrom, Snapshot, StreamPage, StreamRead};
 
 /// An event store that keeps its log in memory, and loses it with the process.
 ///
@@ -42,6 +42,8 @@ struct Log {
     streams: HashMap<StreamId, Vec<RecordedEvent>>,
     /// What is recorded under each key, and when that was done.
     keys: HashMap<ScopedKey, (KeyRow, Instant)>,
+    /// What is kept of each stream, and in which history.
+    snapshots: HashMap<StreamId, (HistoryId, Snapshot)>,
 }
 
 impl InMemoryEventStore {
@@ -55,6 +57,7 @@ impl InMemoryEventStore {
                 events: partitions.iter().map(|_| Vec::new()).collect(),
                 streams: HashMap::new(),
                 keys: HashMap::new(),
+                snapshots: HashMap::new(),
             })),
             clock: Clock::default(),
         }
@@ -93,6 +96,38 @@ impl Log {
         Place {
             base: last.map_or(Position::START, |last| last.position).next(),
             recorded_at: last.map_or(now, |last| last.recorded_at.max(now)),
+        }
+    }
+
+    /// The snapshot of `stream` with `fingerprint` that counts, and the position of its event.
+    fn snapshot(&self, stream: &StreamId, fingerprint: &str) -> Option<(Snapshot, Position)> {
+        let (history, snapshot) = self.snapshots.get(stream)?;
+        let fits = *history == self.history && *snapshot.fingerprint == *fingerprint;
+        let events = self.streams.get(stream).filter(|_| fits)?;
+        let there = |event: &&RecordedEvent| {
+            event.version == snapshot.version && event.id == snapshot.event_id
+        };
+        let event = events.iter().rev().find(there)?;
+        Some((snapshot.clone(), event.position))
+    }
+
+    /// A part of the events of a stream.
+    fn page(&self, read: &StreamRead, limit: usize) -> StreamPage {
+        let events = self.streams.get(&read.stream);
+        let events = events.map_or(&[][..], Vec::as_slice);
+        let snapshot = match &read.from {
+            ReadFrom::Snapshot(fingerprint) => self.snapshot(&read.stream, fingerprint),
+            _ => None,
+        };
+        let after = |version| events.partition_point(|e| e.version <= version);
+        let skipped = match read.from {
+            ReadFrom::After(version) => after(version),
+            ReadFrom::Snapshot(_) => snapshot.as_ref().map_or(0, |(one, _)| after(one.version)),
+            ReadFrom::Last => events.len().saturating_sub(1),
+        };
+        StreamPage {
+            events: events.iter().skip(skipped).take(limit).cloned().collect(),
+            snapshot,
         }
     }
 
@@ -174,17 +209,24 @@ impl EventStore for InMemoryEventStore {
         &self,
         reads: &[StreamRead],
         limit: usize,
-    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError> {
+    ) -> Result<Vec<StreamPage>, AppendError> {
         let log = self.log();
-        let read_one = |read: &StreamRead| {
-            let events = log.streams.get(&read.stream).map_or(&[][..], Vec::as_slice);
-            let skipped = match read.from {
-                ReadFrom::After(version) => events.partition_point(|e| e.version <= version),
-                ReadFrom::Last => events.len().saturating_sub(1),
-            };
-            events.iter().skip(skipped).take(limit).cloned().collect()
-        };
-        Ok(reads.iter().map(read_one).collect())
+        Ok(reads.iter().map(|read| log.page(read, limit)).collect())
+    }
+
+    async fn keep_snapshots(&self, snapshots: &[Snapshot]) -> Result<(), AppendError> {
+        let mut log = self.log();
+        let history = log.history;
+        for new in snapshots {
+            let kept = log.snapshots.get(&new.stream);
+            if kept.is_none_or(|(of, kept)| {
+                *of != history || kept.fingerprint != new.fingerprint || kept.version < new.version
+            }) {
+                let stream = new.stream.clone();
+                log.snapshots.insert(stream, (history, new.clone()));
+            }
+        }
+        Ok(())
     }
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {

@@ -30,6 +30,7 @@ mod page;
 mod plan;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod rows;
+mod snapshots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -45,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidelog_domain::{Append, Appended, HistoryId, RecordedEvent, StreamId, Version};
+use tidelog_domain::{Append, Appended, HistoryId, StreamId, Version};
 use tidelog_eventbus::{LogReader, Retry};
 
 pub use keys::Recorded;
@@ -54,6 +55,7 @@ pub use memory::InMemoryEventStore;
 pub use mysql::{MySqlEventStore, MySqlOptions};
 pub use open::OpenError;
 pub use plan::{MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES};
+pub use snapshots::{MAX_SNAPSHOT_BYTES, Snapshot, StreamPage};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteEventStore, SqliteOptions};
 
@@ -91,6 +93,9 @@ pub trait EventStore: LogReader {
     /// The events of several streams: for each of `reads`, in order, at most `limit` events after a version, in
     /// order. Empty for a stream that does not exist.
     ///
+    /// A snapshot that is given MUST be of the log's history, have the fingerprint that was asked for, and be of an event that
+    /// the log has; the events with it are those after it. Whatever is kept meanwhile, the two MUST fit together.
+    ///
     /// # Errors
     ///
     /// [`AppendError::Unavailable`].
@@ -98,7 +103,17 @@ pub trait EventStore: LogReader {
         &self,
         reads: &[StreamRead],
         limit: usize,
-    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError>;
+    ) -> Result<Vec<StreamPage>, AppendError>;
+
+    /// Keeps snapshots of the log's present history, one a stream, each in place of one that is of an earlier version, of another
+    /// fingerprint or of another history; else what is kept stays.
+    ///
+    /// It needs not be durable. Some may be kept and others not when it fails. It never makes an append wait for long.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Unavailable`].
+    async fn keep_snapshots(&self, snapshots: &[Snapshot]) -> Result<(), AppendError>;
 
     /// Gives the log a new history, after positions were issued again, and returns it. Bus keys, checkpoints and
     /// tokens of the old one no longer count.
@@ -127,10 +142,12 @@ pub struct StreamRead {
 }
 
 /// Where a read of a stream begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadFrom {
     /// After this version; [`Version::NONE`] for all events.
     After(Version),
+    /// After the stream's snapshot with this fingerprint, which comes along; from the first event where there is none.
+    Snapshot(Arc<str>),
     /// The last event alone.
     Last,
 }

@@ -35,12 +35,18 @@ pub(crate) fn data(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStr
 pub(crate) fn aggregate(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
     let args = Args::parse(args, &["name"])?;
     require_record(&item, "aggregate", &["id", "version"])?;
-    let (derives, named) = (derives(), named(&args, &item)?);
+    let name = Name::new(args.name.as_ref(), &item.ident)?.text;
+    let (derives, ident) = (derives(), &item.ident);
     Ok(quote! {
         #derives
         #[derive(::core::default::Default)]
         #item
-        #named
+        impl ::tidelog::__private::Named for #ident {
+            const NAME: &'static str = #name;
+            fn stored_schema() -> ::core::option::Option<::tidelog::__private::serde_json::Value> {
+                ::core::option::Option::Some(::tidelog::__private::stored_schema::<Self>())
+            }
+        }
     })
 }
 

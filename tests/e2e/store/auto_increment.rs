@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row, query};
 use tidelog_command::store::conformance::{
     StoreFactory, positions_are_dense_and_in_the_order_of_commits,
 };
-use tidelog_command::store::{AppendError, EventStore, StreamRead};
+use tidelog_command::store::{AppendError, EventStore, Snapshot, StreamPage, StreamRead};
 use tidelog_domain::{
     Append, Appended, Cursor, EventId, ExpectedVersion, HistoryId, Partition, Partitions, Payload,
     Position, RecordedEvent, StreamId, Version,
@@ -149,8 +149,12 @@ impl EventStore for AutoIncrementStore {
         &self,
         _reads: &[StreamRead],
         _limit: usize,
-    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError> {
+    ) -> Result<Vec<StreamPage>, AppendError> {
         unimplemented!("the case of the order reads by position")
+    }
+
+    async fn keep_snapshots(&self, _snapshots: &[Snapshot]) -> Result<(), AppendError> {
+        unimplemented!("the case of the order has no states")
     }
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {

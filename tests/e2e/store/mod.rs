@@ -8,3 +8,4 @@ mod conformance;
 mod faults;
 mod heads;
 mod random;
+mod snapshots;

@@ -16,6 +16,7 @@ mod keys;
 mod ordering;
 mod reading;
 mod sharing;
+mod snapshots;
 mod support;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use keys::*;
 pub use ordering::*;
 pub use reading::*;
 pub use sharing::*;
+pub use snapshots::*;
 
 /// How many partitions the logs of the suite have: few enough that they meet.
 pub const PARTITIONS: u16 = 4;
@@ -104,6 +106,14 @@ macro_rules! event_store_conformance {
                 a_key_counts_once_in_a_batch,
                 used_keys_spoil_no_other_append,
                 old_keys_are_forgotten_a_few_at_a_time,
+                a_snapshot_comes_back_as_it_was,
+                a_stream_goes_on_after_its_snapshot,
+                a_later_snapshot_wins,
+                a_snapshot_of_another_fingerprint_is_left_alone,
+                a_snapshot_of_another_history_is_left_alone,
+                a_snapshot_whose_event_is_gone_is_left_alone,
+                the_largest_snapshot_fits,
+                snapshots_and_events_fit_together,
             );
             $( $crate::event_store_conformance!(@$extra $factory); )*
         }
@@ -113,6 +123,7 @@ macro_rules! event_store_conformance {
             a_log_survives_its_store,
             another_number_of_partitions_is_refused,
             a_key_survives_its_store,
+            a_snapshot_survives_its_store,
         );
     };
     (@shared $factory:expr) => {

@@ -149,7 +149,8 @@ pub async fn streams_are_read_from_a_version_or_from_their_end(factory: &dyn Sto
     ];
     let found = store.read_streams(&reads, 4).await.unwrap();
     assert_eq!(found.len(), reads.len());
-    for ((events, read), expected) in found.iter().zip(&reads).zip(expected) {
+    for ((page, read), expected) in found.iter().zip(&reads).zip(expected) {
+        let events = &page.events;
         let versions: Vec<_> = events.iter().map(|e| e.version.number()).collect();
         assert_eq!(versions, expected, "{read:?}");
         assert!(events.iter().all(|event| event.stream == read.stream));
@@ -157,7 +158,7 @@ pub async fn streams_are_read_from_a_version_or_from_their_end(factory: &dyn Sto
     let nothing = store.read_streams(&[], 4).await.unwrap();
     assert!(nothing.is_empty());
     let none = store.read_streams(&[read(&long, after(0))], 0).await;
-    assert!(none.unwrap()[0].is_empty());
+    assert!(none.unwrap()[0].events.is_empty());
     let next = append_one(&*store, write(&long, exact(10), 1)).await;
     assert_eq!(next.unwrap()[0].version, Version::new(11));
 }
@@ -181,16 +182,20 @@ pub async fn many_streams_are_read_at_once(factory: &dyn StoreFactory) {
         (ReadFrom::Last, 1),
         (ReadFrom::After(Version::new(1)), 1),
         (ReadFrom::After(Version::NONE), 2),
+        (ReadFrom::Snapshot("none has one".into()), 2),
     ] {
-        let reads: Vec<_> = streams.iter().map(|stream| read(stream, from)).collect();
+        let reads: Vec<_> = streams
+            .iter()
+            .map(|stream| read(stream, from.clone()))
+            .collect();
         let found = store.read_streams(&reads, 10).await.unwrap();
-        for (n, (events, stream)) in found.iter().zip(&streams).enumerate() {
+        for (n, (page, stream)) in found.iter().zip(&streams).enumerate() {
             assert_eq!(
-                events.len(),
+                page.events.len(),
                 if n % 2 == 0 { there } else { 0 },
                 "{stream} {from:?}"
             );
-            assert!(events.iter().all(|event| &event.stream == stream));
+            assert!(page.events.iter().all(|event| &event.stream == stream));
         }
     }
 }

@@ -82,7 +82,7 @@ pub async fn a_store_notices_what_another_appended(factory: &dyn StoreFactory) {
         from: ReadFrom::Last,
     };
     let last = theirs.read_streams(&[read], 1).await.unwrap();
-    assert_eq!(last[0][0].version, Version::new(6));
+    assert_eq!(last[0].events[0].version, Version::new(6));
     let next = append_one(&*theirs, write(&a, exact(6), 1)).await;
     assert_eq!(next.unwrap()[0].version, Version::new(7));
     whole_log(&*ours).await;

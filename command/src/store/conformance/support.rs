@@ -109,7 +109,8 @@ pub(super) async fn events_of(store: &dyn EventStore, stream: &StreamId) -> Vec<
         stream: stream.clone(),
         from: ReadFrom::After(Version::NONE),
     };
-    store.read_streams(&[read], 10_000).await.unwrap().remove(0)
+    let mut pages = store.read_streams(&[read], 10_000).await.unwrap();
+    pages.remove(0).events
 }
 
 /// Asserts that `verdict` is a conflict over `stream`, which is at `actual`.

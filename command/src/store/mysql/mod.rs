@@ -9,6 +9,7 @@ mod options;
 mod reader;
 mod script;
 mod session;
+mod snapshots;
 mod writer;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tidelog_eventbus::{LogError, LogIdentity, LogReader};
 
 use super::failure::Failure;
 use super::lane::Lane;
-use super::{AppendError, EventStore, OpenError, ReadFrom, StreamRead};
+use super::{AppendError, EventStore, OpenError, ReadFrom, Snapshot, StreamPage, StreamRead};
 use known::Known;
 use opening::ServerFacts;
 use reader::{PAGE_TIMEOUT, READ_TIMEOUT, to_its_end};
@@ -104,21 +105,31 @@ impl EventStore for MySqlEventStore {
         &self,
         reads: &[StreamRead],
         limit: usize,
-    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError> {
+    ) -> Result<Vec<StreamPage>, AppendError> {
         let wanted = reads.to_vec();
         let found = to_its_end(&self.pool, READ_TIMEOUT, move |connection| {
             reader::streams(connection, wanted, limit).boxed()
         });
         let found = found.await;
         let found = found.map_err(|failure| failure.append_error())?;
-        for (read, events) in reads.iter().zip(&found) {
-            self.shared.known.read(events);
-            let to_the_end = read.from == ReadFrom::Last || events.len() < limit;
-            if let (true, Some(last)) = (to_the_end, events.last()) {
-                self.shared.known.is_at(&last.stream, last.version);
+        for (read, page) in reads.iter().zip(&found) {
+            self.shared.known.read(&page.events);
+            let to_the_end = read.from == ReadFrom::Last || page.events.len() < limit;
+            let snapshot = page.snapshot.as_ref().map(|(one, _)| one.version);
+            let last = page.events.last().map(|last| last.version).or(snapshot);
+            if let (true, Some(last)) = (to_the_end, last) {
+                self.shared.known.is_at(&read.stream, last);
             }
         }
         Ok(found)
+    }
+
+    async fn keep_snapshots(&self, snapshots: &[Snapshot]) -> Result<(), AppendError> {
+        let snapshots = snapshots.to_vec();
+        let kept = to_its_end(&self.pool, READ_TIMEOUT, move |connection| {
+            snapshots::keep(connection, snapshots).boxed()
+        });
+        kept.await.map_err(|failure| failure.append_error())
     }
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {

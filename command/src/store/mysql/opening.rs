@@ -16,7 +16,7 @@ use crate::store::migrations::{self, migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
 /// All migrations, in order.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (
         1,
         "log",
@@ -26,6 +26,11 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
         2,
         "idempotency",
         include_str!("../../../../migrations/mysql/0002_idempotency.sql"),
+    ),
+    (
+        3,
+        "snapshots",
+        include_str!("../../../../migrations/mysql/0003_snapshots.sql"),
     ),
 ];
 

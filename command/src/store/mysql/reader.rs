@@ -1,24 +1,32 @@
 //! Reading the log, by connections of the pool.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
 use sqlx::{AssertSqlSafe, Row, query, raw_sql};
-use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, Version};
+use tidelog_domain::{
+    Cursor, EventId, HistoryId, Partition, Payload, Position, RecordedEvent, Version,
+};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::script::{COLUMNS, Script};
-use crate::store::StreamRead;
 use crate::store::failure::{Cause, Failure};
 use crate::store::open::random_history;
 use crate::store::page::{Page, after_cursor, first_position, rows_to_read};
 use crate::store::rows::{EventNames, StoredEvent};
+use crate::store::snapshots::{Snapshot, StreamPage};
+use crate::store::{ReadFrom, StreamRead};
 
 /// How many streams one query reads: so few that its text, with names of usual length, fits into one TLS record (see the writer's
 /// session).
 const STREAMS_A_QUERY: usize = 32;
+
+/// How many streams are so few where their snapshots are read too.
+const SNAPSHOTS_A_QUERY: usize = 12;
 
 /// How long a read of a page of the log may take.
 pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,28 +89,57 @@ pub(super) async fn streams(
     connection: &mut MySqlConnection,
     reads: Vec<StreamRead>,
     limit: usize,
-) -> Result<Vec<Vec<RecordedEvent>>, Failure> {
+) -> Result<Vec<StreamPage>, Failure> {
+    let with_snapshots = |read: &StreamRead| matches!(read.from, ReadFrom::Snapshot(_));
+    let at_once = if reads.iter().any(with_snapshots) {
+        SNAPSHOTS_A_QUERY
+    } else {
+        STREAMS_A_QUERY
+    };
     let mut found = Vec::with_capacity(reads.len());
     let mut names = EventNames::default();
-    for some in reads.chunks(STREAMS_A_QUERY) {
-        let first = found.len();
-        found.resize_with(first + some.len(), Vec::new);
+    for some in reads.chunks(at_once) {
+        let mut pages = vec![StreamPage::default(); some.len()];
         let mut script = Script::default();
         script.streams(some, limit);
         let mut rows = raw_sql(AssertSqlSafe(script.into_text())).fetch(&mut *connection);
         while let Some(row) = rows.try_next().await? {
-            let n = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
-            let event = stored(&row, 1)?.event(&mut names)?;
-            if let Some(events) = found.get_mut(first.saturating_add(n)) {
-                events.push(event);
+            let n = row.try_get::<i64, _>(0)?;
+            let stored = stored(&row, 1)?;
+            let is_snapshot = n < 0;
+            let n = usize::try_from(if is_snapshot { -1 - n } else { n }).unwrap_or(usize::MAX);
+            let (Some(page), Some(read)) = (pages.get_mut(n), some.get(n)) else {
+                continue;
+            };
+            if is_snapshot {
+                page.snapshot = Some((snapshot(read, &stored)?, stored.position));
+            } else {
+                page.events.push(stored.event(&mut names)?);
             }
         }
+        found.append(&mut pages);
     }
-    for events in &mut found {
+    for page in &mut found {
         // They come in this order; the sort makes it certain, and costs nothing then.
-        events.sort_by_key(|event| event.version);
+        page.events.sort_by_key(|event| event.version);
     }
     Ok(found)
+}
+
+/// The snapshot that `read` asked for, out of its row.
+fn snapshot(read: &StreamRead, row: &StoredEvent<'_>) -> Result<Snapshot, Failure> {
+    let ReadFrom::Snapshot(fingerprint) = &read.from else {
+        return Err(Failure::Corrupt(format!("{} has two answers", read.stream)));
+    };
+    let id = Uuid::from_slice(row.id)
+        .map_err(|_| Failure::Corrupt(format!("the snapshot of {} names no event", read.stream)))?;
+    Ok(Snapshot {
+        stream: read.stream.clone(),
+        version: row.version,
+        event_id: EventId::new(id),
+        fingerprint: Arc::clone(fingerprint),
+        state: Payload::from_stored(row.payload),
+    })
 }
 
 /// The last position of each partition.
@@ -120,7 +157,7 @@ pub(super) async fn history(connection: &mut MySqlConnection) -> Result<HistoryI
         .fetch_one(connection)
         .await?;
     let bytes: &[u8] = row.try_get(0)?;
-    uuid::Uuid::from_slice(bytes)
+    Uuid::from_slice(bytes)
         .map(HistoryId::new)
         .map_err(|_| Failure::Corrupt("the history of the log is not a UUID".to_owned()))
 }

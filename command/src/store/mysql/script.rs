@@ -24,6 +24,9 @@ pub(super) const COLUMNS: &str = "partition_no,position,stream,version,event_id,
 const INSERT: &str = "INSERT INTO events (partition_no,position,stream,version,event_id,event_type,schema_version,payload,metadata,\
      recorded_at) VALUES ";
 
+/// The snapshots of this history whose event the log has.
+const FITTING_SNAPSHOTS: &str = "FROM snapshots JOIN log_meta USING (history) JOIN events USING (stream,version,event_id) WHERE ";
+
 /// What an INSERT of idempotency keys begins with.
 const INSERT_KEYS: &str =
     "INSERT INTO idempotency_keys (recorded_at,scoped_key,fingerprint,outcome,streams) VALUES ";
@@ -460,7 +463,9 @@ impl Script {
     }
 
     /// Asks for the events of `reads`, at most `limit` each: rows `(n, columns of the event)`, where `n` counts from 0. In the order of
-    /// `reads`, and within a stream by version.
+    /// `reads`, and within a stream by version. A snapshot is a row `(-1 - n, columns of its event)` with its state as the payload.
+    ///
+    /// One statement for all, so that they fit together.
     pub(super) fn streams(&mut self, reads: &[StreamRead], limit: usize) -> &mut Self {
         let text = self.next();
         for (n, read) in reads.iter().enumerate() {
@@ -474,7 +479,21 @@ impl Script {
                 ),
             );
             hex(text, read.stream.as_str().as_bytes());
-            match read.from {
+            match &read.from {
+                ReadFrom::Snapshot(fingerprint) => {
+                    text.push_str(" AND version>COALESCE((SELECT version ");
+                    fitting_snapshot(text, &read.stream, fingerprint);
+                    put(
+                        text,
+                        format_args!(
+                            "),0) ORDER BY version LIMIT {limit}) UNION ALL (SELECT -{},partition_no,position,stream,version,\
+                             event_id,event_type,schema_version,state,'',0 ",
+                            n + 1
+                        ),
+                    );
+                    fitting_snapshot(text, &read.stream, fingerprint);
+                    text.push(')');
+                }
                 ReadFrom::After(Version::NONE) => {
                     put(text, format_args!(" ORDER BY version LIMIT {limit})"));
                 }
@@ -494,6 +513,15 @@ impl Script {
         }
         self
     }
+}
+
+/// The snapshot of `stream` with `fingerprint`, if it is one of [`FITTING_SNAPSHOTS`].
+fn fitting_snapshot(text: &mut String, stream: &StreamId, fingerprint: &str) {
+    text.push_str(FITTING_SNAPSHOTS);
+    text.push_str("snapshots.stream=");
+    hex(text, stream.as_str().as_bytes());
+    text.push_str(" AND fingerprint=");
+    hex(text, fingerprint.as_bytes());
 }
 
 /// Whether the event at `cursor` is in `partition`.

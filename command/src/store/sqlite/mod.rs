@@ -4,6 +4,7 @@ pub(super) mod error;
 mod keys;
 mod opening;
 mod reader;
+mod snapshots;
 mod writer;
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use tidelog_eventbus::{LogError, LogIdentity, LogReader};
 
 use super::failure::Failure;
 use super::lane::Lane;
-use super::{AppendError, EventStore, OpenError, StreamRead};
+use super::{AppendError, EventStore, OpenError, Snapshot, StreamPage, StreamRead};
 
 /// How a log on SQLite is opened.
 #[derive(Clone, Debug)]
@@ -95,9 +96,14 @@ impl EventStore for SqliteEventStore {
         &self,
         reads: &[StreamRead],
         limit: usize,
-    ) -> Result<Vec<Vec<RecordedEvent>>, AppendError> {
+    ) -> Result<Vec<StreamPage>, AppendError> {
         let found = reader::streams(&self.pool, reads, limit).await;
         found.map_err(|failure| failure.append_error())
+    }
+
+    async fn keep_snapshots(&self, snapshots: &[Snapshot]) -> Result<(), AppendError> {
+        let kept = snapshots::keep(&self.pool, snapshots).await;
+        kept.map_err(|failure| failure.append_error())
     }
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {

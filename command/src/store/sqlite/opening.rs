@@ -17,7 +17,7 @@ use crate::store::migrations::{migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
 /// All migrations, in order.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (
         1,
         "log",
@@ -27,6 +27,11 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
         2,
         "idempotency",
         include_str!("../../../../migrations/sqlite/0002_idempotency.sql"),
+    ),
+    (
+        3,
+        "snapshots",
+        include_str!("../../../../migrations/sqlite/0003_snapshots.sql"),
     ),
 ];
 

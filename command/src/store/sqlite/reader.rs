@@ -5,11 +5,12 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Row, query};
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, Version};
 
+use super::snapshots;
 use crate::store::failure::Failure;
 use crate::store::open::random_history;
 use crate::store::page::{Page, after_cursor, first_position, rows_to_read};
 use crate::store::rows::{EventNames, StoredEvent};
-use crate::store::{ReadFrom, StreamRead};
+use crate::store::{ReadFrom, StreamPage, StreamRead};
 
 /// A page of a partition, by its primary key.
 const PAGE: &str = "SELECT partition_no, position, stream, version, event_id, event_type, schema_version, payload, \
@@ -51,7 +52,7 @@ pub(super) async fn streams(
     pool: &SqlitePool,
     reads: &[StreamRead],
     limit: usize,
-) -> Result<Vec<Vec<RecordedEvent>>, Failure> {
+) -> Result<Vec<StreamPage>, Failure> {
     let mut connection = pool.acquire().await?;
     let mut found = Vec::with_capacity(reads.len());
     for read in reads {
@@ -60,21 +61,37 @@ pub(super) async fn streams(
     Ok(found)
 }
 
-/// The events of one stream.
+/// The events of one stream, after its snapshot where that is asked for. (What is kept between the two is a later one, and in the
+/// events.)
 async fn stream(
     connection: &mut SqliteConnection,
     read: &StreamRead,
     limit: usize,
-) -> Result<Vec<RecordedEvent>, Failure> {
+) -> Result<StreamPage, Failure> {
     let name = read.stream.as_str();
+    let snapshot = match &read.from {
+        ReadFrom::Snapshot(fingerprint) => {
+            snapshots::find(connection, &read.stream, fingerprint).await?
+        }
+        _ => None,
+    };
+    let after = |version: Version| {
+        let version = signed(version.number());
+        query(AFTER).bind(name).bind(version).bind(count(limit))
+    };
     let rows = match read.from {
-        ReadFrom::After(version) => query(AFTER)
-            .bind(name)
-            .bind(signed(version.number()))
-            .bind(count(limit)),
+        ReadFrom::After(version) => after(version),
+        ReadFrom::Snapshot(_) => after(
+            snapshot
+                .as_ref()
+                .map_or(Version::NONE, |(one, _)| one.version),
+        ),
         ReadFrom::Last => query(LAST).bind(name).bind(count(limit.min(1))),
     };
-    events(rows.fetch(connection)).await
+    Ok(StreamPage {
+        events: events(rows.fetch(&mut *connection)).await?,
+        snapshot,
+    })
 }
 
 /// The last position of each partition.
