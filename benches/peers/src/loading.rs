@@ -18,7 +18,7 @@ const TIMES: usize = 3;
 /// The id of the stream.
 const LONG: &str = "long";
 
-/// How long a fresh process takes for the first command to a stream of `events` events.
+/// How long a store that was just opened takes for the first command to a stream of `events` events.
 ///
 /// # Errors
 ///
