@@ -43,11 +43,18 @@ pub use tidelog_command::{
 #[doc(hidden)]
 pub use tidelog_domain::__private;
 pub use tidelog_domain::{
-    Aggregate, Aggregates, Change, Command, CommandInput, CommandSpec, Context, Data, Decision,
-    DecodeError, Endpoint, Entity, EntityEvent, EntitySchema, Event, EventId, EventSet, FieldError,
-    InvalidAggregate, InvalidSchema, Keys, Lifecycle, Metadata, MultiStreamCommand,
-    MultiStreamDecision, Named, Partition, Payload, Position, Projection, Recorded, RecordedEvent,
-    Rejection, StreamId, TypedDecider, Upcaster, Version, View, aggregate, commands, data, entity,
-    events, multi_stream_command, rejections, view,
+    Aggregate, Aggregates, Change, Command, CommandInput, CommandSpec, ConsistencyToken, Context,
+    Data, Decider, Decision, DecodeError, Endpoint, Entity, EntityEvent, EntitySchema, Event,
+    EventId, EventSet, EventShape, FieldError, InvalidAggregate, InvalidSchema, InvalidUpcasters,
+    Keys, Lifecycle, Lock, Metadata, MultiStreamCommand, MultiStreamDecider, MultiStreamDecision,
+    Named, Partition, Payload, Position, Projection, Recorded, RecordedEvent, Refusal, Rejection,
+    ShapeChange, StreamId, TypedDecider, Upcasted, Upcaster, Upcasters, Version, View,
+    ViewDefinition, aggregate, commands, data, entity, events, multi_stream_command, rejections,
+    view,
 };
 pub use tidelog_http::RESERVED_NAMES;
+
+/// The code in the documents is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/evolution.md")]
+struct EvolutionOfEvents;

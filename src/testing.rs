@@ -12,6 +12,8 @@
 //! blog.given("POST /post", &post).await;
 //! blog.when("PATCH /post/1", &json!({"title": "Bye"})).await.then(200, &json!({"data": {"title": "Bye"}}));
 //! blog.when("PATCH /post/1", &json!({"title": ""})).await.then_problem(422, "invalid");
+//! let at_first = [("if-match", "\"1\"")];
+//! blog.when_with(&at_first, "DELETE /post/1", &json!(null)).await.then_problem(412, "precondition-failed");
 //! blog.when_read("/post/1").await.then(200, &json!({"data": {"title": "Bye", "version": 2}}));
 //! blog.stop().await;
 //! # Ok(())
@@ -105,8 +107,20 @@ impl TestApp {
     ///
     /// When `request` is not a method and a path.
     pub async fn when(&self, request: &str, body: &Value) -> Answer {
+        self.when_with(&[], request, body).await
+    }
+
+    /// The same with headers: `("if-match", "\"3\"")`.
+    ///
+    /// # Panics
+    ///
+    /// When `request` is not a method and a path, or a header cannot be one.
+    pub async fn when_with(&self, headers: &[(&str, &str)], request: &str, body: &Value) -> Answer {
         let (method, path) = request.split_once(' ').unwrap_or(("", request));
         let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let mut bytes = String::new();
         if !body.is_null() {
             let is_patch = method == "PATCH";

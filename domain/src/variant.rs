@@ -6,7 +6,7 @@ use std::iter::once;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
-use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::de::{DeserializeOwned, Error as _, IntoDeserializer};
 use serde_json::{Map, Value, json};
 
 use crate::aggregate::{DecodeError, Event};
@@ -60,7 +60,16 @@ pub fn encode_event<E: Event>(event: &E) -> Result<Payload, serde_json::Error> {
     let content = text
         .strip_prefix(before.as_bytes())
         .and_then(|content| content.strip_suffix(b"}"));
-    Ok(Payload::from_stored(content.unwrap_or(b"{}")))
+    if let Some(content) = content {
+        return Ok(Payload::from_stored(content));
+    }
+    let name = format!("\"{}\"", event.event_type());
+    if text == name.as_bytes() {
+        return Ok(Payload::from_stored(b"{}"));
+    }
+    Err(serde_json::Error::custom(
+        "an enum of events is tagged as serde does it by default: take its own #[serde(…)] away",
+    ))
 }
 
 /// Makes an event that has fields of its stored name and payload.

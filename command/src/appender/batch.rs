@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tidelog_domain::{
-    Append, Appended, Context, EventDraft, EventId, ExpectedVersion, NewEvent, Partition,
-    Partitions, Position, State, StreamId, StreamWrite, Version,
+    Append, Appended, Context, EventDraft, EventId, ExpectedVersion, Lifecycle, NewEvent,
+    Partition, Partitions, Position, State, StreamId, StreamWrite, Version,
 };
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::store::{AppendError, MAX_APPEND_BYTES, MAX_EVENT_BYTES};
 use super::MAX_ATTEMPTS;
 use super::cache::{Held, StateCache};
 use super::error::CommandError;
-use super::load::{Basis, Known, payload_bytes};
+use super::load::{Basis, Known};
 use super::replay::Replay;
 use super::snapshotter::Snapshotter;
 use super::work::{Job, Outcome, Reply, StreamOutcome, Target};
@@ -101,6 +101,10 @@ impl Batch {
         let verdict = match decided {
             Ok(changes) if changes.iter().any(|(events, _)| !events.is_empty()) => {
                 return self.append(job, &held, changes);
+            }
+            Ok(_) if creates(&job) => {
+                let what = "a command that creates decided on no event".to_owned();
+                Verdict::Refused(CommandError::defect(what))
             }
             Ok(_) => Verdict::Done {
                 before: versions(&held),
@@ -275,6 +279,12 @@ fn versions(held: &[Held]) -> Vec<Version> {
     held.iter().map(|held| held.version).collect()
 }
 
+/// Whether the command makes an aggregate, which takes an event.
+fn creates(job: &Job) -> bool {
+    let mut targets = job.work.targets.iter();
+    targets.any(|target| target.required == Lifecycle::Missing)
+}
+
 /// A write to a target that is expected at the version that was decided on.
 fn at_version(target: &Target, held: &Held, events: Vec<NewEvent>) -> StreamWrite {
     StreamWrite {
@@ -422,9 +432,9 @@ fn change(
                     target.stream
                 ))
             })?,
-            bytes: after.bytes.max(payload_bytes(&event.payload)),
             ..after
         };
+        after.weigh(target.decider.as_ref(), &event.payload);
         events.push(event);
     }
     Ok((events, after))

@@ -2,7 +2,10 @@
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use tidelog_domain::{Decider, EventId, Position, State, StreamId, Version};
+use tidelog_domain::{Decider, EventId, Loading, Payload, Position, State, StreamId, Version};
+
+use super::batch::guarded;
+use super::load::payload_bytes;
 
 /// About how many bytes an entry takes besides its state.
 const ENTRY_BYTES: u32 = 512;
@@ -21,7 +24,7 @@ pub(super) struct Held {
     pub(super) last: Option<EventId>,
     /// Its state.
     pub(super) state: State,
-    /// The bytes of the largest event that it was made from: about as many as the state's.
+    /// About how many bytes its state has as JSON: see [`Held::weigh`].
     pub(super) bytes: u32,
 }
 
@@ -34,6 +37,23 @@ impl Held {
             last: None,
             state: decider.initial(),
             bytes: 0,
+        }
+    }
+
+    /// Another event, of this payload, is in the state now.
+    ///
+    /// A state that each event carries whole is about as large as the largest of them. Any other is measured each time that the
+    /// stream has doubled, so that measuring costs less than folding, and what grows with its events is never far off.
+    pub(super) fn weigh(&mut self, decider: &dyn Decider, payload: &Payload) {
+        match decider.loading() {
+            Loading::LastEvent => self.bytes = self.bytes.max(payload_bytes(payload)),
+            Loading::AllEvents if self.version.number().is_power_of_two() => {
+                let shown = guarded(|| decider.show(&self.state).to_string().len());
+                self.bytes = shown.map_or(self.bytes, |length| {
+                    u32::try_from(length).unwrap_or(u32::MAX)
+                });
+            }
+            Loading::AllEvents => {}
         }
     }
 

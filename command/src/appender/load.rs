@@ -288,8 +288,9 @@ impl Reading {
                     event: Box::new(event.clone()),
                     source: Arc::new(source),
                 })?,
-                bytes: bytes.max(payload_bytes(&event.payload)),
+                bytes,
             };
+            self.held.weigh(self.decider.as_ref(), &event.payload);
         }
         Ok(self)
     }

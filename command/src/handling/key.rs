@@ -1,6 +1,7 @@
 //! Idempotency keys as clients bring them: the scope that they count in, the request that they belong to, and the id that a
 //! creation gets from them.
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidelog_domain::IdempotencyKey;
 use uuid::{Builder, Uuid};
@@ -103,7 +104,7 @@ impl CommandKey {
     /// The same for a command over several aggregates.
     pub(super) fn scoped_to_all(&self, request: &MultiStreamRequest) -> IdempotencyKey {
         self.in_scope(("", &request.name), || {
-            digest(b"request", &[request.body.to_string().as_bytes()])
+            digest(b"request", &[sorted(&request.body).to_string().as_bytes()])
         })
     }
 
@@ -144,10 +145,26 @@ fn fingerprint(request: &CommandRequest) -> [u8; 32] {
         &[
             &[u8::from(id.is_some())],
             id.unwrap_or_default().as_bytes(),
-            request.input.body.to_string().as_bytes(),
+            sorted(&request.input.body).to_string().as_bytes(),
             request.precondition.text().as_bytes(),
         ],
     )
+}
+
+/// The same value with the fields of its objects in order: a queue or a database may have changed that.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_unstable_by_key(|(name, _)| *name);
+            let fields = fields.into_iter();
+            fields
+                .map(|(name, value)| (name.clone(), sorted(value)))
+                .collect()
+        }
+        Value::Array(values) => values.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
 }
 
 /// The hash of `parts`, each with its length before it, so that no two lists of parts are the same bytes; `purpose` keeps the
@@ -164,7 +181,7 @@ fn digest(purpose: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
     use tidelog_domain::Version;
 
     use super::*;
@@ -187,6 +204,14 @@ mod tests {
         for other in others {
             assert_ne!(other.scoped, same.scoped);
         }
+    }
+
+    #[test]
+    fn the_order_of_fields_is_no_part_of_a_request() {
+        let request = |body| CommandRequest::new("post", "create", body);
+        let one = scoped("k", &request(json!({"a": [{"b": 1, "c": 2}], "d": 3})));
+        let other = scoped("k", &request(json!({"d": 3, "a": [{"c": 2, "b": 1}]})));
+        assert_eq!(one, other);
     }
 
     #[test]

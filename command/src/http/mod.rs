@@ -67,7 +67,13 @@ async fn command(
 ) -> Response {
     let handled = async {
         let path = path.map_err(|_| not_utf8())?;
-        let segments: Vec<&str> = path.iter().map(|(_, segment)| segment).collect();
+        // Where the router is mounted may have parameters of its own.
+        let ours = |name: &str| ["aggregate", "id", "command"].contains(&name);
+        let segments: Vec<&str> = path
+            .iter()
+            .filter(|(name, _)| ours(name))
+            .map(|(_, segment)| segment)
+            .collect();
         commands.handle(&segments, &context, request).await
     };
     handled.await.unwrap_or_else(IntoResponse::into_response)
@@ -127,6 +133,7 @@ impl Commands {
             id: id.as_deref(),
             command: &call.spec.name,
             preconditions: &preconditions,
+            several: false,
             has_key: key.is_some(),
         };
         let done = self.service.execute(CommandRequest {

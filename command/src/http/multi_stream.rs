@@ -82,6 +82,7 @@ fn problem(name: &str, has_key: bool, error: &CommandError) -> Problem {
         id: aggregate.map(|stream| stream.id()),
         command: name,
         preconditions: &Preconditions::default(),
+        several: true,
         has_key,
     }
     .problem(error)

@@ -25,6 +25,8 @@ pub(super) struct Subject<'a> {
     pub(super) id: Option<&'a str>,
     pub(super) command: &'a str,
     pub(super) preconditions: &'a Preconditions,
+    /// Whether it is about several aggregates, which its body names.
+    pub(super) several: bool,
     /// Whether the request brought an idempotency key.
     pub(super) has_key: bool,
 }
@@ -186,6 +188,9 @@ impl Subject<'_> {
                 "Read the {} to find out before you send it again.",
                 self.named()
             ),
+            None if self.several => {
+                "Read the aggregates that it names to find out before you send it again.".to_owned()
+            }
             None => {
                 "Look for it before you send it again: another creation makes another.".to_owned()
             }

@@ -82,6 +82,10 @@ pub(crate) fn expand(args: TokenStream, mut item: DeriveInput) -> syn::Result<To
         let message = "no command creates: put #[create] on the one that makes a new aggregate";
         return Err(syn::Error::new_spanned(&item.ident, message));
     }
+    if let Some(second) = commands.iter().filter(|command| command.deletes).nth(1) {
+        let message = "another command is #[delete] already: one DELETE can only be one command";
+        return Err(syn::Error::new_spanned(&second.ident, message));
+    }
     let ident = &item.ident;
     let derives = derives();
     let specs = commands.iter().map(Command::spec);

@@ -19,9 +19,7 @@ pub(crate) fn meaning(schema: &Value) -> Value {
 /// The value of a keyword, where schemas are in it without what is only for people.
 fn meaning_of_value(keyword: &str, value: &Value) -> Value {
     match (keyword, value) {
-        ("enum" | "const" | "default" | "required" | "type" | "dependentRequired", _) => {
-            value.clone()
-        }
+        ("enum" | "const" | "required" | "type" | "dependentRequired", _) => value.clone(),
         (
             "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas",
             Value::Object(schemas),
@@ -38,10 +36,11 @@ fn meaning_of_value(keyword: &str, value: &Value) -> Value {
     }
 }
 
-/// Whether a keyword changes nothing but what people read.
+/// Whether a keyword changes nothing of what is stored: what only people read, and what a field is that a body leaves out. (The
+/// default of a Rust type may be another one each time that it is asked for, as the time is.)
 fn is_remark(keyword: &str) -> bool {
     matches!(
         keyword,
-        "title" | "description" | "examples" | "$comment" | "deprecated"
+        "title" | "description" | "examples" | "$comment" | "deprecated" | "default"
     )
 }

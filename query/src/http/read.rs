@@ -8,8 +8,9 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
+use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition, causes};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
 use tokio::time::{Instant, timeout};
 
@@ -21,7 +22,6 @@ use crate::consistency::ConsistencyError;
 use crate::projector::MAX_KEY_BYTES;
 use crate::store::{Document, Query, ReadError};
 use crate::versions::Current;
-use tidelog_domain::causes;
 
 /// What a write answered, and a read must see.
 const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
@@ -57,14 +57,27 @@ struct Answered {
     preference: Option<HeaderValue>,
 }
 
+/// The path of one document. Where the router is mounted may have parameters of its own.
+#[derive(Deserialize)]
+pub(super) struct OfDocument {
+    name: String,
+    id: String,
+}
+
+/// The path of a view.
+#[derive(Deserialize)]
+pub(super) struct OfView {
+    name: String,
+}
+
 /// `GET /{view}/{id}`: one document.
 pub(super) async fn document(
     State(reads): State<Reads>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: Result<Path<OfDocument>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Path((name, id)) = path.map_err(bad_path)?;
+    let Path(OfDocument { name, id }) = path.map_err(bad_path)?;
     let view = match reads.service.catalog.named(&name) {
         Some(Named::One(view)) => view,
         Some(Named::Many(view)) => {
@@ -96,11 +109,11 @@ pub(super) async fn document(
 /// `GET /{views}?…` and `GET /{view}?…`: a page of documents, or the first that fits.
 pub(super) async fn documents(
     State(reads): State<Reads>,
-    path: Result<Path<String>, PathRejection>,
+    path: Result<Path<OfView>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Path(name) = path.map_err(bad_path)?;
+    let Path(OfView { name }) = path.map_err(bad_path)?;
     let named = reads.service.catalog.named(&name);
     let named = named.ok_or_else(|| no_view(&name))?;
     require_json_answer(&headers)?;

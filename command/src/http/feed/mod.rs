@@ -27,6 +27,7 @@ use serde_json::json;
 use tidelog_domain::{Partition, RecordedEvent, causes};
 use tidelog_eventbus::{LogError, LogIdentity, LogReader, wire};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use cursor::FeedCursor;
@@ -44,6 +45,9 @@ const DEFAULT_LIMIT: usize = 100;
 /// How many events a page may have. One of large events has fewer: the log gives about 16 MiB at a time.
 const MAX_LIMIT: usize = 1_000;
 
+/// How many pages are read at a time: they take connections and memory from the commands' reads. More are turned down.
+const MAX_READERS: usize = 2;
+
 /// How long the log may take to answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,6 +58,7 @@ pub fn feed_router(app: &str, log: Arc<dyn LogReader>) -> Router {
     let feed = Feed {
         app: app.into(),
         log,
+        readers: Arc::new(Semaphore::new(MAX_READERS)),
     };
     Router::new().route("/events", get(events)).with_state(feed)
 }
@@ -63,6 +68,7 @@ pub fn feed_router(app: &str, log: Arc<dyn LogReader>) -> Router {
 struct Feed {
     app: Arc<str>,
     log: Arc<dyn LogReader>,
+    readers: Arc<Semaphore>,
 }
 
 async fn events(
@@ -72,6 +78,15 @@ async fn events(
 ) -> Result<Response, Problem> {
     require_json_answer(&headers)?;
     let asked = Asked::read(query.as_deref().unwrap_or_default())?;
+    // A place comes free within a page's time; who waits for longer asks again.
+    let place = timeout(RETRY_AFTER, feed.readers.acquire()).await;
+    let Ok(Ok(_place)) = place else {
+        return Err(Problem::new(
+            ProblemKind::Overloaded,
+            format!("The feed has {MAX_READERS} readers at a time, and they are busy. Ask again."),
+        )
+        .retry_after(RETRY_AFTER));
+    };
     feed.page(&asked).await
 }
 

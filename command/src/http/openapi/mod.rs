@@ -15,11 +15,12 @@ use super::{accepted_types, feed};
 use crate::handling::MAX_KEY_LENGTH;
 
 /// What may go wrong with any command.
-const ANY_COMMAND: [ProblemKind; 14] = [
+const ANY_COMMAND: [ProblemKind; 15] = [
     ProblemKind::MalformedRequest,
     ProblemKind::UnknownParameter,
     ProblemKind::NotAcceptable,
     ProblemKind::Conflict,
+    ProblemKind::RequestInProgress,
     ProblemKind::PreconditionFailed,
     ProblemKind::TooLarge,
     ProblemKind::UnsupportedMediaType,
