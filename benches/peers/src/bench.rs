@@ -221,7 +221,7 @@ impl Bench {
             self.report.loading.push(Loading {
                 contender: kind.name(),
                 events,
-                snapshot: false,
+                snapshot: kind == Kind::Tidelog,
                 ms: ms(took),
                 others,
             });

@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     TidelogEntity,
     /// tidelog, each command with an idempotency key.
     TidelogWithKeys,
+    /// tidelog with an aggregate in Rust, which no snapshot is taken of.
+    TidelogWithoutSnapshots,
     /// tidelog over HTTP with keep-alive.
     TidelogOverHttp,
 }
@@ -72,6 +74,9 @@ impl Kind {
             (Self::Tidelog, _) => Arc::new(tidelog(Written::InRust, false).await?),
             (Self::TidelogEntity, _) => Arc::new(tidelog(Written::AsSchema, false).await?),
             (Self::TidelogWithKeys, _) => Arc::new(tidelog(Written::InRust, true).await?),
+            (Self::TidelogWithoutSnapshots, _) => {
+                Arc::new(tidelog(Written::InRustWithoutSnapshots, false).await?)
+            }
             (Self::TidelogOverHttp, _) => {
                 Arc::new(OverHttp::serve(tidelog(Written::InRust, false).await?).await?)
             }

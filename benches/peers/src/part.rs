@@ -55,7 +55,8 @@ impl Part {
             Self::File => &[Kind::Evento, Kind::Tidelog],
             Self::Ways => &[Kind::Tidelog, Kind::TidelogWithKeys, Kind::TidelogOverHttp],
             // A stream of evento ends at 65,535 events.
-            Self::Hot | Self::Loading => &[Kind::MysqlEs, Kind::Tidelog],
+            Self::Hot => &[Kind::MysqlEs, Kind::Tidelog],
+            Self::Loading => &[Kind::MysqlEs, Kind::TidelogWithoutSnapshots, Kind::Tidelog],
         }
     }
 

@@ -179,7 +179,7 @@ impl Report {
             let others = row.others * 100.0;
             writeln!(
                 f,
-                "| {contender} | {events} | {snapshot} | {ms:.0} ms | {rate:.0} | {others:.0} % |"
+                "| {contender} | {events} | {snapshot} | {ms:.1} ms | {rate:.0} | {others:.0} % |"
             )?;
         }
         Ok(())

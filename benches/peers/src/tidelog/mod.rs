@@ -34,6 +34,8 @@ const CLOSING: Duration = Duration::from_secs(30);
 pub(crate) enum Written {
     /// A type in Rust.
     InRust,
+    /// The same; no snapshots are taken.
+    InRustWithoutSnapshots,
     /// A JSON Schema: each body and each new state is checked against it.
     AsSchema,
 }
@@ -66,7 +68,9 @@ impl Tidelog {
             }
         };
         let decider: Arc<dyn Decider> = match written {
-            Written::InRust => Arc::new(TypedDecider::<Post>::new()?),
+            Written::InRust | Written::InRustWithoutSnapshots => {
+                Arc::new(TypedDecider::<Post>::new()?)
+            }
             Written::AsSchema => {
                 let text = include_str!("../../../../examples/entities/post.schema.json");
                 Arc::new(EntityDecider::new(EntitySchema::parse(CATEGORY, text)?))
@@ -74,7 +78,10 @@ impl Tidelog {
         };
         let identity = store.identity().await?;
         let signal = CommitSignal::new(identity.partitions);
-        let settings = AppenderSettings::default();
+        let mut settings = AppenderSettings::default();
+        if written == Written::InRustWithoutSnapshots {
+            settings.snapshot_every_events = 0;
+        }
         let service = CommandService::new([decider], store, identity, signal, settings)?;
         Ok(Self {
             service: Arc::new(service),
