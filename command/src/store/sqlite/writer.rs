@@ -1,11 +1,12 @@
 //! Appending, by a task that owns the one connection that writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 
 use chrono::{DateTime, SubsecRound, Utc};
+use serde_json::json;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, Row as _, query};
+use sqlx::{AssertSqlSafe, Connection, Row as _, query};
 use tidelog_domain::{Append, Partition, Partitions, Position, StreamId, Version};
 use tokio::sync::mpsc;
 
@@ -14,6 +15,10 @@ use crate::store::failure::Failure;
 use crate::store::keys::{KeyRow, Keys, ScopedKey, keys};
 use crate::store::lane::{self, Job, Lane, Verdicts};
 use crate::store::plan::{Place, Plan, Row, Taint, partitions_to_lock, streams};
+
+/// How many rows an INSERT has: few shapes, so that each stays prepared. As each statement is a trip to the thread that SQLite runs
+/// on, a batch takes few of them.
+const INSERT_ROWS: [usize; 4] = [64, 16, 4, 1];
 
 /// Starts the task that appends by `connection`. It holds `lock` until it ends, which it does when the last handle
 /// of its lane is gone.
@@ -76,10 +81,7 @@ impl Writer {
         batch: &'a [Append],
         taint: Taint,
     ) -> Result<(Plan<'a>, BTreeMap<Partition, Place>), Failure> {
-        let mut versions = HashMap::new();
-        for stream in streams(batch) {
-            versions.insert(stream, self.version(stream).await?);
-        }
+        let versions = self.versions(streams(batch)).await?;
         let mut used = Keys::new();
         for key in keys(batch) {
             if let Some(row) = self.key_row(&key.scoped).await? {
@@ -91,20 +93,16 @@ impl Writer {
         for (key, row) in &plan.keys {
             self.insert_key(key, row, now).await?;
         }
-        let mut places = BTreeMap::new();
-        for partition in partitions_to_lock(batch, self.partitions) {
-            places.insert(partition, self.place(partition, now).await?);
+        let places = self
+            .places(&partitions_to_lock(batch, self.partitions), now)
+            .await?;
+        let mut left = plan.rows.as_slice();
+        while let Some(rows) = INSERT_ROWS.iter().find(|rows| **rows <= left.len()) {
+            let (rows, later) = left.split_at(*rows);
+            self.insert(rows, &places).await?;
+            left = later;
         }
-        for row in &plan.rows {
-            if let Some(place) = places.get(&row.partition) {
-                self.insert(row, *place).await?;
-            }
-        }
-        for (partition, count) in &plan.counts {
-            if let Some(place) = places.get(partition) {
-                self.move_head(*partition, *place, *count).await?;
-            }
-        }
+        self.move_heads(&plan, &places).await?;
         Ok((plan, places))
     }
 
@@ -137,12 +135,26 @@ impl Writer {
         let _ = query("ROLLBACK").execute(&mut self.connection).await;
     }
 
-    async fn version(&mut self, stream: &StreamId) -> Result<Version, Failure> {
-        let row = query("SELECT coalesce(max(version), 0) FROM events WHERE stream = ?")
-            .bind(stream.as_str())
-            .fetch_one(&mut self.connection)
-            .await?;
-        Ok(Version::new(row.try_get(0)?))
+    /// The versions of `streams`, each by one look at the end of its index entries.
+    async fn versions<'a>(
+        &mut self,
+        streams: BTreeSet<&'a StreamId>,
+    ) -> Result<HashMap<&'a StreamId, Version>, Failure> {
+        let names: Vec<&str> = streams.iter().map(|stream| stream.as_str()).collect();
+        let rows = query(
+            "SELECT (SELECT coalesce(max(version), 0) FROM events WHERE stream = asked.value) \
+             FROM json_each(?) AS asked ORDER BY asked.key",
+        )
+        .bind(json!(names).to_string())
+        .fetch_all(&mut self.connection)
+        .await?;
+        if rows.len() != streams.len() {
+            return Err(Failure::Corrupt("a stream has no version".to_owned()));
+        }
+        let versions = streams.into_iter().zip(rows);
+        versions
+            .map(|(stream, row)| Ok((stream, Version::new(row.try_get(0)?))))
+            .collect()
     }
 
     /// What is recorded under `key`.
@@ -176,53 +188,92 @@ impl Writer {
         Ok(())
     }
 
-    /// Where the next events of `partition` go, at `now` or, when the clock was set back, at the last event's time.
-    async fn place(&mut self, partition: Partition, now: DateTime<Utc>) -> Result<Place, Failure> {
-        let row =
-            query("SELECT next_position, last_recorded_at FROM log_head WHERE partition_no = ?")
-                .bind(partition.number())
-                .fetch_optional(&mut self.connection)
-                .await?
-                .ok_or_else(|| Failure::Corrupt(format!("partition {partition} has no head")))?;
-        let last = DateTime::from_timestamp_micros(row.try_get(1)?).unwrap_or_default();
-        Ok(Place {
-            base: Position::new(row.try_get(0)?),
-            recorded_at: now.max(last),
-        })
+    /// Where the next events of each of `partitions` go, at `now` or, when the clock was set back, at the last event's time.
+    async fn places(
+        &mut self,
+        partitions: &BTreeSet<Partition>,
+        now: DateTime<Utc>,
+    ) -> Result<BTreeMap<Partition, Place>, Failure> {
+        let numbers: Vec<u16> = partitions.iter().map(|one| one.number()).collect();
+        let rows = query(
+            "SELECT partition_no, next_position, last_recorded_at FROM log_head \
+             WHERE partition_no IN (SELECT value FROM json_each(?))",
+        )
+        .bind(json!(numbers).to_string())
+        .fetch_all(&mut self.connection)
+        .await?;
+        let mut places = BTreeMap::new();
+        for row in rows {
+            let last = DateTime::from_timestamp_micros(row.try_get(2)?).unwrap_or_default();
+            let place = Place {
+                base: Position::new(row.try_get(1)?),
+                recorded_at: now.max(last),
+            };
+            places.insert(Partition::new(row.try_get(0)?), place);
+        }
+        match partitions.iter().find(|one| !places.contains_key(one)) {
+            Some(missing) => Err(Failure::Corrupt(format!("partition {missing} has no head"))),
+            None => Ok(places),
+        }
     }
 
-    async fn insert(&mut self, row: &Row<'_>, place: Place) -> Result<(), Failure> {
-        query(
+    /// Writes `rows`, by one statement.
+    async fn insert(
+        &mut self,
+        rows: &[Row<'_>],
+        places: &BTreeMap<Partition, Place>,
+    ) -> Result<(), Failure> {
+        let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows.len()].join(", ");
+        let mut insert = query(AssertSqlSafe(format!(
             "INSERT INTO events (partition_no, position, stream, version, event_id, event_type, schema_version, \
-             payload, metadata, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(row.partition.number())
-        .bind(signed(place.base.plus(row.offset).number()))
-        .bind(row.stream.as_str())
-        .bind(signed(row.version.number()))
-        .bind(&row.event.id.uuid().as_bytes()[..])
-        .bind(&*row.event.event_type)
-        .bind(row.event.schema_version)
-        .bind(row.event.payload.as_bytes())
-        .bind(row.event.metadata.as_bytes())
-        .bind(place.recorded_at.timestamp_micros())
-        .execute(&mut self.connection)
-        .await?;
+             payload, metadata, recorded_at) VALUES {values}"
+        )));
+        for row in rows {
+            let place = places.get(&row.partition).copied().ok_or_else(|| {
+                Failure::Corrupt(format!("partition {} has no place", row.partition))
+            })?;
+            insert = insert
+                .bind(row.partition.number())
+                .bind(signed(place.base.plus(row.offset).number()))
+                .bind(row.stream.as_str())
+                .bind(signed(row.version.number()))
+                .bind(row.event.id.uuid().as_bytes().to_vec())
+                .bind(&*row.event.event_type)
+                .bind(row.event.schema_version)
+                .bind(row.event.payload.as_bytes())
+                .bind(row.event.metadata.as_bytes())
+                .bind(place.recorded_at.timestamp_micros());
+        }
+        insert.execute(&mut self.connection).await?;
         Ok(())
     }
 
-    async fn move_head(
+    /// Moves the heads past the rows of `plan`.
+    async fn move_heads(
         &mut self,
-        partition: Partition,
-        place: Place,
-        count: u64,
+        plan: &Plan<'_>,
+        places: &BTreeMap<Partition, Place>,
     ) -> Result<(), Failure> {
-        query("UPDATE log_head SET next_position = ?, last_recorded_at = ? WHERE partition_no = ?")
-            .bind(signed(place.base.plus(count).number()))
-            .bind(place.recorded_at.timestamp_micros())
-            .bind(partition.number())
-            .execute(&mut self.connection)
-            .await?;
+        if plan.counts.is_empty() {
+            return Ok(());
+        }
+        let heads: Vec<_> = plan
+            .counts
+            .iter()
+            .filter_map(|(partition, count)| {
+                let place = places.get(partition)?;
+                let next = signed(place.base.plus(*count).number());
+                let at = place.recorded_at.timestamp_micros();
+                Some((i64::from(partition.number()), next, at))
+            })
+            .collect();
+        query(
+            "UPDATE log_head SET next_position = moved.value ->> 1, last_recorded_at = moved.value ->> 2 \
+             FROM json_each(?) AS moved WHERE partition_no = moved.value ->> 0",
+        )
+        .bind(json!(heads).to_string())
+        .execute(&mut self.connection)
+        .await?;
         Ok(())
     }
 
