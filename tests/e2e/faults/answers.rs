@@ -10,7 +10,7 @@ use tidelog_test_support::{Engine, Server, TcpProxy, fresh_mysql_database, share
 use crate::client::{Answer, Client, must};
 use crate::log::{assert_dense, connect, read};
 use crate::services::{Backends, Role, Service};
-use crate::store::kit::{Holder, run, until, until_waiting, waiting};
+use crate::store::kit::{Holder, run, until, until_no_transaction_is_open, until_waiting, waiting};
 use crate::waiting::eventually;
 
 /// A command service, and its way to the database through a network that can be hurt.
@@ -67,21 +67,7 @@ impl Faulty {
         let mut expected = [&["first"], ids].concat();
         expected.sort_unstable();
         assert_eq!(written, expected);
-        let open = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id IN \
-                    (SELECT id FROM information_schema.processlist WHERE db=DATABASE())";
-        eventually("every transaction to have ended", async || {
-            let mut connection = connect(&self.direct).await;
-            let open: i64 = sqlx::query_scalar(open)
-                .fetch_one(&mut connection)
-                .await
-                .unwrap();
-            if open == 0 {
-                Ok(())
-            } else {
-                Err(format!("{open} are open"))
-            }
-        })
-        .await;
+        until_no_transaction_is_open(&self.direct).await;
     }
 }
 

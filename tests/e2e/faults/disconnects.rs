@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::log::{assert_dense, connect, read};
 use crate::services::{Backends, Role, Service};
-use crate::waiting::eventually;
+use crate::store::kit::until_no_transaction_is_open;
 
 const DISCONNECTS: u64 = 500;
 
@@ -69,21 +69,7 @@ async fn nothing_stays_open(server: &Server) {
         left.unwrap();
     }
     let mut connection = connect(&backends.database_url).await;
-    let open = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id IN \
-                (SELECT id FROM information_schema.processlist WHERE db=DATABASE())";
-    eventually("no connection to be inside of a transaction", async || {
-        let mut connection = crate::log::connect(&backends.database_url).await;
-        let open: i64 = sqlx::query_scalar(open)
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-        if open == 0 {
-            Ok(())
-        } else {
-            Err(format!("{open} are"))
-        }
-    })
-    .await;
+    until_no_transaction_is_open(&backends.database_url).await;
     // No head is held: each partition takes an append at once.
     let heads =
         "SELECT COUNT(*) FROM (SELECT partition_no FROM log_head FOR UPDATE NOWAIT) AS heads";

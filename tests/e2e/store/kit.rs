@@ -258,6 +258,32 @@ pub(crate) async fn waiting(url: &str) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// Waits until no connection to the database of `url` is inside of a transaction.
+///
+/// Told by the same report, and for the same reason.
+pub(crate) async fn until_no_transaction_is_open(url: &str) {
+    eventually("every transaction to have ended", async || {
+        let ours = connections(url).await;
+        let report: String = run(url, "SHOW ENGINE INNODB STATUS").await[0].get(2);
+        let open: Vec<u64> = report
+            .split("---TRANSACTION")
+            .filter(|transaction| {
+                transaction
+                    .lines()
+                    .next()
+                    .is_some_and(|line| line.contains(", ACTIVE"))
+            })
+            .filter_map(|transaction| number_after(transaction, "thread id "))
+            .filter(|connection| ours.iter().any(|(id, _)| id == connection))
+            .collect();
+        match open.as_slice() {
+            [] => Ok(()),
+            open => Err(format!("the connections {open:?} are inside of one")),
+        }
+    })
+    .await;
+}
+
 /// The number that follows `label` in `text`.
 fn number_after(text: &str, label: &str) -> Option<u64> {
     let (_, rest) = text.split_once(label)?;
