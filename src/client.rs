@@ -111,15 +111,8 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError::Command`]: but for [`CommandError::InDoubt`], nothing was written. [`ClientError::NotHere`].
-    pub async fn execute(
-        &self,
-        mut request: CommandRequest,
-    ) -> Result<CommandOutcome, ClientError> {
-        let commands = self.commands()?;
-        if request.metadata.correlation_id.is_empty() {
-            request.metadata.correlation_id = request.command_id.to_string();
-        }
-        let outcome = commands.execute(request).await?;
+    pub async fn execute(&self, request: CommandRequest) -> Result<CommandOutcome, ClientError> {
+        let outcome = self.commands()?.execute(request).await?;
         self.written().add(&outcome.token);
         Ok(outcome)
     }
@@ -131,13 +124,9 @@ impl Client {
     /// As [`Client::execute`].
     pub async fn execute_multi_stream(
         &self,
-        mut request: MultiStreamRequest,
+        request: MultiStreamRequest,
     ) -> Result<MultiStreamOutcome, ClientError> {
-        let commands = self.commands()?;
-        if request.metadata.correlation_id.is_empty() {
-            request.metadata.correlation_id = request.command_id.to_string();
-        }
-        let outcome = commands.execute_multi_stream(request).await?;
+        let outcome = self.commands()?.execute_multi_stream(request).await?;
         self.written().add(&outcome.token);
         Ok(outcome)
     }
