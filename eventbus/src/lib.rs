@@ -16,11 +16,14 @@ mod backoff;
 mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod failure;
 mod gate;
+mod group;
 mod heads;
 mod in_process;
 mod log;
 mod outage;
+mod parking;
 #[cfg(feature = "redis")]
 mod redis_streams;
 mod relay;
@@ -28,6 +31,7 @@ mod retry;
 #[cfg(any(test, feature = "conformance"))]
 mod sample;
 mod signal;
+mod start;
 mod state;
 mod subscription;
 mod tail;
@@ -35,17 +39,25 @@ pub mod wire;
 
 pub use backoff::Backoff;
 pub use bus::{BusError, EventBus};
+pub use failure::{Classify, Failure, FailureKind, FailurePolicy};
 pub use gate::{Gate, gate};
+pub use group::{Share, has_share, to_ask_for};
 pub use in_process::InProcessEventBus;
 pub use log::{LogError, LogIdentity, LogReader};
+pub use parking::{MAX_ERROR_CHARS, Parked, ParkedSequence, ParkedState, Step, Why};
 #[cfg(feature = "redis")]
 pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, RedisServer};
 pub use relay::{Relay, RelayOptions, RelayPartition, RelayState, RelayStatus};
 pub use retry::Retry;
 pub use signal::CommitSignal;
-pub use state::{Checkpoint, Claim, ParkedSequence, StateError, StateRecord, StateStore};
+pub use start::{Start, StartError};
+pub use state::{
+    Ask, Checkpoint, Claim, MAX_REQUESTS, MAX_SKIPPED, Pause, Progress, Request, SkippedEvent,
+    StateError, StateRecord, StateStore,
+};
 pub use subscription::{
-    CatchUp, CatchUpError, CatchUpProgress, Cause, Handler, HandlerError, PartitionState,
-    PartitionStatus, Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus,
+    CatchUp, CatchUpError, CatchUpProgress, Cause, EventFailure, Handled, Handler, HandlerError,
+    PartitionState, PartitionStatus, Subscription, SubscriptionEnd, SubscriptionOptions,
+    SubscriptionStatus,
 };
 pub use tail::{Tail, TailOptions, TailState, TailStatus};

@@ -3,10 +3,19 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tidelog_domain::{Cursor, HistoryId, Partition, Position};
+use uuid::Uuid;
 
+use crate::parking::Parked;
 use crate::retry::Retry;
+
+/// How many skipped events a record remembers: the latest.
+pub const MAX_SKIPPED: usize = 100;
+
+/// How many requests a record may have that its owner has not executed. More are turned down.
+pub const MAX_REQUESTS: usize = 100;
 
 /// All that is known of one partition of a subscription: who works on it, how far it is, what is parked.
 ///
@@ -18,14 +27,106 @@ pub struct StateRecord {
     pub owner: Option<String>,
     /// Goes up at each change of the owner: a zombie is told by it.
     pub epoch: u64,
+    /// The process that it is to be handed to: its owner finishes the batch in flight and gives it back, and nobody else takes
+    /// it for a lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_by: Option<String>,
     /// How far it is.
     pub checkpoint: Checkpoint,
-    /// The sequences that are parked here, as pointers into the log. A replay starts with none.
+    /// The sequences that are set aside here, as pointers into the log. A replay starts with none.
+    #[serde(default, skip_serializing_if = "Parked::is_empty")]
+    pub parked: Parked,
+    /// The events that were skipped, the oldest first; at most [`MAX_SKIPPED`], of which the latest stay.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parked: Vec<ParkedSequence>,
-    /// Whether an operator, or a replay that is about to take over, has stopped it.
+    pub skipped: Vec<SkippedEvent>,
+    /// What the owner is asked to do with what is set aside. It takes them away when they are done; at most [`MAX_REQUESTS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Request>,
+    /// Whether a replay that is about to take over has stopped it.
     #[serde(default)]
     pub paused: bool,
+    /// Whether an operator has stopped it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// A stop that an operator asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Pause {
+    /// Why, for people; may be empty.
+    pub reason: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// An event that was passed over, because a person or the handler said so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SkippedEvent {
+    /// Where it is.
+    pub position: Position,
+    /// The sequences that it belongs to.
+    pub sequences: Vec<String>,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Something that the owner of a partition is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Request {
+    /// Which request it is.
+    pub id: Uuid,
+    /// What is asked for.
+    pub what: Ask,
+    /// When it was asked for.
+    pub at: DateTime<Utc>,
+}
+
+/// What the owner of a partition may be asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+#[non_exhaustive]
+pub enum Ask {
+    /// Try a sequence that is set aside again, in order.
+    Retry {
+        /// Which.
+        sequence: String,
+    },
+    /// Try all of them again.
+    RetryAll,
+    /// Pass over the first event of a sequence that is set aside, and go on with it.
+    Skip {
+        /// Which.
+        sequence: String,
+        /// Where its first event is: a skip of any other is not done.
+        position: Position,
+        /// Why, for the record.
+        reason: String,
+    },
+}
+
+/// How far the owner of a partition is: what only it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The last event that was applied, set aside or passed over.
+    pub cursor: Cursor,
+    /// The sequences that are set aside.
+    pub parked: Parked,
+    /// The events that were skipped.
+    pub skipped: Vec<SkippedEvent>,
+    /// The requests that are done.
+    pub done: Vec<Uuid>,
+}
+
+impl Progress {
+    /// Remembers an event that is skipped.
+    pub fn skip(&mut self, skipped: SkippedEvent) {
+        if self.skipped.len() >= MAX_SKIPPED {
+            self.skipped.remove(0);
+        }
+        self.skipped.push(skipped);
+    }
 }
 
 /// Everything up to here was applied or parked.
@@ -37,32 +138,26 @@ pub struct Checkpoint {
     pub cursor: Cursor,
 }
 
-/// A sequence that stopped at an event: it and all later ones of the sequence wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ParkedSequence {
-    /// The sequence: a stream for a reaction, a document for a projection.
-    pub sequence: String,
-    /// The first event that waits.
-    pub first: Position,
-    /// What happened, for people.
-    pub error: String,
-    /// How often it was tried.
-    pub attempts: u32,
-}
-
 impl StateRecord {
     /// Nobody's, at the start of `history`.
     #[must_use]
-    pub const fn at_start(history: HistoryId) -> Self {
+    pub fn at_start(history: HistoryId) -> Self {
+        Self::beginning_at(history, Cursor::START)
+    }
+
+    /// Nobody's, with everything up to `cursor` left to others.
+    #[must_use]
+    pub fn beginning_at(history: HistoryId, cursor: Cursor) -> Self {
         Self {
             owner: None,
             epoch: 0,
-            checkpoint: Checkpoint {
-                history,
-                cursor: Cursor::START,
-            },
-            parked: Vec::new(),
+            wanted_by: None,
+            checkpoint: Checkpoint { history, cursor },
+            parked: Parked::default(),
+            skipped: Vec::new(),
+            requests: Vec::new(),
             paused: false,
+            pause: None,
         }
     }
 
@@ -72,11 +167,21 @@ impl StateRecord {
         Self {
             owner: Some(owner.to_owned()),
             epoch: self.epoch.saturating_add(1),
+            wanted_by: None,
             ..self.clone()
         }
     }
 
-    /// Given back: anybody may take it at once.
+    /// Asked for by `process`.
+    #[must_use]
+    pub fn wanted_by(&self, process: &str) -> Self {
+        Self {
+            wanted_by: Some(process.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// Given back: anybody may take it at once, or only who asked for it.
     #[must_use]
     pub fn released(&self) -> Self {
         Self {
@@ -85,16 +190,67 @@ impl StateRecord {
         }
     }
 
-    /// With everything up to `cursor` done.
+    /// With the owner's progress, and everything else as it is.
     #[must_use]
-    pub fn advanced_to(&self, cursor: Cursor) -> Self {
-        let mut record = self.clone();
-        record.checkpoint.cursor = cursor;
-        record
+    pub fn with_progress(&self, progress: &Progress) -> Self {
+        let open = |request: &&Request| !progress.done.contains(&request.id);
+        Self {
+            checkpoint: Checkpoint {
+                cursor: progress.cursor,
+                ..self.checkpoint
+            },
+            parked: progress.parked.clone(),
+            skipped: progress.skipped.clone(),
+            requests: self.requests.iter().filter(open).cloned().collect(),
+            ..self.clone()
+        }
     }
 
-    /// Paused, or not. Its owner finishes the batch in flight and gives the record back: a record that is paused and
-    /// has no owner is at rest.
+    /// How far its owner is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress {
+            cursor: self.checkpoint.cursor,
+            parked: self.parked.clone(),
+            skipped: self.skipped.clone(),
+            done: Vec::new(),
+        }
+    }
+
+    /// With everything up to `cursor` done, and nothing set aside on the way.
+    #[must_use]
+    pub fn advanced_to(&self, cursor: Cursor) -> Self {
+        self.with_progress(&Progress {
+            cursor,
+            ..self.progress()
+        })
+    }
+
+    /// With one more request; `None` when it has as many as it may.
+    #[must_use]
+    pub fn asked(&self, request: Request) -> Option<Self> {
+        let mut record = self.clone();
+        record.requests.push(request);
+        (record.requests.len() <= MAX_REQUESTS).then_some(record)
+    }
+
+    /// Stopped by an operator, or let go on.
+    #[must_use]
+    pub fn with_pause(&self, pause: Option<Pause>) -> Self {
+        Self {
+            pause,
+            ..self.clone()
+        }
+    }
+
+    /// Whether it is stopped. Its owner finishes the batch in flight and gives the record back: a record that is stopped
+    /// and has no owner is at rest.
+    #[must_use]
+    pub const fn is_paused(&self) -> bool {
+        self.paused || self.pause.is_some()
+    }
+
+    /// Stopped by a replay that is about to take over, or let go on.
     #[must_use]
     pub fn with_paused(&self, paused: bool) -> Self {
         Self {
@@ -113,12 +269,16 @@ impl StateRecord {
     /// lasts `lease`.
     #[must_use]
     pub fn claim(&self, owner: &str, unchanged: Duration, lease: Duration) -> Claim {
-        match self.owner.as_deref() {
-            _ if self.paused => Claim::Paused,
-            None => Claim::Free,
-            Some(holder) if holder == owner => Claim::Free,
-            Some(_) if unchanged >= lease => Claim::Free,
-            Some(_) => Claim::Held,
+        let is_mine = |process: &Option<String>| process.as_deref() == Some(owner);
+        let is_for_another =
+            self.owner.is_none() && self.wanted_by.is_some() && !is_mine(&self.wanted_by);
+        let is_held = self.owner.is_some() && !is_mine(&self.owner);
+        if self.is_paused() {
+            Claim::Paused
+        } else if (is_held || is_for_another) && unchanged < lease {
+            Claim::Held
+        } else {
+            Claim::Free
         }
     }
 }
@@ -209,6 +369,35 @@ mod tests {
         assert_eq!(taken.claim("b", silent(5_000), LEASE), Claim::Free);
         assert_eq!(taken.claim("a", silent(0), LEASE), Claim::Free);
         assert_eq!(taken.released().claim("b", silent(0), LEASE), Claim::Free);
+    }
+
+    #[test]
+    fn what_is_handed_over_is_for_who_asked_for_it_as_long_as_he_lives() {
+        let handed = record().taken_by("a").wanted_by("b").released();
+        assert_eq!(handed.claim("b", Duration::ZERO, LEASE), Claim::Free);
+        assert_eq!(handed.claim("c", Duration::ZERO, LEASE), Claim::Held);
+        assert_eq!(handed.claim("c", LEASE, LEASE), Claim::Free);
+        assert_eq!(handed.taken_by("b").wanted_by, None);
+    }
+
+    #[test]
+    fn what_others_changed_stays_when_the_owner_writes() {
+        let request = |n| Request {
+            id: Uuid::from_u128(n),
+            what: Ask::RetryAll,
+            at: DateTime::UNIX_EPOCH,
+        };
+        let taken = record().taken_by("a");
+        let asked = taken.asked(request(1)).unwrap().asked(request(2)).unwrap();
+        let progress = Progress {
+            done: vec![Uuid::from_u128(1)],
+            ..taken.progress()
+        };
+        let written = asked.wanted_by("b").with_progress(&progress);
+        assert_eq!(written.requests, [request(2)]);
+        assert_eq!(written.wanted_by.as_deref(), Some("b"));
+        let full = (0..100).try_fold(taken, |record, n| record.asked(request(n)));
+        assert_eq!(full.unwrap().asked(request(100)), None);
     }
 
     #[test]

@@ -3,19 +3,23 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use chrono::Utc;
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::{Portions, deliver};
-use super::handler::{Handler, HandlerError};
+use super::delivery::{Portions, Undelivered, deliver, sequences};
+use super::handler::{Handled, Handler, HandlerError};
 use super::lease::{Held, Lease, Records};
+use super::sorting::{Sorted, Stop, sort};
 use super::worker::{BACKOFF_FIRST, BACKOFF_MAX};
 use crate::backoff::Backoff;
+use crate::failure::FailurePolicy;
 use crate::log::{LogError, LogReader};
+use crate::parking::{ParkedState, Why};
 use crate::retry::Retry;
-use crate::state::{StateError, StateRecord, StateStore};
+use crate::state::{Progress, StateError, StateRecord, StateStore};
 use tidelog_domain::causes;
 
 /// How many reports of progress may wait to be told.
@@ -38,6 +42,9 @@ pub struct CatchUp {
     pub page_max_events: usize,
     /// How many partitions are worked on at once, at most.
     pub concurrent_partitions: usize,
+    /// What is done about events that cannot be handled: they are set aside, and tried again by who follows the subscription
+    /// live.
+    pub policy: FailurePolicy,
 }
 
 impl CatchUp {
@@ -174,8 +181,8 @@ impl PartitionRun {
         let mut lease = self.acquire(history).await?;
         let done = self.handle_up_to(&mut lease, head).await;
         // Given back also after a failure, so that the next one need not wait; if that fails too, its lease ends.
-        let cursor = lease.checkpoint();
-        let released = lease.release(cursor).await;
+        let progress = lease.progress();
+        let released = lease.release(&progress).await;
         done.and_then(|()| released.map_err(CatchUpError::State))
     }
 
@@ -197,7 +204,7 @@ impl PartitionRun {
                             log: history,
                         });
                     }
-                    if record.paused {
+                    if record.is_paused() {
                         return Err(self.taken_over());
                     }
                     records.take(self.partition, revision, &record).await
@@ -228,27 +235,129 @@ impl PartitionRun {
                     position: head,
                 }));
             }
-            let mut portions = Portions::of(&page);
-            while let Some(portion) = portions.current() {
-                match deliver(&*self.catch_up.handler, self.partition, portion).await {
-                    Ok(_) => {
-                        portions.done();
-                        self.checkpoint(lease, portion).await?;
+            self.handle_page(lease, &page).await?;
+        }
+        Ok(())
+    }
+
+    /// Handles a page, and sets aside what cannot be handled and what waits behind it.
+    async fn handle_page(
+        &mut self,
+        lease: &mut Lease,
+        page: &[RecordedEvent],
+    ) -> Result<(), CatchUpError> {
+        let catch_up = Arc::clone(&self.catch_up);
+        let mut progress = lease.progress();
+        let mut rest = page;
+        while !rest.is_empty() {
+            let max_parked = catch_up.policy.max_parked;
+            let mut sorted = sort(&*catch_up.handler, rest, &progress.parked, max_parked);
+            match self
+                .handle_sorted(lease, &mut sorted, &mut progress)
+                .await?
+            {
+                Some((event, failure)) => {
+                    self.set_aside(&mut sorted, &mut progress, &event, failure)?;
+                }
+                None => {
+                    if let Some(end) = sorted.end {
+                        sorted.pass(end.position, &mut progress.parked);
+                        progress.cursor = end;
                     }
-                    Err(failure) if failure.is_transient() => {
-                        self.wait_out(&causes(&failure)).await?;
-                    }
-                    Err(failure) => {
-                        if let Some(position) = portions.narrow(&failure) {
-                            return Err(CatchUpError::Handler {
-                                partition: self.partition,
-                                source: failure.into_handler_error(position),
-                            });
+                    match sorted.stop {
+                        None => {}
+                        Some(Stop::Full(_)) => return Err(self.full()),
+                        Some(Stop::Unkeyed(position, failure)) => {
+                            return Err(self.stopped(position, failure));
                         }
                     }
                 }
             }
+            self.checkpoint(lease, &progress).await?;
+            let cursor = progress.cursor.position;
+            let passed = rest.partition_point(|event| event.position <= cursor);
+            rest = rest.get(passed..).unwrap_or_default();
         }
+        Ok(())
+    }
+
+    /// Handles what was sorted to be handled, up to an event that cannot be: that one is given, with the reason.
+    async fn handle_sorted(
+        &mut self,
+        lease: &mut Lease,
+        sorted: &mut Sorted<'_>,
+        progress: &mut Progress,
+    ) -> Result<Option<(RecordedEvent, Undelivered)>, CatchUpError> {
+        let catch_up = Arc::clone(&self.catch_up);
+        let events = std::mem::take(&mut sorted.handle);
+        let mut portions = Portions::of(&events);
+        while let Some(portion) = portions.current() {
+            let delivered = deliver(&*catch_up.handler, self.partition, portion).await;
+            let failure = match delivered.map(Handled::first_failure) {
+                Ok(None) => {
+                    portions.done();
+                    if let Some(last) = portion.last() {
+                        sorted.pass(last.position, &mut progress.parked);
+                        progress.cursor = last.cursor();
+                    }
+                    self.checkpoint(lease, progress).await?;
+                    continue;
+                }
+                Ok(Some(failure)) => Undelivered::Failed(failure),
+                Err(failure) => failure,
+            };
+            if failure.is_transient() {
+                self.wait_out(&causes(&failure)).await?;
+            } else if portions.narrow(&failure).is_some()
+                && let Some(event) = portion.first()
+            {
+                return Ok(Some((event.clone(), failure)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sets aside an event that cannot be handled, and passes it. It is not tried again here: who follows the subscription live does.
+    fn set_aside(
+        &self,
+        sorted: &mut Sorted<'_>,
+        progress: &mut Progress,
+        event: &RecordedEvent,
+        failure: Undelivered,
+    ) -> Result<(), CatchUpError> {
+        let CatchUp {
+            handler,
+            policy,
+            name,
+            ..
+        } = &*self.catch_up;
+        let names = match sequences(&**handler, event) {
+            Err(Undelivered::Panicked(_)) | Ok(None) => vec![event.stream.to_string()],
+            Err(Undelivered::Failed(_)) => return Err(self.stopped(event.position, failure)),
+            Ok(Some(names)) => names,
+        };
+        sorted.pass(event.position, &mut progress.parked);
+        if progress.parked.len() + progress.parked.growth(&names) > policy.max_parked {
+            return Err(self.full());
+        }
+        let reason = causes(&failure);
+        tracing::warn!(
+            subscription = %name, partition = %self.partition, position = %event.position, event = %event.id,
+            stream = %event.stream, event_type = %event.event_type, sequences = ?names, %reason,
+            "an event cannot be handled: its sequence is set aside, and all others go on"
+        );
+        let why = Why {
+            error: reason,
+            counts: true,
+            state: if policy.attempts > 1 {
+                ParkedState::Retrying
+            } else {
+                ParkedState::Parked
+            },
+            at: Utc::now(),
+        };
+        progress.parked.set_aside(event.position, &names, &why);
+        progress.cursor = event.cursor();
         Ok(())
     }
 
@@ -268,27 +377,34 @@ impl PartitionRun {
         }
     }
 
-    /// Writes the checkpoint after a portion.
+    /// Writes how far it is, unless that is written.
     async fn checkpoint(
         &mut self,
         lease: &mut Lease,
-        portion: &[RecordedEvent],
+        progress: &Progress,
     ) -> Result<(), CatchUpError> {
-        let Some(last) = portion.last() else {
+        let before = lease.checkpoint().position;
+        if progress.cursor.position == before {
             return Ok(());
-        };
+        }
         loop {
-            match lease.checkpoint_at(last.cursor()).await {
-                Ok(Held::Yes) => break,
+            match lease.write(progress).await {
+                // Nobody else follows what is being built: whoever asks for it waits.
+                Ok(Held::Yes | Held::Wanted) => break,
                 Ok(Held::Paused | Held::Lost) => return Err(self.taken_over()),
                 Err(error) => self.wait_out_state(error).await?,
             }
         }
         self.backoff.reset();
+        let passed = progress
+            .cursor
+            .position
+            .number()
+            .saturating_sub(before.number());
         let report = Report::Reached {
             partition: self.partition,
-            position: last.position,
-            events: portion.len(),
+            position: progress.cursor.position,
+            events: usize::try_from(passed).unwrap_or(usize::MAX),
         };
         self.report(report).await;
         Ok(())
@@ -334,6 +450,20 @@ impl PartitionRun {
         Ok(())
     }
 
+    fn stopped(&self, position: Position, failure: Undelivered) -> CatchUpError {
+        CatchUpError::Handler {
+            partition: self.partition,
+            source: failure.into_handler_error(position),
+        }
+    }
+
+    fn full(&self) -> CatchUpError {
+        CatchUpError::Full {
+            partition: self.partition,
+            max: self.catch_up.policy.max_parked,
+        }
+    }
+
     const fn taken_over(&self) -> CatchUpError {
         CatchUpError::TakenOver {
             partition: self.partition,
@@ -370,7 +500,17 @@ pub enum CatchUpError {
     /// It was cancelled.
     #[error("the catch-up was cancelled")]
     Cancelled,
-    /// An event cannot be handled.
+    /// More sequences of a partition cannot be handled than may be set aside.
+    #[error(
+        "more than {max} sequences of partition {partition} cannot be handled (the process's log names each): no more are set aside"
+    )]
+    Full {
+        /// The partition.
+        partition: Partition,
+        /// How many may be set aside.
+        max: usize,
+    },
+    /// An event cannot be handled, and it cannot be told what it belongs to.
     #[error("partition {partition} cannot go on")]
     Handler {
         /// The partition.

@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 use tidelog_domain::{Partition, Position, RecordedEvent};
 
-use super::handler::{Handler, HandlerError};
+use super::handler::{Handled, Handler, HandlerError};
 
 /// Why a portion was not handled.
 #[derive(Debug, thiserror::Error)]
@@ -18,22 +18,36 @@ pub(super) enum Undelivered {
     Panicked(String),
 }
 
-/// Gives the wanted ones of `events` to `handler`, and says whether there were any.
+/// Gives the wanted ones of `events` to `handler`, and says what became of them; nothing when there were none.
 pub(super) async fn deliver(
     handler: &dyn Handler,
     partition: Partition,
     events: &[RecordedEvent],
-) -> Result<bool, Undelivered> {
+) -> Result<Option<Handled>, Undelivered> {
     let handling = async {
         let wanted = wanted(handler, events);
         if wanted.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        handler.handle(partition, &wanted).await?;
-        Ok(true)
+        handler.handle(partition, &wanted).await.map(Some)
     };
     match AssertUnwindSafe(handling).catch_unwind().await {
         Ok(handled) => handled.map_err(Undelivered::Failed),
+        Err(panic) => Err(Undelivered::Panicked(message(&*panic))),
+    }
+}
+
+/// The sequences that `event` belongs to; nothing when the handler does not want it.
+pub(super) fn sequences(
+    handler: &dyn Handler,
+    event: &RecordedEvent,
+) -> Result<Option<Vec<String>>, Undelivered> {
+    let telling = || match handler.wants(event) {
+        true => handler.sequences(event).map(Some),
+        false => Ok(None),
+    };
+    match std::panic::catch_unwind(AssertUnwindSafe(telling)) {
+        Ok(told) => told.map_err(Undelivered::Failed),
         Err(panic) => Err(Undelivered::Panicked(message(&*panic))),
     }
 }
@@ -70,6 +84,16 @@ impl Undelivered {
         match self {
             Self::Failed(HandlerError::Permanent { position, .. }) => Some(*position),
             Self::Failed(HandlerError::Transient(_)) | Self::Panicked(_) => None,
+        }
+    }
+
+    /// What went wrong.
+    pub(super) fn cause(&self) -> &(dyn std::error::Error + 'static) {
+        match self {
+            Self::Failed(
+                HandlerError::Permanent { source, .. } | HandlerError::Transient(source),
+            ) => &**source,
+            Self::Panicked(_) => self,
         }
     }
 
@@ -120,10 +144,9 @@ impl<'e> Portions<'e> {
             return Some(first);
         }
         let before = failure.culprit().and_then(|culprit| {
-            let before = culprit.number().checked_sub(first.number())?;
-            usize::try_from(before).ok()
+            let current = self.rest.get(..self.size)?;
+            current.iter().position(|event| event.position == culprit)
         });
-        let before = before.filter(|before| *before < self.size);
         self.size = before.unwrap_or(self.size / 2).max(1);
         None
     }

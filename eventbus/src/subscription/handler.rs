@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 use tidelog_domain::{Partition, Position, RecordedEvent};
 
+use crate::failure::{Failure, FailureKind};
+
 /// The cause of a failure.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -23,7 +25,18 @@ pub trait Handler: Send + Sync {
         true
     }
 
-    /// Handles a batch of wanted events of one partition, in order; never empty.
+    /// The sequences that `event`, a wanted one, belongs to: events of one sequence are handled in order, and wait together when one of
+    /// them cannot be handled. Its stream, unless said otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`HandlerError::Permanent`] when it cannot be told. If such an event cannot be handled, its whole partition waits at it: there
+    /// is no telling what else would have to wait.
+    fn sequences(&self, event: &RecordedEvent) -> Result<Vec<String>, HandlerError> {
+        Ok(vec![event.stream.to_string()])
+    }
+
+    /// Handles a batch of wanted events of one partition, in order; never empty. Says which events were not handled, if any.
     ///
     /// # Errors
     ///
@@ -33,7 +46,42 @@ pub trait Handler: Send + Sync {
         &self,
         partition: Partition,
         events: &[RecordedEvent],
-    ) -> Result<(), HandlerError>;
+    ) -> Result<Handled, HandlerError>;
+}
+
+/// What became of a batch: by default, all of it was handled.
+#[derive(Debug, Default)]
+pub struct Handled {
+    /// The events that were not. Of each one's sequences, no later event of the batch was handled either, without being
+    /// listed; everything else was.
+    pub failed: Vec<EventFailure>,
+    /// The events that the handler passed over for good, each with its reason: they are recorded. Later ones of their sequences
+    /// were handled.
+    pub skipped: Vec<(Position, String)>,
+}
+
+impl Handled {
+    /// The first event that was not handled, for who can do no more than stop at it.
+    pub(super) fn first_failure(handled: Option<Self>) -> Option<HandlerError> {
+        let failed = handled?.failed;
+        let first = failed.into_iter().min_by_key(|failed| failed.position)?;
+        Some(match first.failure.kind {
+            FailureKind::Transient => HandlerError::Transient(first.failure.cause),
+            _ => HandlerError::Permanent {
+                position: first.position,
+                source: first.failure.cause,
+            },
+        })
+    }
+}
+
+/// An event that was not handled.
+#[derive(Debug)]
+pub struct EventFailure {
+    /// Where it is.
+    pub position: Position,
+    /// Why, and what is to be done about it.
+    pub failure: Failure,
 }
 
 /// Why a batch was not handled.
@@ -43,8 +91,8 @@ pub enum HandlerError {
     /// Something that the handler needs is unavailable: the batch is tried again with back-off, without end.
     #[error("something that the handler needs is unavailable")]
     Transient(#[source] Cause),
-    /// This event, by this code, cannot be handled. The events before it are handled without it; then the
-    /// subscription stops at it.
+    /// This event, by this code, cannot be handled. The events before it are handled without it; then its sequences are set
+    /// aside.
     #[error("the event at position {position} cannot be handled")]
     Permanent {
         /// The event's position.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tidelog_domain::{Cursor, Partition};
 use tokio::time::Instant;
 
-use crate::state::{StateError, StateRecord, StateStore};
+use super::observer::Seen;
+use crate::state::{Progress, Request, StateError, StateRecord, StateStore};
 
 /// How often a change is tried against a record that others change at the same time.
 const MAX_TRIES: usize = 16;
@@ -37,6 +38,8 @@ pub(super) enum Held {
     Yes,
     /// Somebody paused it; it still is ours, to be given back.
     Paused,
+    /// Another process asks for it; it still is ours, to be given back.
+    Wanted,
     /// Somebody else took it, or it is gone together with the data beside it.
     Lost,
 }
@@ -50,6 +53,22 @@ impl Records {
         let stored = self.states.load_states(&self.subscription).await?;
         let of_it = stored.into_iter().find(|(of, ..)| *of == partition);
         Ok(of_it.map_or((0, None), |(_, revision, record)| (revision, Some(record))))
+    }
+
+    /// Asks for a partition as it was seen; nothing happens when its record has changed since.
+    pub(super) async fn ask_for(
+        &self,
+        partition: Partition,
+        seen: &Seen,
+    ) -> Result<(), StateError> {
+        let Some(record) = &seen.record else {
+            return Ok(());
+        };
+        let record = record.wanted_by(&self.owner);
+        self.states
+            .compare_and_set_state(&self.subscription, partition, seen.revision, &record)
+            .await?;
+        Ok(())
     }
 
     /// Takes the record that has `revision` (0: there is none); `None` when it changed meanwhile.
@@ -90,34 +109,51 @@ impl Lease {
         self.written_at
     }
 
-    /// Writes that everything up to `cursor` is done; with the cursor that is there, it only keeps the lease alive.
-    pub(super) async fn checkpoint_at(&mut self, cursor: Cursor) -> Result<Held, StateError> {
+    /// What the record says of its owner's progress.
+    pub(super) fn progress(&self) -> Progress {
+        self.record.progress()
+    }
+
+    /// What the owner is asked to do.
+    pub(super) fn requests(&self) -> &[Request] {
+        &self.record.requests
+    }
+
+    /// Writes how far its owner is.
+    pub(super) async fn write(&mut self, progress: &Progress) -> Result<Held, StateError> {
         for _ in 0..MAX_TRIES {
-            let next = self.record.advanced_to(cursor);
+            let next = self.record.with_progress(progress);
             if self.try_write(next).await? {
                 return Ok(self.held());
             }
             let held = self.reload().await?;
-            if held != Held::Yes {
+            if held == Held::Lost {
                 return Ok(held);
             }
         }
         Ok(Held::Lost)
     }
 
+    /// Writes the record as it is, so that it does not look abandoned.
+    pub(super) async fn renew(&mut self) -> Result<Held, StateError> {
+        self.write(&self.progress()).await
+    }
+
     /// How a record that is ours is held.
-    const fn held(&self) -> Held {
-        if self.record.paused {
+    fn held(&self) -> Held {
+        if self.record.is_paused() {
             Held::Paused
+        } else if self.record.wanted_by.is_some() {
+            Held::Wanted
         } else {
             Held::Yes
         }
     }
 
-    /// Gives the record back with everything up to `cursor` done, if it still is ours.
-    pub(super) async fn release(&mut self, cursor: Cursor) -> Result<(), StateError> {
+    /// Gives the record back with its owner's progress, if it still is ours.
+    pub(super) async fn release(&mut self, progress: &Progress) -> Result<(), StateError> {
         for _ in 0..MAX_TRIES {
-            let next = self.record.advanced_to(cursor).released();
+            let next = self.record.with_progress(progress).released();
             if self.try_write(next).await? || self.reload().await? == Held::Lost {
                 break;
             }

@@ -4,14 +4,19 @@ use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tidelog_domain::{HistoryId, Partition, Position};
+use tidelog_domain::{HistoryId, Partition, Position, causes};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::Backoff;
+use crate::failure::FailurePolicy;
+use crate::group::{has_share, to_ask_for};
 use crate::log::LogReader;
 use crate::outage::Outage;
-use crate::state::StateStore;
+use crate::start::{Start, StartError};
+use crate::state::{StateError, StateRecord, StateStore};
 use crate::tail::Tail;
 
 mod catch_up;
@@ -19,16 +24,19 @@ mod delivery;
 mod handler;
 mod lease;
 mod observer;
+mod retrying;
+mod sorting;
 mod status;
+mod taking_in;
 mod work;
 mod worker;
 
 pub use catch_up::{CatchUp, CatchUpError, CatchUpProgress};
-pub use handler::{Cause, Handler, HandlerError};
+pub use handler::{Cause, EventFailure, Handled, Handler, HandlerError};
 use lease::Records;
-use observer::Observer;
+use observer::{Observer, shares};
 pub use status::{PartitionState, PartitionStatus, SubscriptionStatus};
-use worker::Worker;
+use worker::{BACKOFF_FIRST, BACKOFF_MAX, Worker};
 
 /// How often the heads of the status are brought up to date.
 const HEADS_INTERVAL: Duration = Duration::from_millis(500);
@@ -44,15 +52,16 @@ pub struct SubscriptionOptions {
     pub concurrent_partitions: usize,
     /// How long a state record may stay unchanged before its owner counts as dead, on the observer's own clock. 5 s.
     pub lease: Duration,
-    /// Whether the partitions are taken at start from whoever has them: right where one process at a time runs the
-    /// subscription. True.
+    /// Whether the partitions are taken at start from whoever has them, without waiting for the lease to end: right where only one
+    /// process can run the subscription, as on a file that is locked. False.
     pub take_over_at_start: bool,
-    /// How often the state records are looked at: how soon a pause is noticed. 200 ms.
+    /// How often the state records are looked at: how soon a pause, a request or another process of the group is noticed.
+    /// 200 ms.
     pub watch_interval: Duration,
     /// How long a checkpoint that only passed over unwanted events may wait to be written. 100 ms.
     pub idle_checkpoint_delay: Duration,
-    /// How long an event that failed for good waits for its next try, at most. 30 s.
-    pub failed_retry_max: Duration,
+    /// What is done about events that cannot be handled.
+    pub policy: FailurePolicy,
 }
 
 impl Default for SubscriptionOptions {
@@ -62,10 +71,10 @@ impl Default for SubscriptionOptions {
             log_page_max_events: 5_000,
             concurrent_partitions: 8,
             lease: Duration::from_secs(5),
-            take_over_at_start: true,
+            take_over_at_start: false,
             watch_interval: Duration::from_millis(200),
             idle_checkpoint_delay: Duration::from_millis(100),
-            failed_retry_max: Duration::from_secs(30),
+            policy: FailurePolicy::default(),
         }
     }
 }
@@ -78,6 +87,7 @@ pub struct Subscription {
     states: Arc<dyn StateStore>,
     log: Arc<dyn LogReader>,
     tail: Tail,
+    start: Start,
     options: SubscriptionOptions,
     status: SubscriptionStatus,
 }
@@ -112,8 +122,16 @@ impl Subscription {
             states,
             log,
             tail,
+            start: Start::default(),
             options: SubscriptionOptions::default(),
         }
+    }
+
+    /// Beginning elsewhere than with the log's first event, if it has never run.
+    #[must_use]
+    pub fn starting(mut self, start: Start) -> Self {
+        self.start = start;
+        self
     }
 
     /// With other bounds and times than the defaults.
@@ -144,8 +162,15 @@ impl Subscription {
             status.set_all(&PartitionState::Stopped);
             return SubscriptionEnd::Stopped;
         };
+        let start = self.start.clone();
         let running = Arc::new(self.into_running(known, &shutdown));
-        Running::run(&running, &mut history).await;
+        if shutdown
+            .run_until_cancelled(running.persist_start(&start))
+            .await
+            .is_some()
+        {
+            Running::run(&running, &mut history).await;
+        }
         match running.ending.get() {
             Some(Ending::Diverged { .. }) => {
                 running.until_history_changes(&mut history, &shutdown).await
@@ -237,6 +262,7 @@ impl Running {
                     if !this.stop.is_cancelled() => this.end(Ending::HistoryChanged),
                 never = this.observer.run(&this.outage, &this.status) => match never {},
                 never = this.follow_heads() => match never {},
+                never = this.ask_for_share() => match never {},
             }
         }
     }
@@ -249,6 +275,85 @@ impl Running {
             }
             tokio::time::sleep(HEADS_INTERVAL).await;
         }
+    }
+
+    /// Makes the state records where it begins, where there are none. Those that there are stay as they are.
+    async fn persist_start(&self, start: &Start) {
+        if *start == Start::Beginning {
+            // That is where a record begins that is made when it is taken.
+            return;
+        }
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
+        while let Err(error) = self.try_persist_start(start).await {
+            let reason = causes(&*error);
+            self.outage.failed(None, &reason);
+            let wait = backoff.next_wait();
+            self.status.waits_for_records(&reason, backoff.attempts());
+            tokio::time::sleep(wait).await;
+        }
+        self.outage.recovered(None);
+    }
+
+    async fn try_persist_start(&self, start: &Start) -> Result<(), Cause> {
+        let Records {
+            states,
+            subscription,
+            ..
+        } = &self.records;
+        let partitions = self.tail.partitions();
+        let stored = states.load_states(subscription).await?;
+        if stored.len() >= usize::from(partitions.count()) {
+            return Ok(());
+        }
+        let cursors = match start.cursors(&*self.log, self.history).await {
+            Err(error @ StartError::OtherHistory { .. }) => {
+                tracing::error!(%subscription, reason = causes(&error), "it is held");
+                self.end(Ending::HistoryChanged);
+                return Ok(());
+            }
+            cursors => cursors?,
+        };
+        for (partition, cursor) in partitions.iter().zip(cursors) {
+            let record = StateRecord::beginning_at(self.history, cursor);
+            // False where there is one: by another process, which looked a moment before.
+            states
+                .compare_and_set_state(subscription, partition, 0, &record)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the fullest of the group for partitions, as long as this process has fewer.
+    async fn ask_for_share(&self) -> Infallible {
+        let SubscriptionOptions {
+            lease,
+            watch_interval,
+            ..
+        } = self.options;
+        loop {
+            tokio::time::sleep(watch_interval).await;
+            let Some(seen) = self.observer.all(lease) else {
+                continue;
+            };
+            for partition in to_ask_for(&self.records.owner, &shares(&seen)) {
+                let Some((seen, _)) = seen.get(partition.index()) else {
+                    continue;
+                };
+                // Whatever comes of it, the next look tells.
+                let _: Result<(), StateError> = self.records.ask_for(partition, seen).await;
+            }
+        }
+    }
+
+    /// Until when this process leaves a partition that is free since `free_since` to those who have fewer; `None` when it may take it.
+    fn lets_others_come_first(&self, free_since: Instant) -> Option<Instant> {
+        let patience = self.options.watch_interval * 2;
+        let not_before = free_since + patience;
+        if Instant::now() >= not_before {
+            return None;
+        }
+        let seen = self.observer.all(self.options.lease)?;
+        has_share(&self.records.owner, &shares(&seen)).then_some(not_before)
     }
 
     /// Ends the whole subscription.

@@ -1,6 +1,7 @@
 //! Watching the state records of a subscription: one look for all of its partitions.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_domain::{Partition, Partitions};
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use super::lease::Records;
 use super::status::SubscriptionStatus;
 use crate::backoff::Backoff;
+use crate::group::Share;
 use crate::outage::Outage;
 use crate::state::{StateError, StateRecord};
 use tidelog_domain::causes;
@@ -23,7 +25,7 @@ pub(super) struct Seen {
     /// Its revision; 0 when there is none.
     pub(super) revision: u64,
     /// The record.
-    pub(super) record: Option<StateRecord>,
+    pub(super) record: Option<Arc<StateRecord>>,
     /// Since when it has this revision, as far as it was looked: on this process' own clock.
     pub(super) unchanged_since: Instant,
 }
@@ -52,6 +54,16 @@ impl Observer {
         self.partitions
             .get(partition.index())
             .map(watch::Sender::subscribe)
+    }
+
+    /// What is seen of all partitions, if all were looked at: each with whether its record changed within a `lease`.
+    pub(super) fn all(&self, lease: Duration) -> Option<Vec<(Seen, bool)>> {
+        let seen = self.partitions.iter().map(|seen| seen.borrow().clone());
+        let with_life = |seen: Seen| {
+            let is_alive = seen.unchanged_since.elapsed() < lease;
+            (seen, is_alive)
+        };
+        seen.map(|seen| seen.map(with_life)).collect()
     }
 
     /// Looks for ever.
@@ -92,7 +104,9 @@ impl Observer {
             {}
             let (revision, record) = stored
                 .next_if(|(partition, ..)| *partition == number)
-                .map_or((0, None), |(_, revision, record)| (revision, Some(record)));
+                .map_or((0, None), |(_, revision, record)| {
+                    (revision, Some(Arc::new(record)))
+                });
             seen.send_if_modified(|seen| {
                 if seen.as_ref().is_some_and(|seen| seen.revision == revision) {
                     return false;
@@ -107,4 +121,15 @@ impl Observer {
         }
         Ok(())
     }
+}
+
+/// What was seen of all partitions, as the group's rules want it.
+pub(super) fn shares(seen: &[(Seen, bool)]) -> Vec<Share<'_>> {
+    let seen = (0..).map(Partition::new).zip(seen);
+    seen.map(|(partition, (seen, is_alive))| Share {
+        partition,
+        record: seen.record.as_deref(),
+        is_alive: *is_alive,
+    })
+    .collect()
 }

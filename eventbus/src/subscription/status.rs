@@ -1,8 +1,9 @@
 //! What can be seen of a subscription while it runs.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use tidelog_domain::{Cursor, HistoryId, Partition, Partitions, Position};
 use tokio::sync::watch;
 
@@ -30,7 +31,15 @@ pub enum PartitionState {
         /// Which.
         owner: String,
     },
-    /// An event cannot be handled: nothing is skipped, and it is tried again at a slow pace.
+    /// As many sequences are set aside as may be: nothing goes on until some are retried or skipped.
+    Full {
+        /// How many are set aside.
+        parked: usize,
+        /// How many may be.
+        max: usize,
+    },
+    /// An event cannot be handled, and it cannot be told what it belongs to: nothing is skipped, and it is tried again at a
+    /// slow pace.
     Failed {
         /// The event's position.
         position: Position,
@@ -69,6 +78,14 @@ pub struct PartitionStatus {
     pub state: PartitionState,
     /// Since when.
     pub since: Instant,
+    /// How many sequences are set aside.
+    pub parked: usize,
+    /// When it last came further, or had nothing to do.
+    pub progressed: Instant,
+    /// Since when it has been behind the log without a pause, by this machine's clock; `None` while it is not.
+    pub behind_since: Option<DateTime<Utc>>,
+    /// When the event at the cursor was recorded, where this process handled it.
+    pub recorded_at: Option<DateTime<Utc>>,
 }
 
 impl PartitionStatus {
@@ -78,6 +95,44 @@ impl PartitionStatus {
         self.head
             .number()
             .saturating_sub(self.cursor.position.number())
+    }
+
+    /// How long, at `now`, the oldest event that is not handled has been waiting for it: zero where there is none. (It was recorded
+    /// after the one at the cursor, and after it began to be behind.)
+    #[must_use]
+    pub fn lag_time(&self, now: DateTime<Utc>) -> Duration {
+        let Some(behind_since) = self.behind_since else {
+            return Duration::ZERO;
+        };
+        let oldest = self
+            .recorded_at
+            .map_or(behind_since, |at| at.max(behind_since));
+        (now - oldest).to_std().unwrap_or(Duration::ZERO)
+    }
+
+    /// Whether it has been behind for `patience` without coming any further: what somebody has to look at. One that is quiet because
+    /// there is nothing to do is not, nor is one that an operator paused.
+    #[must_use]
+    pub fn is_stalled(&self, patience: Duration) -> bool {
+        self.lag() > 0
+            && self.progressed.elapsed() >= patience
+            && !matches!(self.state, PartitionState::Paused | PartitionState::Stopped)
+    }
+
+    /// Takes in what is known of both ends.
+    fn see(&mut self, cursor: Cursor, head: Position) {
+        let was_behind = self.lag() > 0;
+        let moved = self.cursor != cursor;
+        (self.cursor, self.head) = (cursor, head);
+        let is_behind = self.lag() > 0;
+        if moved || !is_behind || !was_behind {
+            self.progressed = Instant::now();
+        }
+        if !is_behind {
+            self.behind_since = None;
+        } else if self.behind_since.is_none() {
+            self.behind_since = Some(Utc::now());
+        }
     }
 }
 
@@ -98,6 +153,10 @@ impl SubscriptionStatus {
             head: Position::START,
             state: PartitionState::Starting,
             since: Instant::now(),
+            parked: 0,
+            progressed: Instant::now(),
+            behind_since: None,
+            recorded_at: None,
         };
         Self {
             name: name.into(),
@@ -182,7 +241,8 @@ impl SubscriptionStatus {
         if let Some(partition) = self.partitions.get(partition.index()) {
             partition.send_if_modified(|status| {
                 let news = head > status.head;
-                status.head = status.head.max(head);
+                let head = status.head.max(head);
+                status.see(status.cursor, head);
                 news
             });
         }
@@ -194,7 +254,28 @@ impl SubscriptionStatus {
             partition.send_if_modified(|status| {
                 let head = head.max(cursor.position).max(status.head);
                 let news = status.cursor != cursor || status.head != head;
-                (status.cursor, status.head) = (cursor, head);
+                status.see(cursor, head);
+                news
+            });
+        }
+    }
+
+    /// The event at the cursor of `partition` was recorded at this time.
+    pub(super) fn recorded(&self, partition: Partition, at: DateTime<Utc>) {
+        if let Some(partition) = self.partitions.get(partition.index()) {
+            partition.send_if_modified(|status| {
+                status.recorded_at = Some(at);
+                false
+            });
+        }
+    }
+
+    /// So many sequences of `partition` are set aside.
+    pub(super) fn parked(&self, partition: Partition, count: usize) {
+        if let Some(partition) = self.partitions.get(partition.index()) {
+            partition.send_if_modified(|status| {
+                let news = status.parked != count;
+                status.parked = count;
                 news
             });
         }

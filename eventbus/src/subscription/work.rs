@@ -1,31 +1,33 @@
-//! Working on a partition that is held: read, handle, write the checkpoint.
+//! Working on a partition that is held: read, handle, set aside what cannot be handled, write the checkpoint.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_domain::{Cursor, Partition, Position, RecordedEvent};
+use tidelog_domain::{Cursor, Partition, Position, RecordedEvent, causes};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::delivery::{Portions, Undelivered, deliver};
+use super::delivery::{Portions, Undelivered, deliver, sequences};
+use super::handler::Handled;
 use super::lease::{Held, Lease, renewal};
 use super::observer::Seen;
+use super::retrying::Retries;
+use super::sorting::{Sorted, Stop, sort};
 use super::status::PartitionState;
-use super::worker::{BACKOFF_FIRST, BACKOFF_MAX};
+use super::worker::{BACKOFF_FIRST, BACKOFF_MAX, sleep_until};
 use super::{Ending, Running};
 use crate::backoff::Backoff;
+use crate::failure::FailureKind;
 use crate::log::LogError;
-use crate::state::StateError;
+use crate::parking::{ParkedState, Why};
+use crate::state::{Progress, StateError};
 use crate::tail::{Next, PartitionTail};
-use tidelog_domain::causes;
-
-/// The first wait before an event that failed for good is tried again, at most.
-const FAILED_FIRST: Duration = Duration::from_secs(1);
 
 /// How long to wait when the log does not have yet what the bus has.
 const LOG_BEHIND: Duration = Duration::from_millis(50);
 
-/// How long to wait before another look at a record that could not be read.
+/// How long to wait before another look at a record that could not be read, and at a cap that was reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why work on a partition ends.
@@ -35,6 +37,8 @@ pub(super) enum Leave {
     Stopping,
     /// Somebody paused the partition.
     Paused,
+    /// Another process of the group is to have the partition.
+    HandOver,
     /// Somebody else has the partition now, or the record is gone with the data beside it.
     Lost,
     /// The whole subscription has to end.
@@ -43,17 +47,29 @@ pub(super) enum Leave {
 
 /// Work on one partition, as long as it is held.
 pub(super) struct Work {
-    running: Arc<Running>,
-    partition: Partition,
-    lease: Lease,
+    pub(super) running: Arc<Running>,
+    pub(super) partition: Partition,
+    pub(super) lease: Lease,
     tail: PartitionTail,
     seen: watch::Receiver<Option<Seen>>,
-    /// How far it is; the stored checkpoint may be behind by events that nobody wanted.
-    cursor: Cursor,
+    /// What is done; the stored record may be behind by events that nobody wanted.
+    pub(super) progress: Progress,
+    /// What of it is tried again, and when.
+    pub(super) retries: Retries,
     /// For what may pass.
     backoff: Backoff,
-    /// For an event that cannot be handled.
-    failing: Backoff,
+    /// For an event that nothing can be done about.
+    stuck: Backoff,
+}
+
+/// What is to be done next.
+enum Todo {
+    /// Apply these: they follow the cursor.
+    Events(Vec<RecordedEvent>),
+    /// Read the log.
+    ReadLog,
+    /// Try again what was set aside.
+    Retry,
 }
 
 impl Work {
@@ -64,11 +80,13 @@ impl Work {
         lease: Lease,
         seen: watch::Receiver<Option<Seen>>,
     ) -> Option<Self> {
+        let policy = &running.options.policy;
         Some(Self {
             tail: running.tail.of_partition(running.history, partition)?,
-            cursor: lease.checkpoint(),
+            progress: lease.progress(),
+            retries: Retries::default(),
             backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MAX),
-            failing: Backoff::new(FAILED_FIRST, running.options.failed_retry_max),
+            stuck: Backoff::new(policy.first_delay, policy.max_delay),
             running: Arc::clone(running),
             partition,
             lease,
@@ -84,39 +102,48 @@ impl Work {
 
     /// Gives the partition back, with all that is done.
     pub(super) async fn release(mut self) -> Result<(), StateError> {
-        self.lease.release(self.cursor).await
+        self.lease.release(&self.progress).await
     }
 
-    async fn work(&mut self) -> Result<std::convert::Infallible, Leave> {
+    async fn work(&mut self) -> Result<Infallible, Leave> {
         // The checkpoint is compared with the log before anything else.
-        let mut next = Next::ReadLog;
+        let mut todo = Todo::ReadLog;
         loop {
-            match next {
-                Next::Events(events) => self.process(&events).await?,
-                Next::ReadLog => {
-                    let page = self.read_log().await?;
+            match todo {
+                Todo::Events(events) => self.process(&events).await?,
+                Todo::ReadLog => {
+                    let page = self.read_log(self.progress.cursor).await?;
                     if page.is_empty() {
                         self.found_nothing().await?;
                     }
                     self.process(&page).await?;
                 }
+                Todo::Retry => {}
             }
-            next = self.wait_for_next().await?;
+            self.retry_some().await?;
+            todo = self.wait_for_work().await?;
         }
     }
 
-    /// Waits for the next events. Meanwhile the checkpoint is written when it is due.
-    async fn wait_for_next(&mut self) -> Result<Next, Leave> {
+    /// Waits for the next events, or until something is to be tried again. Meanwhile the checkpoint is written when it is due.
+    async fn wait_for_work(&mut self) -> Result<Todo, Leave> {
         let limit = self.running.options.live_batch_max_events;
         loop {
             let write_at = self.write_at();
+            let retry_at = self.retry_at();
             tokio::select! {
                 biased;
                 interruption = interrupted(&self.running, &mut self.seen, self.lease.revision()) => {
                     self.meet(interruption).await?;
                 }
                 () = tokio::time::sleep_until(write_at) => self.write_checkpoint().await?,
-                next = self.tail.next(self.cursor.position, limit) => return Ok(next),
+                next = self.tail.next(self.progress.cursor.position, limit) => {
+                    return Ok(match next {
+                        Next::Events(events) => Todo::Events(events),
+                        Next::ReadLog => Todo::ReadLog,
+                    });
+                }
+                () = sleep_until(retry_at) => return Ok(Todo::Retry),
             }
         }
     }
@@ -125,7 +152,7 @@ impl Work {
     /// keep the lease.
     fn write_at(&self) -> Instant {
         let options = &self.running.options;
-        let delay = if self.cursor == self.lease.checkpoint() {
+        let delay = if self.progress.cursor == self.lease.checkpoint() {
             renewal(options.lease)
         } else {
             options.idle_checkpoint_delay
@@ -133,12 +160,12 @@ impl Work {
         self.lease.written_at() + delay
     }
 
-    /// Reads the log after the cursor.
-    async fn read_log(&mut self) -> Result<Vec<RecordedEvent>, Leave> {
+    /// Reads the log after `cursor`.
+    pub(super) async fn read_log(&mut self, cursor: Cursor) -> Result<Vec<RecordedEvent>, Leave> {
         let running = Arc::clone(&self.running);
         let limit = running.options.log_page_max_events;
         loop {
-            let (partition, cursor) = (self.partition, self.cursor);
+            let partition = self.partition;
             let reading = async {
                 let _permit = running.permits.acquire().await;
                 running.log.read(partition, cursor, limit).await
@@ -157,7 +184,7 @@ impl Work {
                 }
                 Err(error @ LogError::Unavailable(_)) => self.back_off(&causes(&error)).await?,
                 Err(error) => {
-                    let position = self.cursor.position.next();
+                    let position = cursor.position.next();
                     self.stay_failed(position, &causes(&error)).await?;
                 }
             }
@@ -167,52 +194,181 @@ impl Work {
     /// The log has nothing after the cursor: all is done, or it is a moment behind the bus.
     async fn found_nothing(&mut self) -> Result<(), Leave> {
         self.is_well();
-        if self.tail.head() > self.cursor.position {
+        if self.tail.head() > self.progress.cursor.position {
             self.pause_for(LOG_BEHIND).await?;
         }
         Ok(())
     }
 
-    /// Handles a batch, and writes the checkpoint after each portion that had an effect.
+    /// Handles a batch, or sets aside what cannot be handled and what waits behind it. Afterwards all of it is passed.
     async fn process(&mut self, batch: &[RecordedEvent]) -> Result<(), Leave> {
-        let mut portions = Portions::of(batch);
+        let running = Arc::clone(&self.running);
+        let max_parked = running.options.policy.max_parked;
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let mut sorted = sort(&*running.handler, rest, &self.progress.parked, max_parked);
+            let failed = self.handle_sorted(&mut sorted).await?;
+            if !failed {
+                if let Some(end) = sorted.end {
+                    self.pass(&mut sorted, end);
+                    self.stuck.reset();
+                }
+                match sorted.stop {
+                    None => {}
+                    Some(Stop::Full(growth)) => self.wait_for_room(growth).await?,
+                    Some(Stop::Unkeyed(position, failure)) => {
+                        self.stay_failed(position, &causes(&failure)).await?;
+                    }
+                }
+            }
+            self.checkpoint_if_due(false).await?;
+            let cursor = self.progress.cursor.position;
+            let passed = rest.partition_point(|event| event.position <= cursor);
+            rest = rest.get(passed..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Handles what was sorted to be handled, and passes it. Says whether it came to an event that could not be: what comes after
+    /// that one is to be sorted anew.
+    async fn handle_sorted(&mut self, sorted: &mut Sorted<'_>) -> Result<bool, Leave> {
+        let events = std::mem::take(&mut sorted.handle);
+        let mut portions = Portions::of(&events);
         while let Some(portion) = portions.current() {
             match self.handle(portion).await {
-                Ok(had_effect) => {
-                    portions.done();
-                    self.cursor = portion.last().map_or(self.cursor, RecordedEvent::cursor);
-                    self.failing.reset();
-                    if had_effect || Instant::now() >= self.write_at() {
-                        self.write_checkpoint().await?;
+                Ok(handled) => {
+                    let had_effect = handled.is_some();
+                    if let Some(handled) = handled {
+                        self.take_in(sorted, portion, handled).await?;
                     }
+                    portions.done();
+                    if let Some(last) = portion.last() {
+                        self.pass(sorted, last.cursor());
+                        let status = &self.running.status;
+                        status.recorded(self.partition, last.recorded_at);
+                    }
+                    self.stuck.reset();
+                    self.checkpoint_if_due(had_effect).await?;
                     self.is_well();
                 }
                 Err(failure) if failure.is_transient() => {
                     self.back_off(&causes(&failure)).await?;
                 }
                 Err(failure) => {
-                    if let Some(position) = portions.narrow(&failure) {
-                        self.cannot_be_handled(position, &failure).await?;
+                    if portions.narrow(&failure).is_some()
+                        && let Some(event) = portion.first()
+                    {
+                        self.cannot_be_handled(sorted, event, &failure).await?;
+                        return Ok(true);
                     }
                 }
             }
         }
+        Ok(false)
+    }
+
+    /// One event cannot be handled, and nothing before it is open: its sequences are set aside, in the same write that passes it.
+    async fn cannot_be_handled(
+        &mut self,
+        sorted: &mut Sorted<'_>,
+        event: &RecordedEvent,
+        failure: &Undelivered,
+    ) -> Result<(), Leave> {
+        let running = Arc::clone(&self.running);
+        let policy = &running.options.policy;
+        let reason = causes(failure);
+        let kind = policy.kind_of(failure.cause());
+        if kind == FailureKind::Transient {
+            return self.back_off(&reason).await;
+        }
+        let names = match sequences(&*running.handler, event) {
+            // The filter cannot tell either: the stream is what is known.
+            Err(Undelivered::Panicked(_)) | Ok(None) => vec![event.stream.to_string()],
+            Err(Undelivered::Failed(_)) => return self.stay_failed(event.position, &reason).await,
+            Ok(Some(names)) => names,
+        };
+        let growth = self.progress.parked.growth(&names);
+        if !self.has_room(growth) {
+            return self.wait_for_room(growth).await;
+        }
+        let why = self.why(kind, reason, 0);
+        self.tell_set_aside(event, &names, &why);
+        // What was sorted to wait before it.
+        sorted.pass(event.position, &mut self.progress.parked);
+        self.progress.parked.set_aside(event.position, &names, &why);
+        self.progress.cursor = event.cursor();
+        self.retries.schedule(&names, kind, policy, 1);
+        self.stuck.reset();
+        self.write_checkpoint().await?;
+        self.is_well();
         Ok(())
     }
 
-    /// One event cannot be handled, and nothing before it is open. Its partition waits: nothing is skipped.
-    ///
-    /// (Here an event is to be parked with the later ones of its sequence, once its attempts are used up.)
-    async fn cannot_be_handled(
-        &mut self,
-        position: Position,
-        failure: &Undelivered,
-    ) -> Result<(), Leave> {
-        self.stay_failed(position, &causes(failure)).await
+    /// Everything up to `cursor` is handled or set aside.
+    pub(super) fn pass(&mut self, sorted: &mut Sorted<'_>, cursor: Cursor) {
+        sorted.pass(cursor.position, &mut self.progress.parked);
+        self.progress.cursor = cursor;
+    }
+
+    /// Why a sequence is set aside after its event was tried `attempts` times before.
+    pub(super) fn why(&self, kind: FailureKind, error: String, attempts: u32) -> Why {
+        let policy = &self.running.options.policy;
+        let last = attempts.saturating_add(1) >= policy.attempts;
+        let state = match kind {
+            FailureKind::Park => ParkedState::Parked,
+            FailureKind::Permanent if last => ParkedState::Parked,
+            _ => ParkedState::Retrying,
+        };
+        Why {
+            error,
+            counts: !matches!(kind, FailureKind::RetryAfter(_)),
+            state,
+            at: chrono::Utc::now(),
+        }
+    }
+
+    /// Says that sequences are set aside.
+    pub(super) fn tell_set_aside(&self, event: &RecordedEvent, sequences: &[String], why: &Why) {
+        let subscription = &*self.running.records.subscription;
+        let (partition, position, id) = (self.partition, event.position, event.id);
+        let (stream, event_type, reason) = (&event.stream, &*event.event_type, &why.error);
+        if why.state == ParkedState::Parked {
+            tracing::error!(
+                subscription, %partition, %position, event = %id, %stream, event_type, ?sequences, %reason,
+                "an event cannot be handled: its sequence is parked until somebody retries or skips it, and all others \
+                 go on (`parked` lists what waits)"
+            );
+        } else {
+            tracing::warn!(
+                subscription, %partition, %position, event = %id, %stream, event_type, ?sequences, %reason,
+                "an event cannot be handled: its sequence is set aside and tried again, and all others go on"
+            );
+        }
+    }
+
+    /// Whether so many sequences more may be set aside.
+    pub(super) fn has_room(&self, growth: usize) -> bool {
+        growth == 0 || self.progress.parked.len() + growth <= self.running.options.policy.max_parked
+    }
+
+    /// Waits until so many sequences more may be set aside: nothing is dropped.
+    pub(super) async fn wait_for_room(&mut self, growth: usize) -> Result<(), Leave> {
+        while !self.has_room(growth) {
+            self.write_checkpoint().await?;
+            let parked = self.progress.parked.len();
+            let max = self.running.options.policy.max_parked;
+            self.set_state(PartitionState::Full { parked, max });
+            self.retry_some().await?;
+            self.pause_for(LOOK_AGAIN).await?;
+        }
+        Ok(())
     }
 
     /// Gives a portion to the handler.
-    async fn handle(&mut self, portion: &[RecordedEvent]) -> Result<bool, Undelivered> {
+    pub(super) async fn handle(
+        &mut self,
+        portion: &[RecordedEvent],
+    ) -> Result<Option<Handled>, Undelivered> {
         let running = Arc::clone(&self.running);
         let partition = self.partition;
         let delivery = async {
@@ -222,18 +378,28 @@ impl Work {
         keep_alive(&mut self.lease, running.options.lease, delivery).await
     }
 
-    /// Writes the checkpoint, however long that takes.
-    async fn write_checkpoint(&mut self) -> Result<(), Leave> {
+    async fn checkpoint_if_due(&mut self, had_effect: bool) -> Result<(), Leave> {
+        if had_effect || Instant::now() >= self.write_at() {
+            self.write_checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the record, however long that takes.
+    pub(super) async fn write_checkpoint(&mut self) -> Result<(), Leave> {
         loop {
-            match self.lease.checkpoint_at(self.cursor).await {
-                Ok(held) => return leave_unless_held(held),
+            match self.lease.write(&self.progress).await {
+                Ok(held) => {
+                    self.progress.done.clear();
+                    return leave_unless_held(held);
+                }
                 Err(error) => self.back_off(&causes(&error)).await?,
             }
         }
     }
 
     /// Waits before another try of what may pass.
-    async fn back_off(&mut self, reason: &str) -> Result<(), Leave> {
+    pub(super) async fn back_off(&mut self, reason: &str) -> Result<(), Leave> {
         let wait = self.backoff.next_wait();
         let attempts = self.backoff.attempts();
         self.running
@@ -241,27 +407,31 @@ impl Work {
         self.pause_for(wait).await
     }
 
-    /// Waits before another try of what failed for good.
-    async fn stay_failed(&mut self, position: Position, reason: &str) -> Result<(), Leave> {
-        let wait = self.failing.next_wait();
-        let attempts = self.failing.attempts();
+    /// Waits before another try of what nothing can be done about.
+    pub(super) async fn stay_failed(
+        &mut self,
+        position: Position,
+        reason: &str,
+    ) -> Result<(), Leave> {
+        let wait = self.stuck.next_wait();
+        let attempts = self.stuck.attempts();
         if attempts == 1 {
             tracing::error!(
                 subscription = %self.running.records.subscription, partition = %self.partition, %position, %reason,
-                "an event cannot be handled: this partition of the subscription waits at it"
+                "an event cannot be handled, and it cannot be told what it belongs to: this partition of the subscription \
+                 waits at it"
             );
         }
-        let failed = PartitionState::Failed {
+        self.set_state(PartitionState::Failed {
             position,
             reason: reason.to_owned(),
             attempts,
-        };
-        self.running.status.set(self.partition, failed);
+        });
         self.pause_for(wait).await
     }
 
     /// Waits, keeps the lease alive, and leaves when there is a reason to.
-    async fn pause_for(&mut self, wait: Duration) -> Result<(), Leave> {
+    pub(super) async fn pause_for(&mut self, wait: Duration) -> Result<(), Leave> {
         let until = Instant::now() + wait;
         let mut renew_at = self.lease.written_at() + renewal(self.running.options.lease);
         loop {
@@ -272,7 +442,7 @@ impl Work {
                 }
                 () = tokio::time::sleep_until(until) => return Ok(()),
                 () = tokio::time::sleep_until(renew_at) => {
-                    if let Ok(held) = self.lease.checkpoint_at(self.cursor).await {
+                    if let Ok(held) = self.lease.write(&self.progress).await {
                         leave_unless_held(held)?;
                     }
                     renew_at = Instant::now() + renewal(self.running.options.lease);
@@ -299,15 +469,21 @@ impl Work {
     /// Says that all is well, and how far it is.
     fn is_well(&mut self) {
         let head = self.tail.head();
-        let state = if head > self.cursor.position.plus(self.live_bound()) {
+        let cursor = self.progress.cursor;
+        let state = if head > cursor.position.plus(self.live_bound()) {
             PartitionState::CatchingUp
         } else {
             PartitionState::Live
         };
         self.backoff.reset();
         self.running.outage.recovered(Some(self.partition));
+        self.running.status.reached_by(self.partition, cursor, head);
+        self.set_state(state);
+    }
+
+    fn set_state(&self, state: PartitionState) {
         let status = &self.running.status;
-        status.reached_by(self.partition, self.cursor, head);
+        status.parked(self.partition, self.progress.parked.len());
         status.set(self.partition, state);
     }
 
@@ -327,7 +503,7 @@ async fn keep_alive<T>(lease: &mut Lease, lasts: Duration, work: impl Future<Out
             done = &mut work => return done,
             () = tokio::time::sleep_until(renew_at) => {
                 // Whatever comes of it, the work finishes; then the checkpoint finds out whose record it is.
-                let _ = lease.checkpoint_at(lease.checkpoint()).await;
+                let _ = lease.renew().await;
                 renew_at = Instant::now() + renewal(lasts);
             }
         }
@@ -373,6 +549,7 @@ fn leave_unless_held(held: Held) -> Result<(), Leave> {
     match held {
         Held::Yes => Ok(()),
         Held::Paused => Err(Leave::Paused),
+        Held::Wanted => Err(Leave::HandOver),
         Held::Lost => Err(Leave::Lost),
     }
 }

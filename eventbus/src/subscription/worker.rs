@@ -54,7 +54,7 @@ impl Worker {
             };
             match work.run().await {
                 Leave::Lost => {}
-                Leave::Paused => self.release(work).await,
+                Leave::Paused | Leave::HandOver => self.release(work).await,
                 Leave::Stopping => return self.release(work).await,
                 Leave::Ended(ending) => {
                     self.running.end(ending);
@@ -97,9 +97,8 @@ impl Worker {
         let Some(seen) = self.seen.borrow_and_update().clone() else {
             return Ok(Acquired::NotBefore(None));
         };
-        let record = seen
-            .record
-            .unwrap_or_else(|| StateRecord::at_start(running.history));
+        let record = seen.record.as_deref().cloned();
+        let record = record.unwrap_or_else(|| StateRecord::at_start(running.history));
         if record.checkpoint.history != running.history {
             running.end(super::Ending::HistoryChanged);
             return Ok(Acquired::Ended);
@@ -107,6 +106,7 @@ impl Worker {
         running
             .status
             .reached_by(self.partition, record.checkpoint.cursor, Position::START);
+        running.status.parked(self.partition, record.parked.len());
         let lease = running.options.lease;
         let unchanged = seen.unchanged_since.elapsed();
         match record.claim(&running.records.owner, unchanged, lease) {
@@ -115,10 +115,19 @@ impl Worker {
                 return Ok(Acquired::NotBefore(None));
             }
             Claim::Held if !self.takes_over => {
-                let owner = record.owner.unwrap_or_default();
+                let owner = record.owner.or(record.wanted_by).unwrap_or_default();
                 let standby = PartitionState::Standby { owner };
                 running.status.set(self.partition, standby);
                 return Ok(Acquired::NotBefore(Some(seen.unchanged_since + lease)));
+            }
+            Claim::Free if record.owner.as_deref() != Some(&*running.records.owner) => {
+                let free_since = match record.owner {
+                    None => seen.unchanged_since,
+                    Some(_) => seen.unchanged_since + lease,
+                };
+                if let Some(not_before) = running.lets_others_come_first(free_since) {
+                    return Ok(Acquired::NotBefore(Some(not_before)));
+                }
             }
             Claim::Held | Claim::Free => {}
         }

@@ -1,0 +1,152 @@
+//! What a handler said of a batch, event by event.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use chrono::Utc;
+use tidelog_domain::{Position, RecordedEvent, causes};
+
+use super::delivery::sequences;
+use super::handler::Handled;
+use super::sorting::{Aside, Sorted};
+use super::work::{Leave, Work};
+use crate::failure::{Failure, FailureKind};
+use crate::parking::Why;
+use crate::state::SkippedEvent;
+
+impl Work {
+    /// Takes in what became of `portion`. What failed for good is to be set aside when the cursor passes it, with what comes after it in
+    /// its sequences; what something unavailable stood in the way of is handled here, however long it takes: then nothing that
+    /// was handled is handled again.
+    pub(super) async fn take_in(
+        &mut self,
+        sorted: &mut Sorted<'_>,
+        portion: &[RecordedEvent],
+        handled: Handled,
+    ) -> Result<(), Leave> {
+        self.note_skipped(portion, &handled);
+        if handled.failed.is_empty() {
+            return Ok(());
+        }
+        let mut aside = Vec::new();
+        let mut failed = handled;
+        let mut open: Vec<RecordedEvent> = portion.to_vec();
+        loop {
+            let Judged { again, reason } = self.judge(&open, failed, &mut aside).await?;
+            let Some(reason) = reason else {
+                break;
+            };
+            open = again;
+            self.back_off(&reason).await?;
+            failed = loop {
+                match self.handle(&open).await {
+                    Ok(handled) => break handled.unwrap_or_default(),
+                    Err(failure) => self.back_off(&causes(&failure)).await?,
+                }
+            };
+            self.note_skipped(&open, &failed);
+        }
+        let names = aside.iter().flat_map(|own: &Aside| &own.sequences);
+        let new: HashSet<_> = names
+            .filter(|name| self.progress.parked.get(name).is_none())
+            .collect();
+        let growth = new.len();
+        self.wait_for_room(growth).await?;
+        sorted.add(aside);
+        Ok(())
+    }
+
+    /// Sorts `open` into what is set aside, and what is to be tried again with the reason for it.
+    async fn judge(
+        &mut self,
+        open: &[RecordedEvent],
+        handled: Handled,
+        aside: &mut Vec<Aside>,
+    ) -> Result<Judged, Leave> {
+        let running = Arc::clone(&self.running);
+        let policy = &running.options.policy;
+        let mut failed: HashMap<Position, Failure> = handled
+            .failed
+            .into_iter()
+            .map(|failed| (failed.position, failed.failure))
+            .collect();
+        let mut judged = Judged::default();
+        let mut again: HashSet<String> = HashSet::new();
+        let mut behind: HashMap<String, String> = aside
+            .iter()
+            .flat_map(|own| {
+                own.sequences
+                    .iter()
+                    .map(|name| (name.clone(), name.clone()))
+            })
+            .collect();
+        for event in open {
+            let names = match sequences(&*running.handler, event) {
+                Ok(Some(names)) => names,
+                Ok(None) | Err(_) => vec![event.stream.to_string()],
+            };
+            let failure = failed.remove(&event.position);
+            let kind = failure.as_ref().map(|failure| match failure.kind {
+                FailureKind::Permanent => policy.kind_of(&*failure.cause),
+                kind => kind,
+            });
+            let is_again = names.iter().any(|name| again.contains(name))
+                || kind == Some(FailureKind::Transient);
+            let waits_behind = names.iter().find_map(|name| behind.get(name)).cloned();
+            let why = match (failure, kind, waits_behind) {
+                (failure, _, _) if is_again => {
+                    if let Some(failure) = failure {
+                        judged.reason.get_or_insert(causes(&*failure.cause));
+                    }
+                    again.extend(names);
+                    judged.again.push(event.clone());
+                    continue;
+                }
+                (_, _, Some(name)) => Why::behind(&name, Utc::now()),
+                (Some(failure), Some(kind), None) => {
+                    let why = self.why(kind, causes(&*failure.cause), 0);
+                    self.tell_set_aside(event, &names, &why);
+                    self.retries.schedule(&names, kind, policy, 1);
+                    why
+                }
+                _ => continue,
+            };
+            for name in &names {
+                behind.entry(name.clone()).or_insert_with(|| name.clone());
+            }
+            aside.push(Aside {
+                position: event.position,
+                sequences: names,
+                why,
+            });
+        }
+        Ok(judged)
+    }
+
+    /// Remembers what the handler skipped.
+    fn note_skipped(&mut self, portion: &[RecordedEvent], handled: &Handled) {
+        for (position, reason) in &handled.skipped {
+            let event = portion.iter().find(|event| event.position == *position);
+            let names = event.map_or_else(Vec::new, |event| vec![event.stream.to_string()]);
+            tracing::warn!(
+                subscription = %self.running.records.subscription, partition = %self.partition, %position, reason,
+                "the handler skipped an event"
+            );
+            self.progress.skip(SkippedEvent {
+                position: *position,
+                sequences: names,
+                reason: reason.clone(),
+                at: Utc::now(),
+            });
+        }
+    }
+}
+
+/// What becomes of events that were not handled.
+#[derive(Default)]
+struct Judged {
+    /// Those that are tried again at once, in order.
+    again: Vec<RecordedEvent>,
+    /// What stood in the way; nothing when there are none.
+    reason: Option<String>,
+}
