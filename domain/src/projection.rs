@@ -91,6 +91,11 @@ pub trait Projection: View {
     /// schema, or the names, the schema versions or the upcasters of its events change.
     const VERSION: u32 = 1;
 
+    /// Whether each document is made from one stream, whose id is its key. Then [`Projection::keys`] is not asked, and an event that
+    /// cannot be read holds up its own document alone: where it cannot be told which documents an event touches, its whole
+    /// partition of the view has to wait at it.
+    const SINGLE_STREAM: bool = false;
+
     /// What it listens to.
     type Event: EventSet;
 
@@ -259,7 +264,8 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
         let meaning = crate::json::meaning(&self.schema).to_string();
         let schema = twox_hash::XxHash64::oneshot(0, meaning.as_bytes());
         let events = self.upcasters.fingerprint();
-        format!("{}:{}:{schema:016x}:{events}", P::NAME, P::VERSION)
+        let keys = if P::SINGLE_STREAM { "s" } else { "" };
+        format!("{}:{}{keys}:{schema:016x}:{events}", P::NAME, P::VERSION)
     }
 
     fn upcasters(&self) -> Option<&Upcasters> {
@@ -275,6 +281,9 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
     }
 
     fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError> {
+        if P::SINGLE_STREAM {
+            return Ok(vec![event.stream.id().to_owned()]);
+        }
         self.recorded(event).map(|e| P::keys(&e))
     }
 

@@ -59,7 +59,10 @@ pub(super) fn by_document<'e>(
 }
 
 /// The keys of `event`, each once.
-fn keys(view: &dyn ViewDefinition, event: &RecordedEvent) -> Result<Vec<String>, HandlerError> {
+pub(super) fn keys(
+    view: &dyn ViewDefinition,
+    event: &RecordedEvent,
+) -> Result<Vec<String>, HandlerError> {
     let mut keys = view
         .keys(event)
         .map_err(|source| ProjectError::unreadable(view.name(), event, source).at(event))?;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tidelog_domain::{Folding, Partition, RecordedEvent, ViewDefinition};
-use tidelog_eventbus::{Handler, HandlerError, Retry};
+use tidelog_eventbus::{Handled, Handler, HandlerError, Retry};
 
 use crate::store::{Document, DocumentWrite, ReadError, ReadStore, Written};
 
@@ -134,20 +134,25 @@ impl Handler for Projector {
         self.view.filter().matches(event)
     }
 
+    /// The documents that it touches: what keeps its order is the document.
+    fn sequences(&self, event: &RecordedEvent) -> Result<Vec<String>, HandlerError> {
+        batch::keys(&*self.view, event)
+    }
+
     async fn handle(
         &self,
         partition: Partition,
         events: &[RecordedEvent],
-    ) -> Result<(), HandlerError> {
+    ) -> Result<Handled, HandlerError> {
         match self.view.folding() {
-            Folding::FullState => self.overwrite(partition, events).await,
+            Folding::FullState => self.overwrite(partition, events).await?,
             Folding::ReadAndFold => {
                 let mut cache = self.take_cache(partition);
                 self.fold(partition, events, &mut cache).await?;
                 // After an error the cache is not put back: what it had may not be what is stored.
                 self.return_cache(partition, cache);
-                Ok(())
             }
         }
+        Ok(Handled::default())
     }
 }

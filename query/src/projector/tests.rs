@@ -118,7 +118,7 @@ impl Run {
                 let torn = self.owner.handle(Partition::new(partition), batch).await;
                 self.store.heal();
                 assert!(
-                    matches!(torn, Ok(()) | Err(HandlerError::Transient(_))),
+                    matches!(torn, Ok(_) | Err(HandlerError::Transient(_))),
                     "{torn:?}"
                 );
             }

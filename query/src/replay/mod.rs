@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_domain::ViewDefinition;
-use tidelog_eventbus::{CatchUpError, LogError, LogReader, Retry};
+use tidelog_eventbus::{CatchUpError, FailurePolicy, LogError, LogReader, Retry, StateError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -65,6 +65,8 @@ pub struct ReplayOptions {
     pub beat: Duration,
     /// How long the documents of both versions may take to be counted, while the old one rests. 2 s.
     pub compare_timeout: Duration,
+    /// What is done about events that cannot be folded: their documents are set aside, and tried again once the version is read.
+    pub policy: FailurePolicy,
 }
 
 impl Default for ReplayOptions {
@@ -75,6 +77,7 @@ impl Default for ReplayOptions {
             lease: Duration::from_secs(5),
             beat: Duration::from_secs(1),
             compare_timeout: Duration::from_secs(2),
+            policy: FailurePolicy::default(),
         }
     }
 }
@@ -98,6 +101,8 @@ pub struct Replayed {
     /// How many there were in the version before. It need not be the same: that version may have been behind, damaged, or
     /// built by another definition.
     pub documents_before: Option<u64>,
+    /// How many documents are set aside, because an event of theirs cannot be folded.
+    pub parked: usize,
 }
 
 /// How a replay is going on.
@@ -156,6 +161,12 @@ pub enum ReplayError {
     /// The read store failed.
     #[error("the read store failed")]
     Store(#[from] ReadError),
+}
+
+impl From<StateError> for ReplayError {
+    fn from(error: StateError) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 impl From<Lost> for ReplayError {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidelog_domain::{Position, ViewDefinition};
-use tidelog_eventbus::{Backoff, CatchUp, CatchUpError, CatchUpProgress};
+use tidelog_eventbus::{Backoff, CatchUp, CatchUpError, CatchUpProgress, StateError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +72,7 @@ impl Run<'_> {
         let fingerprint = self.view.fingerprint();
         let switched = self.persist(|| async { Ok(self.claim.switch(&fingerprint).await?) });
         switched.await?.ok_or(Lost)?;
+        let parked = self.persist(|| async { Ok(self.parked().await?) }).await?;
         Ok(Replayed {
             view: self.view.name().to_owned(),
             collection: building.collection.clone(),
@@ -80,7 +81,18 @@ impl Run<'_> {
             events: folding.events.load(Ordering::Relaxed),
             documents,
             documents_before,
+            parked,
         })
+    }
+
+    /// How many sequences the new version has set aside.
+    async fn parked(&self) -> Result<usize, StateError> {
+        let states = &self.replay.store;
+        let states = states.load_states(&self.claim.building.collection).await?;
+        Ok(states
+            .iter()
+            .map(|(_, _, record)| record.parked.len())
+            .sum())
     }
 
     /// What folds the log into the collection that is built.
@@ -101,6 +113,7 @@ impl Run<'_> {
                 log: log.clone(),
                 page_max_events: options.page_max_events,
                 concurrent_partitions: options.concurrent_partitions,
+                policy: options.policy.clone(),
             },
             events: AtomicU64::new(0),
         }

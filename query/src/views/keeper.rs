@@ -288,9 +288,11 @@ impl Keeper {
                 OTHERS_REPLAY
             }
             // An event stands in the way, and will again: the whole log is not to be folded in vain all the time.
-            Err(error @ ReplayError::Fold(CatchUpError::Handler { .. })) => {
+            Err(
+                error @ ReplayError::Fold(CatchUpError::Handler { .. } | CatchUpError::Full { .. }),
+            ) => {
                 self.wait(&causes(&error));
-                options.subscription.failed_retry_max
+                options.subscription.policy.max_delay
             }
             Err(error) => {
                 self.wait(&causes(&error));

@@ -379,7 +379,7 @@ async fn a_definition_that_cannot_read_an_event_is_tried_now_and_then_and_the_ol
         |state| matches!(state, ViewState::Waiting { reason } if reason.contains("post/bad")),
     )
     .await;
-    let slowest = System::options().subscription.failed_retry_max;
+    let slowest = System::options().subscription.policy.max_delay;
     sleep(slowest * 5).await;
     let alias = system.alias("post").await;
     assert_eq!(alias.number, 1);

@@ -8,7 +8,9 @@ use tidelog_eventbus::StateRecord;
 use uuid::Uuid;
 
 use super::ReadStoreFactory;
-use super::sample::{PARTITION, document, everything, find_ids, fresh, insert, state, unique};
+use super::sample::{
+    PARTITION, document, everything, find_ids, fresh, insert, parked, state, unique,
+};
 use crate::store::{Field, Filter, Query};
 
 /// Of many that make the first record of a partition, and each next one, one does.
@@ -98,7 +100,7 @@ pub async fn a_state_record_comes_back_as_it_was(factory: &dyn ReadStoreFactory)
     let (store, collection) = fresh(factory).await;
     let mut full = state(i64::MAX.unsigned_abs());
     full.epoch = i64::MAX.unsigned_abs();
-    full.parked = (0..1_000).flat_map(|_| state(1).parked).collect();
+    full.parked = parked(1_000);
     let empty = StateRecord::at_start(HistoryId::new(Uuid::nil()));
     for (expected, record) in [full, empty, state(7)].into_iter().enumerate() {
         let expected = expected as u64;
