@@ -69,10 +69,10 @@ impl Run<'_> {
         self.fold(&folding, &heads).await?;
         let documents_before = self.count(&read).await;
         let documents = self.count(&building.collection).await;
+        let parked = self.persist(|| async { Ok(self.parked().await?) }).await?;
         let fingerprint = self.view.fingerprint();
         let switched = self.persist(|| async { Ok(self.claim.switch(&fingerprint).await?) });
         switched.await?.ok_or(Lost)?;
-        let parked = self.persist(|| async { Ok(self.parked().await?) }).await?;
         Ok(Replayed {
             view: self.view.name().to_owned(),
             collection: building.collection.clone(),

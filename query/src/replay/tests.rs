@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::json;
-use tidelog_eventbus::HandlerError;
+use tidelog_eventbus::FailurePolicy;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -327,16 +327,41 @@ async fn a_store_that_fails_in_the_middle_of_a_replay_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_cannot_be_folded_ends_the_replay_and_is_named() {
+async fn a_document_that_cannot_be_folded_is_set_aside_by_the_replay() {
     let (system, process) = kept(20).await;
     let unreadable = json!("no object");
     system.log.append("bad", "post.created", &unreadable).await;
-    let failed = run(&system.replay()).await.unwrap_err();
-    let ReplayError::Fold(CatchUpError::Handler { source, .. }) = &failed else {
-        panic!("{failed:?}");
-    };
-    assert!(matches!(source, HandlerError::Permanent { .. }));
-    assert!(tidelog_domain::causes(&failed).contains("post/bad"));
+    let replayed = run(&system.replay()).await.unwrap();
+    assert_eq!((replayed.documents, replayed.parked), (Some(20), 1));
+    let states = system.states("post_v2").await;
+    let parked = states.iter().flat_map(|state| state.parked.iter());
+    let parked: Vec<_> = parked.cloned().collect();
+    assert_eq!(parked.len(), 1);
+    assert_eq!(parked[0].sequence, "bad");
+    assert!(parked[0].error.contains("post/bad"), "{}", parked[0].error);
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_would_set_more_aside_than_it_may_ends_and_the_version_before_is_read() {
+    let (system, process) = kept(20).await;
+    let unreadable = json!("no object");
+    for bad in 0..20 {
+        let id = format!("bad{bad}");
+        system.log.append(&id, "post.created", &unreadable).await;
+    }
+    let replay = system.replay().with_options(ReplayOptions {
+        policy: FailurePolicy {
+            max_parked: 3,
+            ..FailurePolicy::default()
+        },
+        ..System::options().replay
+    });
+    let failed = run(&replay).await.unwrap_err();
+    assert!(
+        matches!(failed, ReplayError::Fold(CatchUpError::Full { max: 3, .. })),
+        "{failed:?}"
+    );
     let alias = system.alias("post").await;
     assert_eq!((alias.number, alias.replaying), (1, None));
     let states = system.states("post_v1").await;

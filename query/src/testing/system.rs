@@ -61,6 +61,7 @@ impl System {
         ViewsOptions {
             subscription: SubscriptionOptions {
                 watch_interval: Duration::from_millis(20),
+                take_over_at_start: true,
                 ..SubscriptionOptions::default()
             },
             replay: ReplayOptions {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use tidelog_domain::{Partition, Position};
 use tidelog_eventbus::{
-    CatchUp, CatchUpError, CatchUpProgress, EventBus, Handler, HandlerError, InProcessEventBus,
+    CatchUp, CatchUpError, CatchUpProgress, EventBus, FailurePolicy, Handler, HandlerError,
+    InProcessEventBus,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,7 @@ fn catch_up(log: &Log, states: &Arc<States>, handler: &Arc<Recorder>) -> CatchUp
         log: log.reader(),
         page_max_events: 7,
         concurrent_partitions: 2,
+        policy: FailurePolicy::default(),
     }
 }
 

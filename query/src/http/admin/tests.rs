@@ -73,7 +73,7 @@ async fn a_replay_answers_with_what_it_built_when_it_is_read() {
     assert_eq!(answer.headers["cache-control"], "no-store");
     let expected = json!({"data": {
         "view": "post", "collection": "post_v2", "version": 2, "previous": "post_v1", "events": 50, "documents": 50,
-        "documents_before": 50
+        "documents_before": 50, "parked": 0
     }});
     assert_eq!(answer.body, expected);
     is_read(&system, &*posts(), "post_v2").await;
@@ -144,16 +144,30 @@ async fn a_view_that_has_not_been_built_or_a_store_that_is_down_is_a_503() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_cannot_be_folded_is_a_500_that_names_it() {
-    let (system, process) = kept().await;
+async fn more_documents_than_may_be_set_aside_are_a_500_and_one_is_told_of() {
+    let system = System::new();
+    let mut options = System::options();
+    options.replay.policy.max_parked = 1;
+    let process = system.start_with(vec![posts()], options, system.store.clone());
+    system.write("good", "one").await;
+    system.settled(&*posts()).await;
     let app = admin(&process, &CancellationToken::new());
     let unreadable = json!("no object");
     system.log.append("bad", "post.created", &unreadable).await;
     let answer = ask(&app, "POST", "post").await;
+    assert_eq!(
+        (answer.status, &answer.body["data"]["parked"]),
+        (200, &json!(1))
+    );
+    for bad in 0..20 {
+        let id = format!("bad{bad}");
+        system.log.append(&id, "post.created", &unreadable).await;
+    }
+    let answer = ask(&app, "POST", "post").await;
     assert_eq!(answer.problem().0, 500);
     let detail = answer.body["detail"].as_str().unwrap();
-    assert!(detail.contains("post/bad"), "{detail}");
-    assert_eq!(system.alias("post").await.collection, "post_v1");
+    assert!(detail.contains("no more are set aside"), "{detail}");
+    assert_eq!(system.alias("post").await.collection, "post_v2");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tidelog_domain::Partition;
 use tidelog_eventbus::{
-    EventBus, Handler, PartitionState, Relay, RelayOptions, RelayState, RelayStatus, StateStore,
-    Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus, Tail, TailOptions,
+    EventBus, FailurePolicy, Handler, PartitionState, Relay, RelayOptions, RelayState, RelayStatus,
+    StateStore, Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus, Tail,
+    TailOptions,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -118,7 +119,12 @@ pub(crate) fn quick() -> SubscriptionOptions {
     SubscriptionOptions {
         lease: Duration::from_millis(600),
         watch_interval: Duration::from_millis(20),
-        failed_retry_max: Duration::from_millis(50),
+        take_over_at_start: true,
+        policy: FailurePolicy {
+            first_delay: Duration::from_millis(10),
+            max_delay: Duration::from_millis(50),
+            ..FailurePolicy::default()
+        },
         ..SubscriptionOptions::default()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tidelog_domain::{Partition, RecordedEvent};
-use tidelog_eventbus::{Handler, HandlerError};
+use tidelog_eventbus::{Handled, Handler, HandlerError};
 
 use super::{Log, eventually, partitions};
 
@@ -97,7 +97,7 @@ impl Handler for Recorder {
         &self,
         _partition: Partition,
         events: &[RecordedEvent],
-    ) -> Result<(), HandlerError> {
+    ) -> Result<Handled, HandlerError> {
         self.batches.fetch_add(1, Ordering::SeqCst);
         let _open = self.gate.read().await;
         self.ended.fetch_add(1, Ordering::SeqCst);
@@ -111,6 +111,6 @@ impl Handler for Recorder {
                 .or_default()
                 .push(event.clone());
         }
-        Ok(())
+        Ok(Handled::default())
     }
 }
