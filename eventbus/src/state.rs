@@ -83,6 +83,18 @@ pub struct Request {
     pub at: DateTime<Utc>,
 }
 
+impl Request {
+    /// Asks for this, now.
+    #[must_use]
+    pub fn now(what: Ask) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            what,
+            at: Utc::now(),
+        }
+    }
+}
+
 /// What the owner of a partition may be asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]

@@ -84,7 +84,7 @@ async fn a_subscription_goes_on_where_it_ended() {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_handled_ends_it_before_that_event() {
+async fn the_stream_of_an_event_that_cannot_be_handled_is_set_aside_for_who_follows_live() {
     let (log, states, handler) = (Log::new(), States::new(), Recorder::new());
     log.append_to(&stream_in(P0), 20).await;
     handler.behave(
@@ -94,25 +94,59 @@ async fn an_event_that_cannot_be_handled_ends_it_before_that_event() {
         },
     );
     let catch_up = catch_up(&log, &states, &handler);
+    run(&catch_up, &log.heads().await).await.unwrap();
+    assert_eq!(handler.positions(P0), (1..=10).collect::<Vec<_>>());
+    let (_, record) = &records(&*states).await[&P0];
+    assert_eq!(record.checkpoint.cursor.position.number(), 20);
+    let parked: Vec<_> = record.parked.iter().collect();
+    assert_eq!((parked.len(), parked[0].first.number()), (1, 11));
+
+    handler.behave(|_| Ok(()));
+    let bus: Arc<dyn EventBus> = Arc::new(InProcessEventBus::new());
+    let _consumer = Consumer::start("a", &log, &bus, states, &handler, quick());
+    handler.has_all_of(&log).await;
+}
+
+#[tokio::test]
+async fn it_ends_where_it_cannot_be_told_what_waits_or_too_much_does() {
+    let (log, states) = (Log::new(), States::new());
+    let handler = Recorder::keyed(|event| match event.position.number() {
+        11 => Err(HandlerError::permanent(event, "whose is it?")),
+        _ => Ok(vec![event.stream.to_string()]),
+    });
+    log.append_to(&stream_in(P0), 20).await;
+    let fails_at = |position: u64| {
+        handler.behave(move |events| {
+            match events.iter().find(|e| e.position.number() == position) {
+                Some(culprit) => Err(HandlerError::permanent(culprit, "poison")),
+                None => Ok(()),
+            }
+        });
+    };
+    fails_at(11);
+    let mut catch_up = catch_up(&log, &states, &handler);
     let ended = run(&catch_up, &log.heads().await).await;
     assert!(
         matches!(&ended, Err(CatchUpError::Handler { partition, source: HandlerError::Permanent { position, .. } }) if *partition == P0 && position.number() == 11),
         "{ended:?}"
     );
-    assert_eq!(handler.positions(P0), (1..=10).collect::<Vec<_>>());
-    assert_eq!(
+    let at = || async {
         records(&*states).await[&P0]
             .1
             .checkpoint
             .cursor
             .position
-            .number(),
-        10
+            .number()
+    };
+    assert_eq!(at().await, 10);
+    fails_at(15);
+    catch_up.policy.max_parked = 0;
+    let ended = run(&catch_up, &log.heads().await).await;
+    assert!(
+        matches!(&ended, Err(CatchUpError::Full { max: 0, .. })),
+        "{ended:?}"
     );
-
-    handler.behave(|_| Ok(()));
-    run(&catch_up, &log.heads().await).await.unwrap();
-    handler.has_all_of(&log).await;
+    assert_eq!(at().await, 14);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidelog_domain::{Partition, RecordedEvent};
 use tidelog_eventbus::{
-    EventBus, HandlerError, InProcessEventBus, PartitionState, SubscriptionOptions,
+    EventBus, FailurePolicy, HandlerError, InProcessEventBus, PartitionState, SubscriptionOptions,
 };
 
 use super::kit::{
@@ -43,13 +43,14 @@ async fn a_transient_failure_is_tried_again_visibly_until_it_passes() {
     consumer.is_live(&log).await;
 }
 
-/// A handler that fails at position 5 of the first partition in such a way: all before it and all of the others goes
-/// on, nothing of it is skipped.
-async fn waits_at_the_fifth(
+/// A handler that fails at position 5 of the first partition in such a way: the stream of that event is set aside, all others go on,
+/// and nothing of it is skipped.
+async fn is_set_aside_at_the_fifth(
     says: &str,
+    handler: Arc<Recorder>,
     fail: impl Fn(&RecordedEvent) -> HandlerError + Send + Sync + 'static,
 ) {
-    let (log, states, bus, handler) = (Log::new(), States::new(), in_process(), Recorder::new());
+    let (log, states, bus) = (Log::new(), States::new(), in_process());
     handler.behave(move |events| {
         let is_fifth = |e: &&RecordedEvent| e.partition == P0 && e.position.number() == 5;
         match events.iter().find(is_fifth) {
@@ -57,15 +58,75 @@ async fn waits_at_the_fifth(
             None => Ok(()),
         }
     });
-    let consumer = Consumer::start("a", &log, &bus, states.clone(), &handler, quick());
+    let consumer = Consumer::start("a", &log, &bus, states.clone(), &handler, patient());
     log.append_to(&stream_in(P0), 9).await;
     log.append(256).await;
+    for (partition, head) in partitions().iter().zip(log.heads().await) {
+        within_patience("all go on", consumer.status.reached(partition, head)).await;
+    }
+    assert_eq!(handler.positions(P0)[..4], [1, 2, 3, 4]);
+    assert!(!handler.positions(P0).contains(&6), "of the same stream");
+    let (_, record) = &records(&*states).await[&P0];
+    let parked: Vec<_> = record.parked.iter().collect();
+    assert_eq!(parked.len(), 1);
+    assert_eq!(
+        (&*parked[0].sequence, parked[0].first.number()),
+        (&*stream_in(P0), 5)
+    );
+    assert!(parked[0].error.contains(says), "{}", parked[0].error);
+}
+
+/// Tries again after hours.
+fn patient() -> SubscriptionOptions {
+    SubscriptionOptions {
+        policy: FailurePolicy {
+            first_delay: Duration::from_secs(1 << 20),
+            max_delay: Duration::from_secs(1 << 20),
+            ..FailurePolicy::default()
+        },
+        ..quick()
+    }
+}
+
+#[tokio::test]
+async fn a_permanent_failure_sets_its_stream_aside() {
+    let poison = |event: &RecordedEvent| HandlerError::permanent(event, "poison");
+    is_set_aside_at_the_fifth("poison", Recorder::new(), poison).await;
+}
+
+#[tokio::test]
+async fn a_panic_of_the_handler_sets_the_stream_aside() {
+    is_set_aside_at_the_fifth("a bug", Recorder::new(), |_| panic!("a bug")).await;
+}
+
+#[tokio::test]
+async fn a_panic_of_the_filter_sets_the_stream_aside() {
+    let handler = Recorder::wanting(|event| {
+        let is_fifth = event.partition == P0 && event.position.number() == 5;
+        assert!(!is_fifth, "a bug in the filter");
+        true
+    });
+    is_set_aside_at_the_fifth("a bug in the filter", handler, |_| unreachable!()).await;
+}
+
+#[tokio::test]
+async fn an_event_of_unknown_sequences_that_fails_is_visible_and_its_partition_waits_at_it() {
+    let (log, states, bus) = (Log::new(), States::new(), in_process());
+    let handler = Recorder::keyed(|event| match event.position.number() {
+        5 => Err(HandlerError::permanent(event, "whose is it?")),
+        _ => Ok(vec![event.stream.to_string()]),
+    });
+    handler.behave(|events| {
+        let fifth = events.iter().find(|event| event.position.number() == 5);
+        fifth.map_or(Ok(()), |fifth| {
+            Err(HandlerError::permanent(fifth, "poison"))
+        })
+    });
+    let consumer = Consumer::start("a", &log, &bus, states.clone(), &handler, quick());
+    log.append_to(&stream_in(P0), 9).await;
     let failed = |state: &PartitionState| matches!(state, PartitionState::Failed { position, attempts, .. } if position.number() == 5 && *attempts > 1);
     let state = consumer.state(P0, failed).await;
-    assert!(format!("{state:?}").contains(says), "{state:?}");
-    for (partition, head) in partitions().iter().zip(log.heads().await).skip(1) {
-        within_patience("the others", consumer.status.reached(partition, head)).await;
-    }
+    assert!(format!("{state:?}").contains("poison"), "{state:?}");
     assert_eq!(handler.positions(P0), [1, 2, 3, 4]);
     let (_, record) = &records(&*states).await[&P0];
     assert_eq!(record.checkpoint.cursor.position.number(), 4);
@@ -73,31 +134,6 @@ async fn waits_at_the_fifth(
     handler.behave(|_| Ok(()));
     handler.has_all_of(&log).await;
     consumer.is_live(&log).await;
-}
-
-#[tokio::test]
-async fn a_permanent_failure_is_visible_and_its_partition_waits_at_it() {
-    waits_at_the_fifth("poison", |event| HandlerError::permanent(event, "poison")).await;
-}
-
-#[tokio::test]
-async fn a_panic_of_the_handler_is_visible_and_its_partition_waits_at_it() {
-    waits_at_the_fifth("a bug", |_| panic!("a bug")).await;
-}
-
-#[tokio::test]
-async fn a_panic_of_the_filter_is_visible_and_its_partition_waits_at_it() {
-    let (log, bus) = (Log::new(), in_process());
-    let handler = Recorder::wanting(|event| match event.position.number() {
-        5 => panic!("a bug in the filter"),
-        _ => true,
-    });
-    let consumer = Consumer::start("a", &log, &bus, States::new(), &handler, quick());
-    log.append_to(&stream_in(P0), 9).await;
-    let failed = |state: &PartitionState| matches!(state, PartitionState::Failed { position, .. } if position.number() == 5);
-    let state = consumer.state(P0, failed).await;
-    assert!(format!("{state:?}").contains("a bug in the filter"));
-    assert_eq!(handler.positions(P0), [1, 2, 3, 4]);
 }
 
 #[tokio::test]
@@ -111,14 +147,9 @@ async fn a_panic_in_a_long_batch_does_not_cost_a_try_an_event() {
         Ok(())
     });
     log.append_to(&stream_in(P0), 1_000).await;
-    let options = SubscriptionOptions {
-        failed_retry_max: Duration::from_secs(3_600),
-        ..quick()
-    };
-    let consumer = Consumer::start("a", &log, &bus, States::new(), &handler, options);
-    consumer
-        .state(P0, |state| matches!(state, PartitionState::Failed { .. }))
-        .await;
+    let consumer = Consumer::start("a", &log, &bus, States::new(), &handler, patient());
+    let head = log.heads().await[0];
+    within_patience("all is passed", consumer.status.reached(P0, head)).await;
     assert_eq!(handler.positions(P0), (1..900).collect::<Vec<_>>());
     let tries = tries.load(Ordering::SeqCst);
     assert!(tries < 50, "{tries} tries");

@@ -1,5 +1,6 @@
 //! The event bus: the relay, the tail and subscriptions, on the in-process bus and on a real Redis.
 
+mod groups;
 mod kit;
 
 mod catch_up;
@@ -8,6 +9,7 @@ mod failures;
 mod faults;
 mod history;
 mod leases;
+mod parking;
 mod relay;
 mod server;
 mod subscription;

@@ -158,8 +158,12 @@ fn append_to(stream: &str) -> Append {
 
 /// The name of a stream in `partition`.
 pub(crate) fn stream_in(partition: Partition) -> String {
+    streams_in(partition).next().unwrap()
+}
+
+/// Names of streams in `partition`.
+pub(crate) fn streams_in(partition: Partition) -> impl Iterator<Item = String> {
     (0..)
         .map(|number| format!("sample/s{number}"))
-        .find(|name| StreamId::parse(name).unwrap().partition(partitions()) == partition)
-        .unwrap()
+        .filter(move |name| StreamId::parse(name).unwrap().partition(partitions()) == partition)
 }

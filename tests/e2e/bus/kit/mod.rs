@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tidelog_domain::Partitions;
 
+mod careful;
 mod log;
 mod process;
 mod recorder;
 mod states;
 
-pub(super) use log::{Log, stream_in};
+pub(super) use careful::Careful;
+pub(super) use log::{Log, stream_in, streams_in};
 pub(super) use process::{Consumer, Run, begun_relay, bus_only, quick, quick_tail, relay};
 pub(super) use recorder::Recorder;
 pub(super) use states::{States, change, records};

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tidelog_domain::Partition;
 use tidelog_eventbus::{
     EventBus, FailurePolicy, Handler, PartitionState, Relay, RelayOptions, RelayState, RelayStatus,
-    StateStore, Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus, Tail,
-    TailOptions,
+    Start, StateStore, Subscription, SubscriptionEnd, SubscriptionOptions, SubscriptionStatus,
+    Tail, TailOptions,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Log, Recorder, partitions, within_patience};
+use super::{Log, partitions, within_patience};
 
 /// Something that runs until it is dropped.
 pub(crate) struct Run<T> {
@@ -144,11 +144,40 @@ impl Consumer {
         log: &Log,
         bus: &Arc<dyn EventBus>,
         states: Arc<dyn StateStore>,
-        handler: &Arc<Recorder>,
+        handler: &Arc<impl Handler + 'static>,
         options: SubscriptionOptions,
     ) -> Self {
         let tail = tail(log, bus, true, quick_tail());
         Self::with_tail(tail, owner, log, states, handler, options)
+    }
+
+    /// The same, beginning at `start` if it has never run.
+    pub(crate) fn starting(
+        start: Start,
+        owner: &str,
+        log: &Log,
+        bus: &Arc<dyn EventBus>,
+        states: Arc<dyn StateStore>,
+        handler: &Arc<impl Handler + 'static>,
+        options: SubscriptionOptions,
+    ) -> Self {
+        let (running, tail) = tail(log, bus, true, quick_tail());
+        let handler: Arc<dyn Handler> = handler.clone();
+        let reader = log.reader();
+        let subscription = Subscription::new("view", owner, handler, states, reader, tail.clone())
+            .starting(start)
+            .with_options(options);
+        Self::of(subscription, running, tail)
+    }
+
+    fn of(subscription: Subscription, running: Run<()>, tail: Tail) -> Self {
+        let status = subscription.status();
+        Self {
+            subscription: Run::start(|stop| subscription.run(stop)),
+            status,
+            tail,
+            _tail: running,
+        }
     }
 
     /// The same, in a process that no signal reaches.
@@ -156,7 +185,7 @@ impl Consumer {
         log: &Log,
         bus: &Arc<dyn EventBus>,
         states: Arc<dyn StateStore>,
-        handler: &Arc<Recorder>,
+        handler: &Arc<impl Handler + 'static>,
         options: TailOptions,
     ) -> Self {
         let tail = tail(log, bus, false, options);
@@ -169,7 +198,7 @@ impl Consumer {
         owner: &str,
         log: &Log,
         states: Arc<dyn StateStore>,
-        handler: &Arc<Recorder>,
+        handler: &Arc<impl Handler + 'static>,
         options: SubscriptionOptions,
     ) -> Self {
         let elsewhere = Run::start(|stop| async move { stop.cancelled().await });
@@ -181,20 +210,14 @@ impl Consumer {
         owner: &str,
         log: &Log,
         states: Arc<dyn StateStore>,
-        handler: &Arc<Recorder>,
+        handler: &Arc<impl Handler + 'static>,
         options: SubscriptionOptions,
     ) -> Self {
-        let handler = Arc::clone(handler) as Arc<dyn Handler>;
+        let handler: Arc<dyn Handler> = handler.clone();
         let subscription =
             Subscription::new("view", owner, handler, states, log.reader(), tail.clone())
                 .with_options(options);
-        let status = subscription.status();
-        Self {
-            subscription: Run::start(|stop| subscription.run(stop)),
-            status,
-            tail,
-            _tail: running,
-        }
+        Self::of(subscription, running, tail)
     }
 
     /// Waits until every partition is at the log's head, by its own account.

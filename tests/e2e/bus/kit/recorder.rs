@@ -13,11 +13,14 @@ use super::{Log, eventually, partitions};
 /// What a handler is to do with the next batch.
 type Behaviour = Arc<dyn Fn(&[RecordedEvent]) -> Result<(), HandlerError> + Send + Sync>;
 
+type Sequences = Box<dyn Fn(&RecordedEvent) -> Result<Vec<String>, HandlerError> + Send + Sync>;
+
 /// A handler that remembers what it handled, and insists that each event comes once and in order.
 pub(crate) struct Recorder {
     handled: Mutex<BTreeMap<Partition, Vec<RecordedEvent>>>,
     behaviour: Mutex<Behaviour>,
     wants: Box<dyn Fn(&RecordedEvent) -> bool + Send + Sync>,
+    sequences: Sequences,
     /// Held by a test to stop the handler in the middle.
     pub(crate) gate: tokio::sync::RwLock<()>,
     /// How many batches it was given.
@@ -34,14 +37,29 @@ impl Recorder {
     pub(crate) fn wanting(
         wants: impl Fn(&RecordedEvent) -> bool + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::made(Box::new(wants), Box::new(stream)))
+    }
+
+    /// With sequences of its own.
+    pub(crate) fn keyed(
+        sequences: impl Fn(&RecordedEvent) -> Result<Vec<String>, HandlerError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self::made(Box::new(|_| true), Box::new(sequences)))
+    }
+
+    fn made(
+        wants: Box<dyn Fn(&RecordedEvent) -> bool + Send + Sync>,
+        sequences: Sequences,
+    ) -> Self {
+        Self {
             handled: Mutex::default(),
             behaviour: Mutex::new(Arc::new(|_| Ok(()))),
-            wants: Box::new(wants),
+            wants,
+            sequences,
             gate: tokio::sync::RwLock::new(()),
             batches: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
-        })
+        }
     }
 
     /// What it does from now on, before it remembers a batch.
@@ -87,10 +105,18 @@ impl Recorder {
     }
 }
 
+fn stream(event: &RecordedEvent) -> Result<Vec<String>, HandlerError> {
+    Ok(vec![event.stream.to_string()])
+}
+
 #[async_trait]
 impl Handler for Recorder {
     fn wants(&self, event: &RecordedEvent) -> bool {
         (self.wants)(event)
+    }
+
+    fn sequences(&self, event: &RecordedEvent) -> Result<Vec<String>, HandlerError> {
+        (self.sequences)(event)
     }
 
     async fn handle(
