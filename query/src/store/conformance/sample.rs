@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use tidelog_domain::{Partition, Position, Version};
+use tidelog_domain::{HistoryId, Partition, Position, Version};
+use tidelog_eventbus::StateRecord;
 use uuid::Uuid;
 
 use super::ReadStoreFactory;
@@ -112,4 +113,9 @@ pub(super) fn everything() -> Query {
         limit: 10_000,
         ..Query::default()
     }
+}
+
+/// A state record.
+pub(super) fn state() -> StateRecord {
+    StateRecord::at_start(HistoryId::new(Uuid::nil()))
 }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidelog_domain::{HistoryId, Partition};
+use tidelog_domain::Partition;
+use tidelog_eventbus::StateStore;
 use tidelog_eventbus::conformance::StateStoreFactory;
-use tidelog_eventbus::{StateRecord, StateStore};
-use uuid::Uuid;
 
 use super::ReadStoreFactory;
-use super::sample::{document, everything, find_ids, fresh, insert};
+use super::sample::{document, everything, find_ids, fresh, insert, state};
 use crate::store::{Field, Filter, Query};
 
 /// The state records of the read stores that a factory gives.
@@ -26,9 +25,9 @@ impl<F: ReadStoreFactory> StateStoreFactory for StatesOf<F> {
 /// They may live in the documents' own collection, but no read of documents sees them.
 pub async fn state_records_are_never_among_the_documents(factory: &dyn ReadStoreFactory) {
     let (store, collection) = fresh(factory).await;
+    let record = state();
     for number in 0..8 {
         let partition = Partition::new(number);
-        let record = StateRecord::at_start(HistoryId::new(Uuid::nil()));
         let set = store.compare_and_set_state(&collection, partition, 0, &record);
         assert!(set.await.unwrap());
     }
