@@ -48,6 +48,10 @@ pub(crate) struct Reacting {
 }
 
 /// Another program.
+#[cfg_attr(
+    not(feature = "feed-client"),
+    allow(dead_code, reason = "without a client for feeds nobody is followed")
+)]
 pub(crate) struct Followed {
     pub(crate) app: String,
     /// Where its feed is.
@@ -191,6 +195,45 @@ impl App {
 
     /// The same with a reaction: what is to happen elsewhere when something has happened here. It runs in the role `eventbus`, and its
     /// state is kept in the log's database.
+    ///
+    /// ```
+    /// use tidelog::prelude::*;
+    ///
+    /// #[events("order")]
+    /// enum OrderEvent {
+    ///     Placed { sum: String },
+    /// }
+    ///
+    /// #[events("payment")]
+    /// enum PaymentEvent {
+    ///     Received,
+    /// }
+    ///
+    /// #[event_set]
+    /// enum Sale {
+    ///     Order(OrderEvent),
+    ///     Payment(PaymentEvent),
+    /// }
+    ///
+    /// struct Mailer;
+    ///
+    /// impl Reaction for Mailer {
+    ///     const NAME: &'static str = "mailer";
+    ///     type Event = Sale;
+    ///
+    ///     async fn react(&self, e: &Recorded<Sale>) -> Result<(), Failure> {
+    ///         if let Sale::Order(OrderEvent::Placed { sum }) = &e.event {
+    ///             let _cents: u64 = sum.parse()?; // Any error will do.
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), tidelog::InvalidApp> {
+    /// App::new("shop").reaction(Mailer).check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn reaction<R: Reaction>(self, reaction: R) -> Self {
         self.reacting(reaction, None)
@@ -508,6 +551,72 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    /// A reaction to posts, whose name a test chooses.
+    struct Reacts<const NAME: char>;
+
+    /// That a post was created.
+    struct Posted;
+
+    impl tidelog_domain::EventSet for Posted {
+        const NAMES: &'static [&'static str] = &["post.created"];
+
+        fn read(_: &tidelog_domain::RecordedEvent) -> Result<Self, tidelog_domain::DecodeError> {
+            Ok(Self)
+        }
+    }
+
+    impl<const NAME: char> Reaction for Reacts<NAME> {
+        const NAME: &'static str = match NAME {
+            'p' => "post",
+            'E' => "events",
+            _ => "mailer",
+        };
+        type Event = Posted;
+
+        async fn react(
+            &self,
+            _: &tidelog_domain::Recorded<Posted>,
+        ) -> Result<(), tidelog_eventbus::Failure> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reaction_has_a_name_of_its_own_and_not_a_views() {
+        let post = EntitySchema::parse("post", r#"{"type": "object"}"#).unwrap();
+        let blog = || App::new("blog").entity_schema(post.clone());
+        let mailer = || Reacts::<'m'>;
+        assert!(blog().reaction(mailer()).check().is_ok());
+        let error = |app: App| app.check().unwrap_err().to_string();
+        let twice = error(blog().reaction(mailer()).reaction(mailer()));
+        assert!(twice.contains("are called mailer"), "{twice}");
+        let view = error(blog().reaction(Reacts::<'p'>));
+        assert!(view.contains("are called post"), "{view}");
+        let reserved = error(blog().reaction(Reacts::<'E'>));
+        assert!(
+            reserved.starts_with("a reaction cannot be called"),
+            "{reserved}"
+        );
+    }
+
+    #[cfg(feature = "feed-client")]
+    #[test]
+    fn a_program_is_followed_by_name_and_by_a_url_that_can_be_one() {
+        let app = || App::new("blog").reaction(Reacts::<'m'>);
+        let feed = "http://shop/events";
+        let follow = |name: &str, feed: &str| app().follow(name, feed, Reacts::<'m'>).check();
+        // The same reaction to one's own events, and to those of others.
+        assert!(follow("shop", feed).is_ok());
+        for (name, feed) in [("Shop", feed), ("shop", "shop/events")] {
+            assert!(follow(name, feed).is_err(), "{name} at {feed}");
+        }
+        let shop = || app().follow("shop", feed, Reacts::<'m'>);
+        assert!(shop().follow("stock", feed, Reacts::<'m'>).check().is_ok());
+        let twice = shop().follow("shop", feed, Reacts::<'m'>).check();
+        let twice = twice.unwrap_err().to_string();
+        assert!(twice.contains("are called mailer@shop"), "{twice}");
     }
 
     #[test]

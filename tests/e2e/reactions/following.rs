@@ -1,10 +1,12 @@
 //! Following another program by its feed.
 
+use sqlx::Executor;
 use tidelog::settings::Settings;
-use tidelog::{App, ReactionState, Running, Start};
+use tidelog::{App, PartitionState, ReactionState, Running, Start};
 use tidelog_eventbus::{FeedLogReader, restart};
 
 use super::kit::{Memory, at_any_port, log, notes, on_servers, status, until_held, write};
+use crate::log::connect;
 use crate::services::{Backends, free_address};
 use crate::waiting::eventually;
 
@@ -136,6 +138,40 @@ async fn a_follower_is_held_when_the_other_log_has_a_new_history() {
     memory.has(3).await;
     assert_eq!(memory.versions()["a"], [1, 1, 2]);
     assert!(matches!(status(&reader).state, ReactionState::Running(_)));
+    assert!(reader.stop().await);
+    assert!(program.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_log_that_went_back_in_time_is_noticed_through_its_feed() {
+    let notes = Notes::new().await;
+    let follower = Follower::of(&notes);
+    let program = notes.start().await;
+    let reader = follower.start().await;
+    for text in ["1", "2"] {
+        write(&program, "a", text).await;
+    }
+    follower.memory.has(2).await;
+    let mut connection = connect(&notes.backends.database_url).await;
+    for sql in [
+        "UPDATE log_head JOIN events USING (partition_no) SET next_position=2 WHERE stream='note/a'",
+        "DELETE FROM events WHERE stream='note/a' AND version=2",
+    ] {
+        connection.execute(sql).await.unwrap();
+    }
+    let has = |state: &PartitionState| matches!(state, PartitionState::Diverged { .. });
+    eventually("the follower to notice", async || {
+        match status(&reader).state {
+            ReactionState::Running(status)
+                if status.partitions().iter().any(|one| has(&one.state)) =>
+            {
+                Ok(())
+            }
+            state => Err(format!("{state:?}")),
+        }
+    })
+    .await;
+    follower.memory.has(2).await;
     assert!(reader.stop().await);
     assert!(program.stop().await);
 }

@@ -181,6 +181,12 @@ async fn a_reaction_is_held_after_a_new_history_until_somebody_says_where_it_goe
     write(&program, "a", "4").await;
     memory.has(2).await;
     assert_eq!(memory.versions()["a"], [1, 4]);
+
+    // Also one that runs goes on where it is told to.
+    let beginning = restart("remember", &*log, &*log, &Start::Beginning);
+    beginning.await.unwrap();
+    memory.has(6).await;
+    assert_eq!(memory.versions()["a"], [1, 4, 1, 2, 3, 4]);
     assert!(program.stop().await);
 }
 
