@@ -11,7 +11,7 @@ use tidelog::{CommandRequest, EventId, ReactionState, ReactionStatus, Running, S
 use tidelog_command::store::{EventStore, MySqlEventStore, MySqlOptions};
 
 use crate::services::Backends;
-use crate::waiting::eventually;
+use crate::waiting::{BOUND, eventually};
 
 /// A note.
 #[entity]
@@ -133,6 +133,8 @@ pub(crate) fn at_any_port(settings: Settings) -> Settings {
         command_addr: any(),
         query_addr: any(),
         admin_addr: any(),
+        // A stop is to end in order, however slow the machine is.
+        shutdown_grace: BOUND,
         ..settings
     }
 }

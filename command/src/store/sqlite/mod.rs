@@ -18,6 +18,7 @@ use tidelog_domain::{
     Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent,
 };
 use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore};
+use tokio::sync::Mutex;
 
 use super::failure::Failure;
 use super::lane::Lane;
@@ -62,6 +63,9 @@ pub struct SqliteEventStore {
     partitions: Partitions,
     lane: Lane,
     pool: SqlitePool,
+    /// Held by who changes a state record. The file has one writer: those who wait for it here do so in turn, and leave the pool's
+    /// other connections to who reads.
+    changes_states: Arc<Mutex<()>>,
 }
 
 impl SqliteEventStore {
@@ -76,6 +80,7 @@ impl SqliteEventStore {
             partitions: options.partitions,
             lane: writer::start(opened.connection, opened.lock, options.partitions),
             pool: opened.pool,
+            changes_states: Arc::default(),
         })
     }
 }
@@ -164,6 +169,7 @@ impl StateStore for SqliteEventStore {
     ) -> Result<bool, StateError> {
         let failed = |failure: Failure| failure.state_error(subscription);
         let record = bytes(record).map_err(failed)?;
+        let _turn = self.changes_states.lock().await;
         states::compare_and_set(&self.pool, subscription, partition, expected, record)
             .await
             .map_err(failed)
