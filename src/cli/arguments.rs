@@ -22,6 +22,13 @@ pub(crate) enum Action {
         /// Which.
         view: String,
     },
+    /// Says where a reaction goes on.
+    Restart {
+        /// Which.
+        reaction: String,
+        /// Where.
+        from: String,
+    },
     /// Checks the servers, or declares a new history.
     Doctor {
         /// Whether a new history is declared.
@@ -59,6 +66,13 @@ impl Arguments {
             Some(("replay", inner)) => (
                 Action::Replay {
                     view: inner.get_one("view").cloned().unwrap_or_default(),
+                },
+                inner,
+            ),
+            Some(("restart", inner)) => (
+                Action::Restart {
+                    reaction: inner.get_one("reaction").cloned().unwrap_or_default(),
+                    from: inner.get_one("from").cloned().unwrap_or_default(),
                 },
                 inner,
             ),
@@ -116,6 +130,17 @@ fn command(name: &str) -> Command {
                 .alias("rebuild")
                 .about("Build a view anew from the log, beside the one being read, and switch to it")
                 .arg(Arg::new("view").required(true).help("The view's name, such as post"))
+                .args(settings()),
+        )
+        .subcommand(
+            Command::new("restart")
+                .about("Say where a reaction goes on: one that is held, or that is to do something again")
+                .arg(Arg::new("reaction").required(true).help("Its name; with @ and the app's where it follows another"))
+                .arg(
+                    Arg::new("from").long("from").value_name("START").required(true).help(
+                        "beginning, now, a time (2026-05-01T12:00:00Z), or a consistency token to start after",
+                    ),
+                )
                 .args(settings()),
         )
         .subcommand(
@@ -205,6 +230,17 @@ mod tests {
             parse("replay post").unwrap().action
         );
         assert!(parse("replay").is_err());
+    }
+
+    #[test]
+    fn a_restart_says_from_where() {
+        let restart = Action::Restart {
+            reaction: "mailer@blog".to_owned(),
+            from: "now".to_owned(),
+        };
+        let arguments = parse("restart mailer@blog --from now").unwrap();
+        assert_eq!(arguments.action, restart);
+        assert!(parse("restart mailer").is_err());
     }
 
     #[test]

@@ -170,6 +170,13 @@ pub const SETTINGS: &[Setting] = &[
         "How long a stop waits for work in flight before it gives up",
     ),
     setting(
+        "follow_interval",
+        &["TIDELOG_FOLLOW_INTERVAL"],
+        Kind::Duration,
+        Some("200ms"),
+        "How often the feed of another program that is followed is asked for news while it is quiet",
+    ),
+    setting(
         "log",
         &["TIDELOG_LOG"],
         Kind::Text,

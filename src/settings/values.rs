@@ -81,6 +81,8 @@ pub struct Settings {
     pub wait_for_backends: Duration,
     /// How long a stop waits for work in flight.
     pub shutdown_grace: Duration,
+    /// How often the feed of another program is asked for news while it is quiet.
+    pub follow_interval: Duration,
     /// What is logged.
     pub log: String,
 }
@@ -107,6 +109,7 @@ impl Default for Settings {
             partitions: Partitions::DEFAULT,
             wait_for_backends: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
+            follow_interval: Duration::from_millis(200),
             log: text("log"),
         }
     }
@@ -167,6 +170,7 @@ impl Settings {
             )?,
             wait_for_backends: parsed(layers, "wait_for_backends", DURATION, duration)?,
             shutdown_grace: parsed(layers, "shutdown_grace", DURATION, duration)?,
+            follow_interval: parsed(layers, "follow_interval", DURATION, duration)?,
             log: text("log").unwrap_or_default(),
         })
     }

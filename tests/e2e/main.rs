@@ -27,6 +27,7 @@ mod dev;
 mod faults;
 mod idempotency;
 mod own_app;
+mod reactions;
 mod read_store;
 mod replay;
 mod settings;
