@@ -22,6 +22,7 @@ mod group;
 mod heads;
 mod in_process;
 mod log;
+mod operations;
 mod outage;
 mod parking;
 #[cfg(feature = "redis")]
@@ -44,6 +45,10 @@ pub use gate::{Gate, gate};
 pub use group::{Share, has_share, to_ask_for};
 pub use in_process::InProcessEventBus;
 pub use log::{LogError, LogIdentity, LogReader};
+pub use operations::{
+    Answer, Asked, MAX_REASON_CHARS, OperationError, Operations, ParkedEvent, PartitionOverview,
+    Skip,
+};
 pub use parking::{MAX_ERROR_CHARS, Parked, ParkedSequence, ParkedState, Step, Why};
 #[cfg(feature = "redis")]
 pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, RedisServer};
