@@ -9,5 +9,6 @@ mod faults;
 mod history;
 mod leases;
 mod relay;
+mod rights;
 mod server;
 mod subscription;
