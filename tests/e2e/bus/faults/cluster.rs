@@ -1,19 +1,21 @@
 //! A Redis Cluster of three real nodes: it does what one server does, and a node of it may go.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::FromRedisValue;
 use redis::cluster_async::ClusterConnection;
-use tidelog_domain::{HistoryId, Partition};
+use tidelog_domain::{HistoryId, Partition, Position};
 use tidelog_eventbus::conformance::EventBusFactory;
 use tidelog_eventbus::{EventBus, RedisConnectError, RedisEventBus, event_bus_conformance};
 use tidelog_test_support::{RedisCluster, Server, unique_name};
 use tokio::sync::OnceCell;
 
 use super::Service;
-use crate::bus::kit::{eventually, partitions, redis_at};
+use crate::bus::kit::{Log, eventually, partitions, redis_at};
 use crate::bus::rights::documented_rights;
+use crate::services::{Backends, Role, Site};
 
 /// How many nodes a cluster has.
 const NODES: usize = 3;
@@ -201,6 +203,9 @@ async fn a_partition_that_moves_to_another_node_is_followed() {
         let migrate = ["MIGRATE", "127.0.0.1", &port, &key, "0", "60000"];
         let _: String = ask(from, &migrate).await;
         // Here the old owner still says of itself that it has the slot, and sends each command on.
+        let after = [(partition, Position::START)];
+        let read = bus.read(service.log.history(), &after, 100, Duration::from_secs(1));
+        assert!(!read.await.unwrap().is_empty());
         service.works().await;
         for node in [to, from].into_iter().chain(cluster.nodes()) {
             let _: String = ask(node, &[&set[..], &["NODE", &to_id]].concat()).await;
@@ -235,8 +240,54 @@ async fn one_node_that_answers_is_enough_to_find_the_others() {
         "redis+cluster://127.0.0.1:{gone},127.0.0.1:{}",
         last[0].port()
     );
-    let server = RedisEventBus::new(&url, "app").unwrap().server().await;
-    assert!(server.unwrap().is_cluster);
+    let bus = RedisEventBus::new(&url, &unique_name()).unwrap();
+    assert!(bus.server().await.unwrap().is_cluster);
+    let log = Log::new();
+    log.append(64).await;
+    for partition in partitions().iter() {
+        let events = log.events(partition).await;
+        bus.publish(log.history(), partition, &events)
+            .await
+            .unwrap();
+        let after = [(partition, Position::START)];
+        let read = async || {
+            bus.read(log.history(), &after, 100, Duration::from_secs(1))
+                .await
+        };
+        // The first try may be one on the node that is gone.
+        let found = match read().await {
+            Ok(found) => found,
+            Err(_) => read().await.unwrap(),
+        };
+        assert_eq!(found, events);
+    }
+}
+
+#[tokio::test]
+async fn the_program_runs_on_a_cluster() {
+    let backends = Backends {
+        bus_url: shared().await.url(),
+        ..Backends::fresh().await
+    };
+    let mut site = Site::three(&backends).await;
+    for number in 0..20 {
+        let post =
+            serde_json::json!({"title": number.to_string(), "content": "-", "author_name": "Ann"});
+        let created = site.commands.post("/post", &post).await;
+        let path = format!("/post/{}", created.data(201)["id"].as_str().unwrap());
+        site.queries
+            .get_after(&path, created.token())
+            .await
+            .data(200);
+    }
+    for role in [Role::Command, Role::EventBus] {
+        let said = site.service(role).process().output();
+        assert!(
+            said.contains("the event bus is on a Redis Cluster"),
+            "{said}"
+        );
+        assert!(!said.contains("it fails, and is tried again"), "{said}");
+    }
 }
 
 #[tokio::test]
