@@ -178,6 +178,7 @@ fn flag(setting: &'static Setting) -> Arg {
         Kind::Path => "PATH",
         Kind::Duration => "TIME",
         Kind::Number => "N",
+        Kind::Bytes => "BYTES",
         Kind::Text => "TEXT",
     };
     let default = setting

@@ -22,6 +22,7 @@ mod waiting;
 mod bad_input;
 mod bus;
 mod concurrency;
+mod consumer;
 mod containers;
 mod dev;
 mod faults;
