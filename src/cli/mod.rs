@@ -3,6 +3,7 @@
 mod arguments;
 mod commands;
 mod doctor;
+mod operating;
 mod replay;
 mod welcome;
 
@@ -73,6 +74,7 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
             Action::Serve => commands::serve(app, settings).await,
             Action::Migrate => commands::migrate(settings).await,
             Action::Replay { view } => replay::replay(&app, settings, view).await,
+            Action::Operate(operation) => operating::operate(&app, settings, operation).await,
             Action::Doctor { new_history } => doctor::doctor(&app, settings, *new_history).await,
             Action::Config => commands::config(&layers),
         }

@@ -4,6 +4,8 @@ mod admin;
 mod freshness;
 mod group;
 mod listeners;
+mod metrics;
+mod stalls;
 mod watch;
 
 use std::sync::Arc;
@@ -16,8 +18,8 @@ use tidelog_command::{
     feed_router,
 };
 use tidelog_eventbus::{
-    CommitSignal, EventBus, LogError, LogIdentity, Relay, RelayOptions, RelayStatus, Tail,
-    TailOptions,
+    CommitSignal, EventBus, LogError, LogIdentity, LogReader, Relay, RelayOptions, RelayStatus,
+    Tail, TailOptions,
 };
 use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve};
 use tidelog_query::store::ReadStore;
@@ -35,6 +37,7 @@ use crate::backends::{BackendError, Backends};
 use crate::client::Client;
 use crate::entities::InvalidEntities;
 use crate::settings::{Role, Settings};
+use crate::subscriptions::{self, Subscriptions};
 use admin::Admin;
 use freshness::Freshness;
 use group::Group;
@@ -97,6 +100,7 @@ pub struct Running {
     ready: Part,
     admin: Admin,
     commands: Option<Arc<CommandService>>,
+    subscriptions: Option<Subscriptions>,
     command_router: Option<Router>,
     query_router: Option<Router>,
     servers: Group,
@@ -137,8 +141,9 @@ pub(crate) async fn start(
         admin_addr: health.as_ref().map(address),
         grace: settings.shutdown_grace,
         ready: readiness.part(role.name()),
-        admin: Admin::new(readiness.clone()),
+        admin: Admin::new(readiness.clone(), role.name()),
         commands: None,
+        subscriptions: None,
         command_router: None,
         query_router: None,
         servers: Group::default(),
@@ -194,6 +199,7 @@ impl Assembly<'_> {
                 signal = Some(CommitSignal::new(source.identity.partitions));
             }
             let relay = publish(&source, signal.clone(), running);
+            running.admin.metrics.of_relay(relay.clone());
             if let (true, Some(store)) = (role.runs(Role::EventBus), &backends.reads) {
                 live = self.keep_views(&source, &store.backend, signal.clone(), running)?;
             }
@@ -240,7 +246,7 @@ impl Assembly<'_> {
         source: &Source,
         store: &Arc<dyn ReadStore>,
         signal: Option<CommitSignal>,
-        running: &Running,
+        running: &mut Running,
     ) -> Result<LiveViews, InvalidApp> {
         let tail = Tail::new(
             source.identity.partitions,
@@ -249,17 +255,27 @@ impl Assembly<'_> {
             signal,
             TailOptions::default(),
         );
+        let owner = format!("{}-{}", self.settings.role.name(), Uuid::now_v7());
         let views = Views::new(
             catalog(self.program)?,
             store.clone(),
             source.log.clone(),
             tail.clone(),
-            format!("{}-{}", self.settings.role.name(), Uuid::now_v7()),
+            owner.clone(),
             ViewsOptions::default(),
         );
         let live = views.live();
-        let administration = views_admin_router(views.clone(), running.workers.stop.clone());
+        let log: Arc<dyn LogReader> = source.log.clone();
+        let subscriptions = Subscriptions::of(self.program, &log, store, live.clone());
+        let administration = views_admin_router(views.clone(), running.workers.stop.clone())
+            .merge(subscriptions::router(subscriptions.clone()));
         running.admin.administer(administration);
+        let metrics = &running.admin.metrics;
+        metrics.of_subscriptions(subscriptions.clone(), &owner);
+        running.subscriptions = Some(subscriptions.clone());
+        running
+            .workers
+            .spawn(|stop| stalls::watch(subscriptions, stop));
         running
             .workers
             .spawn(async move |stop| tail.run(stop).await);
@@ -371,6 +387,12 @@ impl Running {
     /// Health and administration, to be mounted where only operators get.
     pub fn admin_router(&self) -> Router {
         self.admin.router()
+    }
+
+    /// The program's subscriptions: how far they are, and what an operator does with them. `None` where the role runs none.
+    #[must_use]
+    pub fn subscriptions(&self) -> Option<Subscriptions> {
+        self.subscriptions.clone()
     }
 
     /// A client of the services of this process, which does not go by way of the network.
