@@ -239,10 +239,10 @@ mod tests {
         assert!(parse("parked retry post 1 --all").is_err());
         assert!(parse("parked skip post 1").is_err());
         let listed = Operation::Subscriptions {
-            partitions: true,
+            by_partition: true,
             json: false,
         };
-        assert_eq!(operation("subscriptions --partitions"), listed);
+        assert_eq!(operation("subscriptions --by-partition"), listed);
         let deep = parse("subscriptions pause post --reason why --admin-addr h:1").unwrap();
         assert_eq!(
             deep.flags.get("admin_addr").map(String::as_str),

@@ -8,7 +8,7 @@ pub(crate) enum Operation {
     /// How far they are.
     Subscriptions {
         /// Each partition, not only what they amount to.
-        partitions: bool,
+        by_partition: bool,
         /// For programs.
         json: bool,
     },
@@ -103,7 +103,7 @@ pub(crate) fn commands(settings: &[Arg]) -> [Command; 2] {
             "subscriptions",
             "Show how far the subscriptions are; pause and resume one",
         )
-        .arg(flag("partitions", "Each partition by itself"))
+        .arg(flag("by-partition", "Each partition by itself"))
         .arg(json())
         .args_conflicts_with_subcommands(true)
         .subcommand(
@@ -183,7 +183,7 @@ pub(crate) fn operation<'m>(
     };
     let operation = match (command, inner) {
         ("subscriptions", None) => Operation::Subscriptions {
-            partitions: matches.get_flag("partitions"),
+            by_partition: matches.get_flag("by-partition"),
             json: matches.get_flag("json"),
         },
         ("subscriptions", Some(("pause", inner))) => Operation::Pause {

@@ -21,12 +21,12 @@ pub(super) async fn operate(app: &App, settings: Settings, operation: &Operation
     app.check()?;
     let admin = Admin::reach(app, settings).await?;
     let text = match operation {
-        Operation::Subscriptions { partitions, json } => {
+        Operation::Subscriptions { by_partition, json } => {
             let listed = admin.get("subscriptions", &[], &[]).await?;
             if *json {
                 pretty(&listed)?
             } else {
-                subscriptions::listed(&admin::read(listed)?, *partitions)
+                subscriptions::listed(&admin::read(listed)?, *by_partition)
             }
         }
         Operation::Pause { name, reason } => {

@@ -14,8 +14,8 @@ const MAX_REASON: usize = 160;
 const STALLED: &str = "STALLED";
 
 /// All of them, a line each or one a partition, and what to do about them.
-pub(super) fn listed(all: &[SubscriptionEntry], partitions: bool) -> String {
-    let mut text = if partitions {
+pub(super) fn listed(all: &[SubscriptionEntry], by_partition: bool) -> String {
+    let mut text = if by_partition {
         each_partition(all)
     } else {
         summary(all)
@@ -191,7 +191,7 @@ fn remarks(own: &SubscriptionEntry) -> String {
 fn without_reason(own: &PartitionEntry) -> &'static str {
     match own.owner {
         Some(_) => {
-            "its owner does not get on: see the log of that process, and `--partitions` for which it is"
+            "its owner does not get on: see the log of that process, which `--by-partition` names"
         }
         None => "nobody works on it: start a process with the role eventbus",
     }
