@@ -89,8 +89,9 @@ impl Work {
 
     /// Tries some of what is due or asked for again, if anything is.
     pub(super) async fn retry_some(&mut self) -> Result<(), Leave> {
+        let due = self.retry_at();
         let now = Instant::now();
-        if self.retry_at().is_none_or(|due| due > now) {
+        if due.is_none_or(|due| due > now) {
             return Ok(());
         }
         let Some(mut run) = self.retries.run.take().or_else(|| self.begin_run(now)) else {

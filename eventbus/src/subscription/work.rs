@@ -212,6 +212,7 @@ impl Work {
                 if let Some(end) = sorted.end {
                     self.pass(&mut sorted, end);
                     self.stuck.reset();
+                    self.is_well();
                 }
                 match sorted.stop {
                     None => {}
