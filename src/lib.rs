@@ -36,7 +36,7 @@ pub use entities::InvalidEntities;
 #[doc(hidden)]
 pub use lock::require_lock as __require_lock;
 pub use lock::{LOCK_FILE, LockError, check_lock};
-pub use service::{CannotListen, Running, StartError};
+pub use service::{CannotListen, ReactionState, ReactionStatus, Running, StartError};
 pub use subscriptions::{
     Outcome, ParkedEntry, ParkedEventEntry, PartitionEntry, SequenceState, ShownEvent,
     SkippedEntry, SubscriptionEntry, SubscriptionError, SubscriptionKind, Subscriptions, WorkState,
@@ -54,10 +54,13 @@ pub use tidelog_domain::{
     Keys, Lifecycle, Lock, Metadata, MultiStreamCommand, MultiStreamDecider, MultiStreamDecision,
     Named, Partition, Payload, Position, Projection, Recorded, RecordedEvent, Refusal, Rejection,
     ShapeChange, StreamId, TypedDecider, Upcasted, Upcaster, Upcasters, Version, View,
-    ViewDefinition, aggregate, commands, data, entity, events, multi_stream_command, rejections,
-    view,
+    ViewDefinition, aggregate, commands, data, entity, event_set, events, multi_stream_command,
+    rejections, view,
 };
-pub use tidelog_eventbus::{OperationError, Skip};
+pub use tidelog_eventbus::{
+    EventStream, Failure, FailureKind, FailurePolicy, OperationError, PartitionState,
+    PartitionStatus, Reaction, Skip, Start, StreamError, SubscriptionStatus,
+};
 pub use tidelog_http::RESERVED_NAMES;
 
 /// The code in the documents is compiled.

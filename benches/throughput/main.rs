@@ -1,4 +1,5 @@
-//! How many commands a second, and how many events a second into a read model, on real servers with their default durability.
+//! How many commands a second, and how many events a second onto the bus and into a read model, on real servers with their
+//! default durability.
 //!
 //!     cargo bench --bench throughput                         # all of it, about three minutes
 //!     cargo bench --bench throughput -- commands --seconds 2 # one part, shorter
@@ -16,6 +17,7 @@
 mod commands;
 mod posts;
 mod projecting;
+mod relaying;
 
 use std::time::Duration;
 
@@ -23,11 +25,12 @@ use std::time::Duration;
 struct Arguments {
     commands: bool,
     projecting: bool,
+    relay: bool,
     /// How many clients, each with one command in flight.
     clients: Vec<usize>,
     /// How long each number of clients is measured.
     time: Duration,
-    /// How many events are projected.
+    /// How many events are projected, and relayed.
     events: usize,
 }
 
@@ -36,6 +39,7 @@ impl Arguments {
         let mut all = Self {
             commands: false,
             projecting: false,
+            relay: false,
             clients: vec![1, 16, 64, 256],
             time: Duration::from_secs(5),
             events: 100_000,
@@ -51,6 +55,7 @@ impl Arguments {
             match argument.as_str() {
                 "commands" => all.commands = true,
                 "projecting" => all.projecting = true,
+                "relay" => all.relay = true,
                 "--clients" => all.clients = vec![usize::try_from(number()).unwrap()],
                 "--seconds" => all.time = Duration::from_secs(number()),
                 "--events" => all.events = usize::try_from(number()).unwrap(),
@@ -58,13 +63,13 @@ impl Arguments {
                 "--bench" => {}
                 other => {
                     panic!(
-                        "{other}? It is: [commands] [projecting] [--clients N] [--seconds N] [--events N]"
+                        "{other}? It is: [commands] [relay] [projecting] [--clients N] [--seconds N] [--events N]"
                     )
                 }
             }
         }
-        if !all.commands && !all.projecting {
-            (all.commands, all.projecting) = (true, true);
+        if !all.commands && !all.projecting && !all.relay {
+            (all.commands, all.projecting, all.relay) = (true, true, true);
         }
         all
     }
@@ -82,6 +87,9 @@ fn main() {
     runtime.block_on(async {
         if arguments.commands {
             commands::measure(&arguments.clients, arguments.time).await;
+        }
+        if arguments.relay {
+            relaying::measure(arguments.events).await;
         }
         if arguments.projecting {
             projecting::measure(arguments.events).await;

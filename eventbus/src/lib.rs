@@ -16,7 +16,9 @@ mod backoff;
 mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod event_stream;
 mod failure;
+mod feed;
 mod gate;
 mod group;
 mod heads;
@@ -25,9 +27,11 @@ mod log;
 mod operations;
 mod outage;
 mod parking;
+mod reaction;
 #[cfg(feature = "redis")]
 mod redis_streams;
 mod relay;
+mod restart;
 mod retry;
 #[cfg(any(test, feature = "conformance"))]
 mod sample;
@@ -40,7 +44,11 @@ pub mod wire;
 
 pub use backoff::Backoff;
 pub use bus::{BusError, EventBus};
+pub use event_stream::{EventStream, StreamError};
 pub use failure::{Classify, Failure, FailureKind, FailurePolicy};
+#[cfg(feature = "feed-client")]
+pub use feed::FeedLogReader;
+pub use feed::{FeedCursor, FeedUrl, InvalidFeedUrl};
 pub use gate::{Gate, gate};
 pub use group::{Share, has_share, to_ask_for};
 pub use in_process::InProcessEventBus;
@@ -50,9 +58,11 @@ pub use operations::{
     Skip,
 };
 pub use parking::{MAX_ERROR_CHARS, Parked, ParkedSequence, ParkedState, Step, Why};
+pub use reaction::{Reaction, ReactionDefinition, ReactionHandler, STREAMS_AT_ONCE};
 #[cfg(feature = "redis")]
 pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, RedisServer};
 pub use relay::{Relay, RelayOptions, RelayPartition, RelayState, RelayStatus};
+pub use restart::{RestartError, restart};
 pub use retry::Retry;
 pub use signal::CommitSignal;
 pub use start::{Start, StartError};

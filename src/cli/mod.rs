@@ -5,6 +5,7 @@ mod commands;
 mod doctor;
 mod operating;
 mod replay;
+mod restart;
 mod welcome;
 
 use std::fmt::Write;
@@ -75,6 +76,9 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
             Action::Migrate => commands::migrate(settings).await,
             Action::Replay { view } => replay::replay(&app, settings, view).await,
             Action::Operate(operation) => operating::operate(&app, settings, operation).await,
+            Action::Restart { reaction, from } => {
+                restart::restart(&app, settings, reaction, from).await
+            }
             Action::Doctor { new_history } => doctor::doctor(&app, settings, *new_history).await,
             Action::Config => commands::config(&layers),
         }

@@ -48,7 +48,7 @@ type Name = Result<Path<String>, PathRejection>;
 async fn list(State(all): State<Subscriptions>, request: Request) -> Answer {
     require_json_answer(request.headers())?;
     no_query(request.uri())?;
-    answer(all.list().await)
+    answer(Ok(all.list().await))
 }
 
 async fn pause(State(all): State<Subscriptions>, path: Name, request: Request) -> Answer {

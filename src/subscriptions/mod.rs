@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use tidelog_domain::ViewDefinition;
+use tidelog_command::store::EventStore;
+use tidelog_domain::causes;
+#[cfg(feature = "feed-client")]
+use tidelog_eventbus::FeedLogReader;
 use tidelog_eventbus::{
     Answer, Asked, LogReader, OperationError, Operations, Skip, StateStore, SubscriptionStatus,
 };
-use tidelog_query::LiveViews;
 use tidelog_query::store::{ReadError, ReadStore};
 use tokio::time::{Instant, sleep};
 
-use crate::App;
+use crate::app::Reacting;
+use crate::{App, StartError};
 
 mod http;
 mod model;
@@ -46,7 +49,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let running = App::new("blog").mount(Settings::in_memory()).await?;
 /// let subscriptions = running.subscriptions().ok_or("it runs no subscriptions")?;
-/// for subscription in subscriptions.list().await? {
+/// for subscription in subscriptions.list().await {
 ///     println!("{} is {} events behind", subscription.name, subscription.lag_events());
 /// }
 /// # while subscriptions.pause("post", "").await.is_err() { tokio::task::yield_now().await }
@@ -82,9 +85,8 @@ pub(crate) struct Known {
 pub(crate) enum Records {
     /// Beside the documents of the version that the view's alias leads to.
     OfView(Arc<dyn ReadStore>),
-    /// In this store, under this name.
-    #[allow(dead_code, reason = "reactions have them")]
-    Named(Arc<dyn StateStore>, String),
+    /// In this store, under the subscription's own name.
+    Named(Arc<dyn StateStore>),
 }
 
 /// The subscriptions that run in this process, by name, as they are now.
@@ -117,25 +119,37 @@ pub enum SubscriptionError {
 }
 
 impl Subscriptions {
-    /// Those of `program`, which follow `log` and whose views are in `store`. Those that run in this process are in `live`.
+    /// Those of `program`, whose log is `log` and whose views are in `store`. Those that run in this process are in `statuses`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Follow`] when no client can be made for another program that is followed.
     pub(crate) fn of(
         program: &App,
-        log: &Arc<dyn LogReader>,
+        log: &Arc<dyn EventStore>,
         store: &Arc<dyn ReadStore>,
-        live: LiveViews,
-    ) -> Self {
-        let view = |view: &Arc<dyn ViewDefinition>| Known {
-            name: view.name().to_owned(),
-            kind: SubscriptionKind::View,
-            log: log.clone(),
-            records: Records::OfView(store.clone()),
-        };
-        Self {
-            shared: Arc::new(Shared {
-                known: program.views().iter().map(view).collect(),
-                statuses: Arc::new(move || live.by_view()),
-            }),
-        }
+        statuses: Statuses,
+    ) -> Result<Self, StartError> {
+        let views = program.views().iter().map(|view| {
+            Ok(Known {
+                name: view.name().to_owned(),
+                kind: SubscriptionKind::View,
+                log: log.clone(),
+                records: Records::OfView(store.clone()),
+            })
+        });
+        let reactions = program.reactions().iter().map(|reacting| {
+            Ok(Known {
+                name: reacting.subscription(),
+                kind: SubscriptionKind::Reaction,
+                log: followed(reacting, log)?,
+                records: Records::Named(log.clone()),
+            })
+        });
+        let known = views.chain(reactions).collect::<Result<_, StartError>>()?;
+        Ok(Self {
+            shared: Arc::new(Shared { known, statuses }),
+        })
     }
 
     /// What can be seen of those that run in this process, each with its name and kind.
@@ -150,52 +164,61 @@ impl Subscriptions {
     }
 
     /// All of them, with how far they are. Where one that runs in other processes is behind, it is watched for five seconds
-    /// at most: that tells whether it stands still.
-    ///
-    /// # Errors
-    ///
-    /// [`SubscriptionError::Views`], [`SubscriptionError::Operation`].
-    pub async fn list(&self) -> Result<Vec<SubscriptionEntry>, SubscriptionError> {
-        let mut entries = self.look().await?;
+    /// at most: that tells whether it stands still. Where the records of one, or its log, cannot be read, it says so.
+    pub async fn list(&self) -> Vec<SubscriptionEntry> {
+        let mut entries = self.look().await;
         let deadline = Instant::now() + STALL_PATIENCE;
         let begun = entries.clone();
         while entries.iter().any(SubscriptionEntry::may_stand_still) && Instant::now() < deadline {
             sleep(LOOK_AGAIN).await;
-            entries = self.look().await?;
+            entries = self.look().await;
             entries.iter_mut().for_each(|own| own.compare(&begun));
         }
         entries.iter_mut().for_each(SubscriptionEntry::conclude);
-        Ok(entries)
+        entries
     }
 
     /// One look at all of them.
-    async fn look(&self) -> Result<Vec<SubscriptionEntry>, SubscriptionError> {
+    async fn look(&self) -> Vec<SubscriptionEntry> {
         let statuses = (self.shared.statuses)();
         let mut entries = Vec::with_capacity(self.shared.known.len());
         for known in &self.shared.known {
-            let partitions = match self.operations_of(known).await {
-                Ok(operations) => {
-                    let is_here = |(name, status): &&(String, SubscriptionStatus)| {
-                        *name == known.name && status.name() == operations.subscription()
-                    };
-                    let here = statuses.iter().find(is_here);
-                    let here = here.map(|(_, status)| status.partitions());
-                    let here = here.unwrap_or_default();
-                    let overview = operations.overview().await?;
-                    let now = Utc::now();
-                    let entry = |own| PartitionEntry::of(own, &here, now);
-                    overview.iter().map(entry).collect()
+            let mut here = statuses.iter().filter(|(name, _)| *name == known.name);
+            let here = here.next().map(|(_, status)| status);
+            let (partitions, problem) = match self.look_at(known, here).await {
+                Ok(partitions) => (partitions, None),
+                Err(SubscriptionError::NotBuilt { .. }) => (Vec::new(), None),
+                Err(error) => {
+                    let here = here.map(SubscriptionStatus::partitions).unwrap_or_default();
+                    let known = here
+                        .iter()
+                        .map(|own| PartitionEntry::of_status(own, Utc::now()));
+                    (known.collect(), Some(causes(&error)))
                 }
-                Err(SubscriptionError::NotBuilt { .. }) => Vec::new(),
-                Err(error) => return Err(error),
             };
             entries.push(SubscriptionEntry {
                 name: known.name.clone(),
                 kind: known.kind,
+                problem,
                 partitions,
             });
         }
-        Ok(entries)
+        entries
+    }
+
+    /// The partitions of one, of which this process knows more where it runs it.
+    async fn look_at(
+        &self,
+        known: &Known,
+        here: Option<&SubscriptionStatus>,
+    ) -> Result<Vec<PartitionEntry>, SubscriptionError> {
+        let operations = self.operations_of(known).await?;
+        // A status of another version of a view says nothing of this one.
+        let here = here.filter(|status| status.name() == operations.subscription());
+        let here = here.map(SubscriptionStatus::partitions).unwrap_or_default();
+        let overview = operations.overview().await?;
+        let entry = |own| PartitionEntry::of(own, &here, Utc::now());
+        Ok(overview.iter().map(entry).collect())
     }
 
     /// Stops a subscription, in whatever processes it runs, until it is resumed. What is being handled is finished first. One
@@ -334,7 +357,7 @@ impl Subscriptions {
     async fn operations_of(&self, known: &Known) -> Result<Operations, SubscriptionError> {
         let log = known.log.clone();
         match &known.records {
-            Records::Named(states, name) => Ok(Operations::new(name.as_str(), states.clone(), log)),
+            Records::Named(states) => Ok(Operations::new(&*known.name, states.clone(), log)),
             Records::OfView(store) => {
                 let alias = store.load_alias(&known.name).await;
                 let alias = alias.map_err(SubscriptionError::Views)?;
@@ -360,4 +383,24 @@ async fn outcomes(
     Ok(answers
         .map(|answer: Answer| Outcome::of(name, answer))
         .collect())
+}
+
+/// The log that a reaction follows: the program's own, or another's by way of its feed.
+fn followed(
+    reacting: &Reacting,
+    log: &Arc<dyn EventStore>,
+) -> Result<Arc<dyn LogReader>, StartError> {
+    match &reacting.follows {
+        None => Ok(log.clone()),
+        #[cfg(feature = "feed-client")]
+        Some(followed) => {
+            let app = followed.app.clone();
+            let feed = FeedLogReader::new(&app, followed.feed.clone());
+            let feed = feed.map_err(|source| StartError::Follow { app, source })?;
+            Ok(Arc::new(feed))
+        }
+        // Without the feature there is no way to make one.
+        #[cfg(not(feature = "feed-client"))]
+        Some(_) => Ok(log.clone()),
+    }
 }

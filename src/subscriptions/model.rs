@@ -41,6 +41,9 @@ pub struct SubscriptionEntry {
     pub name: String,
     /// What it does with events.
     pub kind: SubscriptionKind,
+    /// Why its records or its log cannot be read now, where that is so; then only what this process itself knows is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// Its partitions, ascending; empty while nobody has begun with it.
     pub partitions: Vec<PartitionEntry>,
 }
@@ -235,6 +238,31 @@ impl PartitionEntry {
             requests: record.map_or(0, |record| record.requests.len()),
             paused_since: record.and_then(|record| Some(record.pause.as_ref()?.since)),
             is_watched: here.is_none() && may_stall && lag_time >= STALL_PATIENCE,
+        }
+    }
+}
+
+impl PartitionEntry {
+    /// What this process itself knows of a partition whose record cannot be read.
+    pub(super) fn of_status(status: &PartitionStatus, now: DateTime<Utc>) -> Self {
+        let told = WorkState::told(&status.state);
+        // Another process works on it, or did.
+        let (state, reason) = told.unwrap_or((WorkState::Unowned, None));
+        Self {
+            partition: status.partition.number(),
+            state,
+            reason,
+            stalled: status.is_stalled(STALL_PATIENCE),
+            owner: status.owner.clone(),
+            head: status.head.number(),
+            checkpoint: status.cursor.position.number(),
+            lag_events: status.lag(),
+            lag_seconds: status.lag_time(now).as_secs_f64(),
+            heartbeat_seconds: status.heartbeat.map(|at| at.elapsed().as_secs_f64()),
+            parked: status.parked.len(),
+            requests: 0,
+            paused_since: None,
+            is_watched: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The administration, wherever it is.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,8 +11,6 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidelog_command::store::OpenError;
-use tidelog_eventbus::LogReader;
-use tidelog_query::LiveViews;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::ServiceExt;
@@ -60,8 +59,7 @@ impl Admin {
             opened => opened?.backend,
         };
         let store = backends::open_read_store(&settings).await?.backend;
-        let log: std::sync::Arc<dyn LogReader> = log;
-        let all = Subscriptions::of(app, &log, &store, LiveViews::default());
+        let all = Subscriptions::of(app, &log, &store, Arc::new(Vec::new))?;
         let router = Router::new().nest("/admin", subscriptions::router(all));
         Ok(Self::Here(tidelog_http::app(router)))
     }
@@ -120,7 +118,7 @@ impl Admin {
         let detail = body["detail"]
             .as_str()
             .unwrap_or("the request was turned down");
-        Err(format!("{} (status {status})", detail.trim_end_matches('.')).into())
+        Err(detail.trim_end_matches('.').into())
     }
 
     async fn send(&self, request: Request<Body>) -> Result<(u16, Vec<u8>), Failure> {

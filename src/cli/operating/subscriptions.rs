@@ -130,6 +130,10 @@ fn shares(own: &SubscriptionEntry) -> String {
 fn remarks(own: &SubscriptionEntry) -> String {
     let (name, program) = (&own.name, program());
     let mut text = String::new();
+    if let Some(problem) = &own.problem {
+        let problem = short(problem, MAX_REASON);
+        let _ = writeln!(text, "\n{name}: not all can be told: {problem}");
+    }
     let mut reasons: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     for own in own
         .partitions
