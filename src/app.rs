@@ -374,7 +374,7 @@ impl App {
         service::start(&app, &settings, reads, listen).await
     }
 
-    /// Runs the program's command line, which is `dev`, `serve`, `migrate`, `replay`, `doctor` and `config`, and gives the
+    /// Runs the program's command line, which is `dev`, `serve`, `migrate`, `replay`, `subscriptions`, `parked`, `doctor` and `config`, and gives the
     /// exit status: 0 when it did what was asked, 1 when that failed, 2 when it was asked wrongly.
     ///
     /// It makes a runtime of its own, so it MUST NOT be called from within one.
