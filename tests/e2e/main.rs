@@ -27,6 +27,7 @@ mod containers;
 mod dev;
 mod faults;
 mod idempotency;
+mod operations;
 mod own_app;
 mod reactions;
 mod read_store;
