@@ -64,6 +64,12 @@ pub(super) async fn replay(app: &App, settings: Settings, view: &str) -> Outcome
         "{view} is read from {} now (version {}): {} events, {documents}",
         replayed.collection, replayed.number, replayed.events
     ));
+    if replayed.parked > 0 {
+        say(&format!(
+            "{} documents are set aside, because an event of theirs cannot be folded: see `parked`",
+            replayed.parked
+        ));
+    }
     Ok(())
 }
 
