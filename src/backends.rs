@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tidelog_command::Clock;
 use tidelog_command::store::{EventStore, InMemoryEventStore, OpenError};
+#[cfg(feature = "redis")]
+use tidelog_domain::causes;
 use tidelog_eventbus::{EventBus, InProcessEventBus};
 use tidelog_http::Part;
 use tidelog_query::store::{InMemoryReadStore, ReadError, ReadStore};
@@ -196,6 +198,14 @@ fn log_place(settings: &Settings) -> Result<LogPlace<'_>, BackendError> {
     }
 }
 
+/// Whether the log is in this process or its file: then no other process can run a subscription.
+pub(crate) fn is_embedded(settings: &Settings) -> bool {
+    matches!(
+        log_place(settings),
+        Ok(LogPlace::Memory | LogPlace::Sqlite(_))
+    )
+}
+
 /// Opens the log, after making or migrating it where that is needed.
 ///
 /// # Errors
@@ -345,7 +355,9 @@ async fn open_redis_bus(
     use tidelog_eventbus::RedisEventBus;
     let can_do_without = settings.role == Role::Command;
     let bus = RedisEventBus::new(url, app)
-        .map_err(|error| unusable("bus_url", url, error.to_string()))?;
+        .map_err(|error| unusable("bus_url", url, causes(&error)))?
+        .keeping(usize::try_from(settings.bus_keep_events).unwrap_or(usize::MAX))
+        .keeping_bytes(settings.bus_keep_bytes, settings.partitions);
     let check = Check {
         key: "bus_url",
         url,
@@ -365,8 +377,14 @@ async fn open_redis_bus(
         Ok(server) => Ok(Opened {
             backend: Arc::new(bus),
             description: format!(
-                "the event bus is on Redis ({} {})",
-                server.name, server.version
+                "the event bus is on {} ({} {})",
+                if server.is_cluster {
+                    "a Redis Cluster"
+                } else {
+                    "Redis"
+                },
+                server.name,
+                server.version
             ),
             warnings: server.warnings,
         }),

@@ -22,6 +22,7 @@ mod lock;
 pub mod prelude;
 mod service;
 pub mod settings;
+mod subscriptions;
 pub mod testing;
 
 pub use app::{App, InvalidApp};
@@ -36,6 +37,10 @@ pub use entities::InvalidEntities;
 pub use lock::require_lock as __require_lock;
 pub use lock::{LOCK_FILE, LockError, check_lock};
 pub use service::{CannotListen, ReactionState, ReactionStatus, Running, StartError};
+pub use subscriptions::{
+    Outcome, ParkedEntry, ParkedEventEntry, PartitionEntry, SequenceState, ShownEvent,
+    SkippedEntry, SubscriptionEntry, SubscriptionError, SubscriptionKind, Subscriptions, WorkState,
+};
 pub use tidelog_command::{
     Clock, CommandError, CommandId, CommandKey, CommandOutcome, CommandRequest, InvalidKey,
     MultiStreamOutcome, MultiStreamRequest, Precondition,
@@ -53,8 +58,8 @@ pub use tidelog_domain::{
     rejections, view,
 };
 pub use tidelog_eventbus::{
-    EventStream, Failure, FailureKind, FailurePolicy, PartitionState, PartitionStatus, Reaction,
-    Start, StreamError, SubscriptionStatus,
+    EventStream, Failure, FailureKind, FailurePolicy, OperationError, PartitionState,
+    PartitionStatus, Reaction, Skip, Start, StreamError, SubscriptionStatus,
 };
 pub use tidelog_http::RESERVED_NAMES;
 

@@ -24,6 +24,7 @@ mod group;
 mod heads;
 mod in_process;
 mod log;
+mod operations;
 mod outage;
 mod parking;
 mod reaction;
@@ -52,6 +53,10 @@ pub use gate::{Gate, gate};
 pub use group::{Share, has_share, to_ask_for};
 pub use in_process::InProcessEventBus;
 pub use log::{LogError, LogIdentity, LogReader};
+pub use operations::{
+    Answer, Asked, MAX_REASON_CHARS, OperationError, Operations, ParkedEvent, PartitionOverview,
+    Skip,
+};
 pub use parking::{MAX_ERROR_CHARS, Parked, ParkedSequence, ParkedState, Step, Why};
 pub use reaction::{Reaction, ReactionDefinition, ReactionHandler, STREAMS_AT_ONCE};
 #[cfg(feature = "redis")]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgMatches, Command};
 
+use super::operating::{self, Operation};
 use crate::settings::{Kind, SETTINGS, Setting};
 
 /// What is asked for.
@@ -22,6 +23,8 @@ pub(crate) enum Action {
         /// Which.
         view: String,
     },
+    /// Does something with the subscriptions.
+    Operate(Operation),
     /// Says where a reaction goes on.
     Restart {
         /// Which.
@@ -60,6 +63,12 @@ impl Arguments {
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, clap::Error> {
         let matches = command(name).try_get_matches_from(arguments)?;
+        let operation = matches.subcommand();
+        let operation = operation.and_then(|(name, inner)| operating::operation(name, inner));
+        if let Some((operation, mut said)) = operation {
+            said.insert(0, &matches);
+            return Ok(Self::of(Action::Operate(operation), &said));
+        }
         let (action, inner) = match matches.subcommand() {
             Some(("serve", inner)) => (Action::Serve, inner),
             Some(("migrate", inner)) => (Action::Migrate, inner),
@@ -86,20 +95,24 @@ impl Arguments {
             Some((_, inner)) => (Action::Dev, inner),
             None => (Action::Dev, &matches),
         };
+        Ok(Self::of(action, &[&matches, inner]))
+    }
+
+    /// `action`, with the settings that were `said`, of which the last count.
+    fn of(action: Action, said: &[&ArgMatches]) -> Self {
         let flag = |key: &str| {
-            inner
-                .get_one::<String>(key)
-                .or_else(|| matches.get_one(key))
+            let mut said = said.iter().rev();
+            said.find_map(|matches| matches.get_one::<String>(key))
                 .cloned()
         };
-        Ok(Self {
+        Self {
             action,
             flags: SETTINGS
                 .iter()
                 .filter_map(|s| Some((s.key, flag(s.key)?)))
                 .collect(),
             config: flag("config").map(PathBuf::from),
-        })
+        }
     }
 }
 
@@ -132,6 +145,7 @@ fn command(name: &str) -> Command {
                 .arg(Arg::new("view").required(true).help("The view's name, such as post"))
                 .args(settings()),
         )
+        .subcommands(operating::commands(&settings()))
         .subcommand(
             Command::new("restart")
                 .about("Say where a reaction goes on: one that is held, or that is to do something again")
@@ -178,6 +192,7 @@ fn flag(setting: &'static Setting) -> Arg {
         Kind::Path => "PATH",
         Kind::Duration => "TIME",
         Kind::Number => "N",
+        Kind::Bytes => "BYTES",
         Kind::Text => "TEXT",
     };
     let default = setting
@@ -196,6 +211,7 @@ fn flag(setting: &'static Setting) -> Arg {
 
 #[cfg(test)]
 mod tests {
+    use super::super::operating::Target;
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
@@ -230,6 +246,34 @@ mod tests {
             parse("replay post").unwrap().action
         );
         assert!(parse("replay").is_err());
+    }
+
+    #[test]
+    fn operations_take_the_settings_of_every_level() {
+        let operation = |line| match parse(line).unwrap().action {
+            Action::Operate(operation) => operation,
+            other => panic!("{other:?}"),
+        };
+        let retry = |target| Operation::Retry {
+            name: "post".to_owned(),
+            target,
+        };
+        let one = Target::One("post/1".to_owned());
+        assert_eq!(operation("parked retry post post/1"), retry(one));
+        assert_eq!(operation("parked retry post --all"), retry(Target::All));
+        assert!(parse("parked retry post").is_err());
+        assert!(parse("parked retry post 1 --all").is_err());
+        assert!(parse("parked skip post 1").is_err());
+        let listed = Operation::Subscriptions {
+            by_partition: true,
+            json: false,
+        };
+        assert_eq!(operation("subscriptions --by-partition"), listed);
+        let deep = parse("subscriptions pause post --reason why --admin-addr h:1").unwrap();
+        assert_eq!(
+            deep.flags.get("admin_addr").map(String::as_str),
+            Some("h:1")
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod arguments;
 mod commands;
 mod doctor;
+mod operating;
 mod replay;
 mod restart;
 mod welcome;
@@ -74,6 +75,7 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
             Action::Serve => commands::serve(app, settings).await,
             Action::Migrate => commands::migrate(settings).await,
             Action::Replay { view } => replay::replay(&app, settings, view).await,
+            Action::Operate(operation) => operating::operate(&app, settings, operation).await,
             Action::Restart { reaction, from } => {
                 restart::restart(&app, settings, reaction, from).await
             }

@@ -1,25 +1,30 @@
-//! The admin listener: health from the first moment on, administration once the services are up.
+//! The admin listener: health and metrics from the first moment on, administration once the services are up.
 
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use tidelog_http::{Problem, ProblemKind, Readiness, app, health_router};
 use tower::ServiceExt;
+
+use super::metrics::Metrics;
 
 /// What the admin listener serves. Cloning gives another handle to the same.
 #[derive(Clone)]
 pub(super) struct Admin {
     readiness: Readiness,
+    pub(super) metrics: Metrics,
     administration: Arc<OnceLock<Router>>,
 }
 
 impl Admin {
-    /// Health, and no administration yet.
-    pub(super) fn new(readiness: Readiness) -> Self {
+    /// Health and metrics of a process that runs `role`, and no administration yet.
+    pub(super) fn new(readiness: Readiness, role: &'static str) -> Self {
         Self {
             readiness,
+            metrics: Metrics::new(role),
             administration: Arc::default(),
         }
     }
@@ -35,8 +40,11 @@ impl Admin {
         let administration = Router::new()
             .fallback(administer)
             .with_state(self.administration.clone());
+        let metrics = self.metrics.clone();
+        let metrics = get(async move || metrics.response());
         app(Router::new()
             .nest("/admin", administration)
+            .route("/metrics", metrics)
             .merge(health_router(self.readiness.clone())))
     }
 }

@@ -6,8 +6,10 @@ mod follow;
 mod freshness;
 mod group;
 mod listeners;
+mod metrics;
 mod reactions;
 mod source;
+mod stalls;
 mod watch;
 
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use tidelog_domain::EventSet;
 use tidelog_eventbus::FeedLogReader;
 use tidelog_eventbus::{
     Cause, CommitSignal, EventStream, LogError, RelayStatus, Start, StreamError,
+    SubscriptionOptions,
 };
 use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve};
 use tidelog_query::store::ReadStore;
@@ -36,10 +39,11 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::app::{InvalidApp, Reacting};
-use crate::backends::{BackendError, Backends};
+use crate::backends::{BackendError, Backends, is_embedded};
 use crate::client::Client;
 use crate::entities::InvalidEntities;
 use crate::settings::{Role, Settings};
+use crate::subscriptions::{self, Subscriptions};
 use admin::Admin;
 use freshness::Freshness;
 use group::Group;
@@ -116,6 +120,7 @@ pub struct Running {
     ready: Part,
     admin: Admin,
     commands: Option<Arc<CommandService>>,
+    subscriptions: Option<Subscriptions>,
     command_router: Option<Router>,
     query_router: Option<Router>,
     source: Option<Arc<Source>>,
@@ -158,8 +163,9 @@ pub(crate) async fn start(
         admin_addr: health.as_ref().map(address),
         grace: settings.shutdown_grace,
         ready: readiness.part(role.name()),
-        admin: Admin::new(readiness.clone()),
+        admin: Admin::new(readiness.clone(), role.name()),
         commands: None,
+        subscriptions: None,
         command_router: None,
         query_router: None,
         source: None,
@@ -213,11 +219,10 @@ impl Assembly<'_> {
             running.source = Some(Arc::clone(&source));
             signal.clone_from(&source.signal);
             let relay = source.publish(&running.workers);
-            if role.runs(Role::EventBus) {
+            running.admin.metrics.of_relay(relay.clone());
+            if let (true, Some(store)) = (role.runs(Role::EventBus), &backends.reads) {
                 let owner = format!("{}-{}", role.name(), Uuid::now_v7());
-                if let Some(store) = &backends.reads {
-                    live = self.keep_views(&source, &store.backend, &owner, running)?;
-                }
+                live = self.keep_views(&source, &store.backend, &owner, running)?;
                 for reacting in self.program.reactions() {
                     self.react(reacting, &source, &owner, running)?;
                 }
@@ -265,19 +270,37 @@ impl Assembly<'_> {
         source: &Source,
         store: &Arc<dyn ReadStore>,
         owner: &str,
-        running: &Running,
-    ) -> Result<LiveViews, InvalidApp> {
+        running: &mut Running,
+    ) -> Result<LiveViews, StartError> {
         let views = Views::new(
             catalog(self.program)?,
             store.clone(),
             source.log.clone(),
             source.tail(&running.workers).clone(),
             owner.to_owned(),
-            ViewsOptions::default(),
+            ViewsOptions {
+                subscription: SubscriptionOptions {
+                    take_over_at_start: is_embedded(self.settings),
+                    ..SubscriptionOptions::default()
+                },
+                policies: self.program.policies().clone(),
+                ..ViewsOptions::default()
+            },
         );
         let live = views.live();
-        let administration = views_admin_router(views.clone(), running.workers.stop.clone());
+        let (here, reactions) = (live.clone(), running.reactions.clone());
+        let statuses = move || [here.by_view(), reactions.statuses()].concat();
+        let subscriptions =
+            Subscriptions::of(self.program, &source.log, store, Arc::new(statuses))?;
+        let administration = views_admin_router(views.clone(), running.workers.stop.clone())
+            .merge(subscriptions::router(subscriptions.clone()));
         running.admin.administer(administration);
+        let metrics = &running.admin.metrics;
+        metrics.of_subscriptions(subscriptions.clone(), owner);
+        running.subscriptions = Some(subscriptions.clone());
+        running
+            .workers
+            .spawn(|stop| stalls::watch(subscriptions, stop));
         running
             .workers
             .spawn(async move |stop| views.run(stop).await);
@@ -300,6 +323,7 @@ impl Assembly<'_> {
             reaction: Arc::clone(&reacting.reaction),
             states: source.log.clone(),
             live: running.reactions.clone(),
+            is_alone: is_embedded(self.settings),
         };
         let workers = &running.workers;
         match &reacting.follows {
@@ -403,6 +427,12 @@ impl Running {
     /// Health and administration, to be mounted where only operators get.
     pub fn admin_router(&self) -> Router {
         self.admin.router()
+    }
+
+    /// The program's subscriptions: how far they are, and what an operator does with them. `None` where the role runs none.
+    #[must_use]
+    pub fn subscriptions(&self) -> Option<Subscriptions> {
+        self.subscriptions.clone()
     }
 
     /// A client of the services of this process, which does not go by way of the network.

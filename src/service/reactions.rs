@@ -49,6 +49,17 @@ impl Reactions {
         statuses.values().cloned().collect()
     }
 
+    /// What can be seen of the subscriptions of those that have begun, each with its name.
+    pub(super) fn statuses(&self) -> Vec<(String, SubscriptionStatus)> {
+        let status = |reaction: ReactionStatus| match reaction.state {
+            ReactionState::Starting => None,
+            ReactionState::Running(status) | ReactionState::Held(status) => {
+                Some((reaction.name, status))
+            }
+        };
+        self.all().into_iter().filter_map(status).collect()
+    }
+
     /// Whether all that react to the program's own events were given what is committed.
     pub(super) fn have_seen(&self, commits: &CommitSignal) -> bool {
         let has_seen = |status: &SubscriptionStatus| {
@@ -90,6 +101,8 @@ pub(super) struct Keeper {
     /// Where its state is kept.
     pub(super) states: Arc<dyn StateStore>,
     pub(super) live: Reactions,
+    /// Whether no other process can run it.
+    pub(super) is_alone: bool,
 }
 
 impl Keeper {
@@ -107,6 +120,7 @@ impl Keeper {
             log_page_max_events: self.reaction.batch_max_events(),
             concurrent_partitions: options.concurrent_partitions.min(concurrent_partitions),
             policy: self.reaction.policy(),
+            take_over_at_start: self.is_alone,
             ..options
         };
         loop {

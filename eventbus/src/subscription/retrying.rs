@@ -241,6 +241,9 @@ impl Work {
         }
         run.handled += 1;
         if let Some((_, reason)) = run.skip.take_if(|(at, _)| *at == event.position) {
+            while let Err(error) = running.handler.skip(event).await {
+                self.back_off(&causes(&error)).await?;
+            }
             self.skip(event, &names, reason);
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! The whole read side in one process: log, relay, tail, views, queries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Change, FaultyStore, Log, folded, stored};
 use crate::catalog::Catalog;
-use crate::consistency::Consistency;
+use crate::consistency::{Consistency, ReadOf};
 use crate::live::LiveViews;
 use crate::replay::{Replay, ReplayOptions};
 use crate::store::{Alias, Query, ReadStore};
@@ -64,6 +65,7 @@ impl System {
                 take_over_at_start: true,
                 ..SubscriptionOptions::default()
             },
+            policies: BTreeMap::new(),
             replay: ReplayOptions {
                 lease: Duration::from_millis(1_500),
                 beat: Duration::from_millis(100),
@@ -165,7 +167,8 @@ impl System {
         };
         let (_, consistency) = self.reader();
         let deadline = Instant::now() + PATIENCE;
-        let reached = consistency.wait_for(view.name(), &token, deadline).await;
+        let reached = consistency.wait_for(view.name(), ReadOf::Any, &token, deadline);
+        let reached = reached.await;
         let alias = self.store.load_alias(view.name()).await;
         assert!(reached.is_ok(), "{reached:?}: {alias:?}");
         let alias = self.alias(view.name()).await;

@@ -62,17 +62,6 @@ async fn state(views: &Views, view: &str, what: &str, is: impl Fn(&ViewState) ->
     eventually(what, async || live.states().get(view).is_some_and(&is)).await;
 }
 
-/// Waits until all partitions of `collection` are in the state that they should be in.
-async fn partitions(process: &Process, collection: &str, is: impl Fn(&PartitionState) -> bool) {
-    let live = process.views.live();
-    let all = || {
-        let status = live.get(collection)?;
-        let partitions = status.partitions();
-        Some(partitions.iter().all(|partition| is(&partition.state)))
-    };
-    eventually(collection, async || all() == Some(true)).await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn views_are_kept_up_to_date() {
     let system = System::new();
@@ -486,6 +475,10 @@ async fn an_old_version_is_kept_for_a_rollback_and_dropped_a_grace_after_the_nex
 
 async fn replay(process: &Process) {
     let cancel = tokio_util::sync::CancellationToken::new();
-    let replayed = process.views.replay().run(&posts(), &|_| {}, &cancel).await;
+    let replayed = process
+        .views
+        .replay("post")
+        .run(&posts(), &|_| {}, &cancel)
+        .await;
     replayed.unwrap();
 }

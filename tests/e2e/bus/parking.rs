@@ -106,7 +106,7 @@ async fn a_poison_event_holds_up_its_own_stream_alone_and_is_tried_again_by_itse
     assert_eq!((&*of_it.sequence, of_it.first.number()), (&*a, 3));
     assert_eq!(of_it.state, ParkedState::Retrying);
     assert!(of_it.error.contains("poison"), "{}", of_it.error);
-    let visible = consumer.status.partitions()[0].parked;
+    let visible = consumer.status.partitions()[0].parked.len();
     assert_eq!(visible, 1);
 
     handler.fail(|_| None);

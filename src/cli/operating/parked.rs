@@ -1,0 +1,127 @@
+//! `parked`: what is set aside, and what came of trying it again.
+
+use std::fmt::Write;
+
+use super::table::{ago, counted, short, table};
+use super::{Target, program, word};
+use crate::cli::commands::{self, say};
+use crate::{Outcome, ParkedEntry, SequenceState};
+
+/// The most characters of an error in a line of the list.
+const MAX_ERROR: usize = 72;
+
+/// A line each, and what to do about them.
+pub(super) fn listed(all: &[ParkedEntry]) -> String {
+    let Some(first) = all.first() else {
+        return "nothing is set aside".to_owned();
+    };
+    let row = |own: &ParkedEntry| {
+        [
+            own.subscription.clone(),
+            own.sequence.clone(),
+            own.state.name().to_owned(),
+            ago(own.since),
+            own.attempts.to_string(),
+            own.partition.to_string(),
+            own.first.to_string(),
+            why(own),
+        ]
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    let head = [
+        "SUBSCRIPTION",
+        "SEQUENCE",
+        "STATE",
+        "SINCE",
+        "TRIES",
+        "PARTITION",
+        "POSITION",
+        "WHY",
+    ];
+    let mut text = table(head, &rows);
+    // One that an operator can do something about.
+    let mut parked = all.iter().filter(|own| own.state == SequenceState::Parked);
+    let example = parked.next().unwrap_or(first);
+    text.push_str(&next_steps(example));
+    text
+}
+
+/// What to do about one.
+pub(super) fn next_steps(own: &ParkedEntry) -> String {
+    let (program, name, sequence) = (program(), word(&own.subscription), word(&own.sequence));
+    format!(
+        "\n  see one:                      {program} parked show {name} {sequence}\n  \
+           when the cause is mended:     {program} parked retry {name} {sequence}    (or --all)\n  \
+           pass over its first event:    {program} parked skip {name} {sequence} --reason '…'\n"
+    )
+}
+
+/// Why it is set aside, in a line.
+fn why(own: &ParkedEntry) -> String {
+    match &own.behind {
+        Some(behind) => format!("waits behind {}", short(behind, MAX_ERROR)),
+        None => short(&own.error, MAX_ERROR),
+    }
+}
+
+/// What came of a retry or a skip: an error when something is still set aside.
+pub(super) fn outcomes(name: &str, target: &Target, all: &[Outcome]) -> commands::Outcome {
+    let what = match target {
+        Target::One(sequence) => format!("{name} {sequence}"),
+        Target::All => name.to_owned(),
+    };
+    if all.is_empty() {
+        say(&format!("{what}: nothing is set aside"));
+        return Ok(());
+    }
+    let mut failed = Vec::new();
+    for own in all {
+        let partition = own.partition;
+        if !own.done {
+            say(&format!(
+                "{what}: asked for in partition {partition}; {}",
+                open(name, own)
+            ));
+        } else if own.parked.is_empty() {
+            say(&format!("{what}: goes on (partition {partition})"));
+        } else {
+            failed.extend(&own.parked);
+        }
+    }
+    let Some(first) = failed.first() else {
+        return Ok(());
+    };
+    let mut text = format!("{what}: cannot be handled still");
+    if failed.len() > 1 {
+        let more = u64::try_from(failed.len()).unwrap_or(u64::MAX);
+        let _ = write!(text, ", {} are set aside", counted(more, "sequence"));
+    }
+    let _ = write!(text, ": {}", why(first));
+    if first.state == SequenceState::Retrying {
+        text.push_str(" (it is tried again by itself)");
+    }
+    let _ = write!(
+        text,
+        "\n\n  see it with:  {} parked show {} {}",
+        program(),
+        word(name),
+        word(&first.sequence)
+    );
+    Err(text.into())
+}
+
+/// Why something is not done yet.
+fn open(name: &str, own: &Outcome) -> String {
+    match &own.owner {
+        _ if own.paused => format!(
+            "{name} is paused: it is done after `{} subscriptions resume {}`",
+            program(),
+            word(name)
+        ),
+        None => {
+            "nobody works on it now: it is done as soon as a process with the role eventbus runs"
+                .to_owned()
+        }
+        Some(owner) => format!("{owner} is at it: look again with `{} parked`", program()),
+    }
+}

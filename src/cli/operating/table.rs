@@ -1,0 +1,99 @@
+//! Columns that line up, and figures for people.
+
+use chrono::{DateTime, Utc};
+
+/// Rows under a head, each column as wide as it has to be, two blanks between. Numbers stand at the right.
+pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let cells = cells.map(|cell| cell.chars().count());
+        let own = head.get(column).map_or(0, |cell| cell.chars().count());
+        cells.max().unwrap_or(0).max(own)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let is_number = |column: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(column)).peekable();
+        let number = |cell: &String| cell.parse::<f64>().is_ok() || cell == NOTHING;
+        cells.peek().is_some() && cells.all(number)
+    };
+    let right: [bool; N] = std::array::from_fn(is_number);
+    let line = |cells: &[&str]| {
+        let cells = cells.iter().zip(widths).zip(right);
+        let cells = cells.map(|((cell, width), right)| match right {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:width$}"),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        format!("{}\n", line.trim_end())
+    };
+    let mut text = line(&head);
+    for row in rows {
+        text.push_str(&line(&row.each_ref().map(String::as_str)));
+    }
+    text
+}
+
+/// What stands for no value.
+pub(super) const NOTHING: &str = "-";
+
+/// A time span, in the unit that says it best.
+pub(super) fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => format!("{:.0} ms", s * 1_000.0),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 2.0 * 3_600.0 => format!("{:.0} min", s / 60.0),
+        s if s < 2.0 * 86_400.0 => format!("{:.0} h", s / 3_600.0),
+        s => format!("{:.0} d", s / 86_400.0),
+    }
+}
+
+/// How long ago something was.
+pub(super) fn ago(at: DateTime<Utc>) -> String {
+    let since = (Utc::now() - at).to_std().unwrap_or_default();
+    format!("{} ago", span(since.as_secs_f64()))
+}
+
+/// One line, at most so many characters.
+pub(super) fn short(text: &str, max: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= max {
+        return line;
+    }
+    let kept: String = line.chars().take(max.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// `1 event`, `2 events`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_numbers_stand_at_the_right() {
+        let row = |name: &str, count: &str| [name.to_owned(), count.to_owned(), "x".to_owned()];
+        let rows = [row("post", "7"), row("größe", "1200"), row("none", "-")];
+        assert_eq!(
+            table(["NAME", "PARKED", "Y"], &rows),
+            "NAME   PARKED  Y\npost        7  x\ngröße    1200  x\nnone        -  x\n"
+        );
+    }
+
+    #[test]
+    fn a_span_is_in_the_unit_that_says_it_best() {
+        let spans = [0.004, 0.9, 61.0, 600.0, 7_300.0, 200_000.0].map(span);
+        assert_eq!(spans, ["4 ms", "900 ms", "61 s", "10 min", "2 h", "2 d"]);
+    }
+
+    #[test]
+    fn a_long_text_is_one_short_line() {
+        assert_eq!(short("one\n two", 7), "one two");
+        assert_eq!(short("one two three", 8), "one two…");
+    }
+}

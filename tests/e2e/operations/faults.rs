@@ -1,0 +1,115 @@
+//! Subscriptions that stand still, because a server is gone or their process hangs.
+
+use tidelog_test_support::{Engine, Server, Signal, fresh_mongodb_database};
+
+use super::Site;
+use super::metrics::{page, sample};
+use crate::services::{Backends, Role};
+use crate::waiting::eventually;
+
+/// Whether a page says that a partition of the view is stalled.
+fn is_stalled(page: &str) -> bool {
+    let mut stalled = page.lines();
+    stalled.any(|line| {
+        line.starts_with("tidelog_subscription_stalled{subscription=\"post\"")
+            && line.ends_with(" 1")
+    })
+}
+
+#[tokio::test]
+async fn a_read_store_that_is_gone_is_an_alarm_and_the_writes_go_on() {
+    let mut mongodb = Server::start(Engine::MongoDb).await;
+    let backends = Backends {
+        mongodb_url: fresh_mongodb_database(&mongodb),
+        ..Backends::fresh().await
+    };
+    let site = Site::on(backends).await;
+    let eventbus = site.start(Role::EventBus).await;
+    let admin = eventbus.admin();
+    site.write("before").await;
+    eventually("the view to be live", async || {
+        let page = page(&admin).await;
+        let live = sample(
+            &page,
+            "tidelog_subscription_state",
+            &["\"post\"", "\"live\""],
+        );
+        live.map(|_| ()).ok_or(page)
+    })
+    .await;
+    assert!(!is_stalled(&page(&admin).await));
+
+    mongodb.kill();
+    site.write("during").await;
+    let line = eventbus
+        .process()
+        .wait_for_line("a subscription is stalled")
+        .await;
+    for part in [
+        "ERROR",
+        "subscription=\"post\"",
+        "backing-off",
+        "bring that back",
+    ] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+    assert!(is_stalled(&page(&admin).await));
+    let told = admin.get("/admin/api/subscriptions").await.data(200);
+    let posts = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|own| own["name"] == "post");
+    let posts = posts.unwrap();
+    assert!(posts["problem"].is_string(), "{posts}");
+    let stalled = posts["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|own| own["stalled"] == true);
+    let stalled = stalled.unwrap_or_else(|| panic!("{posts}"));
+    assert_eq!(stalled["state"], "backing-off");
+    assert!(
+        stalled["reason"]
+            .as_str()
+            .is_some_and(|reason| !reason.is_empty())
+    );
+
+    mongodb.restart().await;
+    eventbus
+        .process()
+        .wait_for_line("the subscription goes on")
+        .await;
+    assert!(!is_stalled(&page(&admin).await));
+    // It was said once.
+    let output = eventbus.process().stderr();
+    let alarms = output
+        .iter()
+        .filter(|line| line.contains("a subscription is stalled"));
+    let alarms: Vec<_> = alarms
+        .filter(|line| line.contains("subscription=\"post\""))
+        .collect();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_is_an_alarm_for_who_asks_from_elsewhere() {
+    let site = Site::new().await;
+    let eventbus = site.start(Role::EventBus).await;
+    let live = async |state: &'static str| {
+        eventually("the state", async || {
+            let listed = site.cli(&["subscriptions"]).await.succeeded();
+            let line = listed.stdout.lines().find(|line| line.starts_with("post "));
+            let is_it = line.is_some_and(|line| line.contains(state));
+            is_it.then_some(listed.stdout.clone()).ok_or(listed.output)
+        })
+        .await
+    };
+    live("live").await;
+    eventbus.process().signal(Signal::Stop);
+    site.write("during").await;
+    let listed = live("STALLED").await;
+    assert!(listed.contains("its owner does not get on"), "{listed}");
+    eventbus.process().signal(Signal::Cont);
+    live("live").await;
+}
