@@ -1,4 +1,4 @@
-//! The user's program: its aggregates and its views.
+//! The user's program: its aggregates, its views, its reactions.
 
 use std::error::Error;
 use std::path::Path;
@@ -10,13 +10,14 @@ use tidelog_domain::{
     MultiStreamCommand, MultiStreamDecider, Projection, TypedDecider, TypedMultiStreamDecider,
     TypedProjector, ViewDefinition,
 };
+use tidelog_eventbus::{FeedUrl, Reaction, ReactionDefinition, ReactionHandler};
 use tidelog_http::RESERVED_NAMES;
 
 use crate::entities::InvalidEntities;
 use crate::service::{self, Listen, Reads, Running, StartError};
 use crate::settings::Settings;
 
-/// A program: a name, its aggregates, its read models.
+/// A program: a name, its aggregates, its read models, its reactions.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,16 +27,46 @@ use crate::settings::Settings;
 /// # }
 /// ```
 ///
-/// A program without any aggregate of its own takes its entities from the directory that the setting `entities` names, and
+/// A program without any aggregate or reaction of its own takes its entities from the directory that the setting `entities` names, and
 /// without that serves the two demo entities, `post` and `customer`.
 pub struct App {
     name: String,
     deciders: Vec<Arc<dyn Decider>>,
     multi_stream: Vec<Arc<dyn MultiStreamDecider>>,
     views: Vec<Arc<dyn ViewDefinition>>,
+    reactions: Vec<Reacting>,
     clock: Clock,
-    /// The first aggregate or entity that cannot be served, and why.
+    /// The first aggregate, entity or reaction that cannot be served, and why.
     unusable: Option<(&'static str, Arc<dyn Error + Send + Sync>)>,
+}
+
+/// A reaction of a program.
+pub(crate) struct Reacting {
+    pub(crate) reaction: Arc<dyn ReactionDefinition>,
+    /// Whose events it reacts to, where it is not the program itself.
+    pub(crate) follows: Option<Followed>,
+}
+
+/// Another program.
+#[cfg_attr(
+    not(feature = "feed-client"),
+    allow(dead_code, reason = "without a client for feeds nobody is followed")
+)]
+pub(crate) struct Followed {
+    pub(crate) app: String,
+    /// Where its feed is.
+    pub(crate) feed: FeedUrl,
+}
+
+impl Reacting {
+    /// What its subscription is called.
+    pub(crate) fn subscription(&self) -> String {
+        let name = self.reaction.name();
+        match &self.follows {
+            None => name.to_owned(),
+            Some(followed) => format!("{name}@{}", followed.app),
+        }
+    }
 }
 
 /// A program that contradicts itself.
@@ -45,7 +76,7 @@ pub enum InvalidApp {
     /// The program's name cannot be part of a key.
     #[error("an app's name is 1 to 64 of a-z, 0-9, _ and -, but this one is called {0:?}")]
     Name(String),
-    /// An aggregate or an entity that is written in Rust cannot be served.
+    /// An aggregate, an entity or a reaction that is written in Rust cannot be served.
     #[error("{name} cannot be served as it is defined")]
     Definition {
         /// Its name.
@@ -71,7 +102,7 @@ pub enum InvalidApp {
     /// A name that the services need for themselves, or that cannot be part of a path.
     #[error("{what} cannot be called {name:?}: {}; rename it", why_unusable(.name))]
     Unusable {
-        /// An aggregate, a view, or the plural of one.
+        /// An aggregate, a view, the plural of one, a reaction, or an app that is followed.
         what: &'static str,
         /// The name.
         name: String,
@@ -79,6 +110,9 @@ pub enum InvalidApp {
     /// Two views have the same name or plural.
     #[error("two views are called {0}: rename one, or give it another plural")]
     View(String),
+    /// Two reactions, or a reaction and a view, have the same name.
+    #[error("two reactions, or a reaction and a view, are called {0}: rename one")]
+    Reaction(String),
     /// Events that may be stored are not brought to today's shape.
     #[error("the upcasters of {0} cannot be used")]
     Upcasters(String, #[source] InvalidUpcasters),
@@ -94,6 +128,7 @@ impl App {
             deciders: Vec::new(),
             multi_stream: Vec::new(),
             views: Vec::new(),
+            reactions: Vec::new(),
             clock: Clock::default(),
             unusable: None,
         }
@@ -155,6 +190,80 @@ impl App {
     #[must_use]
     pub fn projection<P: Projection>(mut self) -> Self {
         self.views.push(Arc::new(TypedProjector::<P>::new()));
+        self
+    }
+
+    /// The same with a reaction: what is to happen elsewhere when something has happened here. It runs in the role `eventbus`, and its
+    /// state is kept in the log's database.
+    ///
+    /// ```
+    /// use tidelog::prelude::*;
+    ///
+    /// #[events("order")]
+    /// enum OrderEvent {
+    ///     Placed { sum: String },
+    /// }
+    ///
+    /// #[events("payment")]
+    /// enum PaymentEvent {
+    ///     Received,
+    /// }
+    ///
+    /// #[event_set]
+    /// enum Sale {
+    ///     Order(OrderEvent),
+    ///     Payment(PaymentEvent),
+    /// }
+    ///
+    /// struct Mailer;
+    ///
+    /// impl Reaction for Mailer {
+    ///     const NAME: &'static str = "mailer";
+    ///     type Event = Sale;
+    ///
+    ///     async fn react(&self, e: &Recorded<Sale>) -> Result<(), Failure> {
+    ///         if let Sale::Order(OrderEvent::Placed { sum }) = &e.event {
+    ///             let _cents: u64 = sum.parse()?; // Any error will do.
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), tidelog::InvalidApp> {
+    /// App::new("shop").reaction(Mailer).check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn reaction<R: Reaction>(self, reaction: R) -> Self {
+        self.reacting(reaction, None)
+    }
+
+    /// The same with a reaction to the events of another program, `app`, whose command service serves its feed at `feed`:
+    /// `http://blog.example:3000/events`. Its state is kept in the log's database of this program, under `<reaction>@<app>`.
+    ///
+    /// While the other program is down, the reaction waits for it. The feed is asked for news as often as the setting
+    /// `follow_interval` says. Whether the URL can be used is for [`App::check`] to say.
+    #[cfg(feature = "feed-client")]
+    #[must_use]
+    pub fn follow<R: Reaction>(mut self, app: &str, feed: &str, reaction: R) -> Self {
+        match feed.parse() {
+            Ok(feed) => {
+                let app = app.to_owned();
+                self.reacting(reaction, Some(Followed { app, feed }))
+            }
+            Err(error) => {
+                self.is_unusable(R::NAME, error);
+                self
+            }
+        }
+    }
+
+    fn reacting<R: Reaction>(mut self, reaction: R, follows: Option<Followed>) -> Self {
+        self.reactions.push(Reacting {
+            reaction: Arc::new(ReactionHandler::new(reaction)),
+            follows,
+        });
         self
     }
 
@@ -293,6 +402,11 @@ impl App {
         &self.views
     }
 
+    /// The reactions.
+    pub(crate) fn reactions(&self) -> &[Reacting] {
+        &self.reactions
+    }
+
     /// Whether what is defined can be served, names are usable and unique ([`RESERVED_NAMES`] has those that the services need for
     /// themselves), and upcasters lead from every older shape of an event to today's.
     ///
@@ -339,7 +453,22 @@ impl App {
         if let Some(name) = repeated(names) {
             return Err(InvalidApp::View(name));
         }
+        self.check_reactions()?;
         self.check_upcasters()
+    }
+
+    /// Views and reactions are subscriptions, and told apart by their names.
+    fn check_reactions(&self) -> Result<(), InvalidApp> {
+        for Reacting { reaction, follows } in &self.reactions {
+            usable("a reaction", reaction.name())?;
+            if let Some(followed) = follows {
+                usable("an app that is followed", &followed.app)?;
+            }
+        }
+        let reactions: Vec<_> = self.reactions.iter().map(Reacting::subscription).collect();
+        let views = self.views.iter().map(|view| view.name());
+        let names = views.chain(reactions.iter().map(String::as_str));
+        repeated(names).map_or(Ok(()), |name| Err(InvalidApp::Reaction(name)))
     }
 
     fn check_upcasters(&self) -> Result<(), InvalidApp> {
@@ -347,10 +476,15 @@ impl App {
         let deciders = deciders.map(|decider| (decider.category(), decider.upcasters()));
         let views = self.views.iter();
         let views = views.filter_map(|view| Some((view.name(), view.upcasters()?)));
-        deciders.chain(views).try_for_each(|(name, upcasters)| {
-            let checked = upcasters.check();
-            checked.map_err(|source| InvalidApp::Upcasters(name.to_owned(), source))
-        })
+        let reactions = self.reactions.iter().map(|reacting| &reacting.reaction);
+        let reactions = reactions.map(|reaction| (reaction.name(), reaction.upcasters()));
+        deciders
+            .chain(views)
+            .chain(reactions)
+            .try_for_each(|(name, upcasters)| {
+                let checked = upcasters.check();
+                checked.map_err(|source| InvalidApp::Upcasters(name.to_owned(), source))
+            })
     }
 }
 
@@ -417,6 +551,72 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    /// A reaction to posts, whose name a test chooses.
+    struct Reacts<const NAME: char>;
+
+    /// That a post was created.
+    struct Posted;
+
+    impl tidelog_domain::EventSet for Posted {
+        const NAMES: &'static [&'static str] = &["post.created"];
+
+        fn read(_: &tidelog_domain::RecordedEvent) -> Result<Self, tidelog_domain::DecodeError> {
+            Ok(Self)
+        }
+    }
+
+    impl<const NAME: char> Reaction for Reacts<NAME> {
+        const NAME: &'static str = match NAME {
+            'p' => "post",
+            'E' => "events",
+            _ => "mailer",
+        };
+        type Event = Posted;
+
+        async fn react(
+            &self,
+            _: &tidelog_domain::Recorded<Posted>,
+        ) -> Result<(), tidelog_eventbus::Failure> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reaction_has_a_name_of_its_own_and_not_a_views() {
+        let post = EntitySchema::parse("post", r#"{"type": "object"}"#).unwrap();
+        let blog = || App::new("blog").entity_schema(post.clone());
+        let mailer = || Reacts::<'m'>;
+        assert!(blog().reaction(mailer()).check().is_ok());
+        let error = |app: App| app.check().unwrap_err().to_string();
+        let twice = error(blog().reaction(mailer()).reaction(mailer()));
+        assert!(twice.contains("are called mailer"), "{twice}");
+        let view = error(blog().reaction(Reacts::<'p'>));
+        assert!(view.contains("are called post"), "{view}");
+        let reserved = error(blog().reaction(Reacts::<'E'>));
+        assert!(
+            reserved.starts_with("a reaction cannot be called"),
+            "{reserved}"
+        );
+    }
+
+    #[cfg(feature = "feed-client")]
+    #[test]
+    fn a_program_is_followed_by_name_and_by_a_url_that_can_be_one() {
+        let app = || App::new("blog").reaction(Reacts::<'m'>);
+        let feed = "http://shop/events";
+        let follow = |name: &str, feed: &str| app().follow(name, feed, Reacts::<'m'>).check();
+        // The same reaction to one's own events, and to those of others.
+        assert!(follow("shop", feed).is_ok());
+        for (name, feed) in [("Shop", feed), ("shop", "shop/events")] {
+            assert!(follow(name, feed).is_err(), "{name} at {feed}");
+        }
+        let shop = || app().follow("shop", feed, Reacts::<'m'>);
+        assert!(shop().follow("stock", feed, Reacts::<'m'>).check().is_ok());
+        let twice = shop().follow("shop", feed, Reacts::<'m'>).check();
+        let twice = twice.unwrap_err().to_string();
+        assert!(twice.contains("are called mailer@shop"), "{twice}");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tidelog_command::Clock;
 use tidelog_command::store::{EventStore, InMemoryEventStore, OpenError};
+#[cfg(feature = "redis")]
+use tidelog_domain::causes;
 use tidelog_eventbus::{EventBus, InProcessEventBus};
 use tidelog_http::Part;
 use tidelog_query::store::{InMemoryReadStore, ReadError, ReadStore};
@@ -345,7 +347,9 @@ async fn open_redis_bus(
     use tidelog_eventbus::RedisEventBus;
     let can_do_without = settings.role == Role::Command;
     let bus = RedisEventBus::new(url, app)
-        .map_err(|error| unusable("bus_url", url, error.to_string()))?;
+        .map_err(|error| unusable("bus_url", url, causes(&error)))?
+        .keeping(usize::try_from(settings.bus_keep_events).unwrap_or(usize::MAX))
+        .keeping_bytes(settings.bus_keep_bytes, settings.partitions);
     let check = Check {
         key: "bus_url",
         url,
@@ -365,8 +369,14 @@ async fn open_redis_bus(
         Ok(server) => Ok(Opened {
             backend: Arc::new(bus),
             description: format!(
-                "the event bus is on Redis ({} {})",
-                server.name, server.version
+                "the event bus is on {} ({} {})",
+                if server.is_cluster {
+                    "a Redis Cluster"
+                } else {
+                    "Redis"
+                },
+                server.name,
+                server.version
             ),
             warnings: server.warnings,
         }),

@@ -56,8 +56,8 @@ pub enum InvalidEntities {
     },
 }
 
-/// `app` with the entities of `directory`; where there is none, and the program has no aggregate of its own, with
-/// the demo's.
+/// `app` with the entities of `directory`; where there is none, and the program has neither an aggregate nor a reaction of its
+/// own, with the demo's.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub enum InvalidEntities {
 pub(crate) fn with_entities(app: App, directory: Option<&Path>) -> Result<App, InvalidEntities> {
     match directory {
         Some(directory) => Ok(read(directory)?.into_iter().fold(app, App::entity_schema)),
-        None if app.deciders().is_empty() => {
+        None if app.deciders().is_empty() && app.reactions().is_empty() => {
             let demo = DEMO
                 .iter()
                 .map(|(name, text)| parse(Path::new(name), name, text));

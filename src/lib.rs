@@ -35,7 +35,7 @@ pub use entities::InvalidEntities;
 #[doc(hidden)]
 pub use lock::require_lock as __require_lock;
 pub use lock::{LOCK_FILE, LockError, check_lock};
-pub use service::{CannotListen, Running, StartError};
+pub use service::{CannotListen, ReactionState, ReactionStatus, Running, StartError};
 pub use tidelog_command::{
     Clock, CommandError, CommandId, CommandKey, CommandOutcome, CommandRequest, InvalidKey,
     MultiStreamOutcome, MultiStreamRequest, Precondition,
@@ -49,8 +49,12 @@ pub use tidelog_domain::{
     Keys, Lifecycle, Lock, Metadata, MultiStreamCommand, MultiStreamDecider, MultiStreamDecision,
     Named, Partition, Payload, Position, Projection, Recorded, RecordedEvent, Refusal, Rejection,
     ShapeChange, StreamId, TypedDecider, Upcasted, Upcaster, Upcasters, Version, View,
-    ViewDefinition, aggregate, commands, data, entity, events, multi_stream_command, rejections,
-    view,
+    ViewDefinition, aggregate, commands, data, entity, event_set, events, multi_stream_command,
+    rejections, view,
+};
+pub use tidelog_eventbus::{
+    EventStream, Failure, FailureKind, FailurePolicy, PartitionState, PartitionStatus, Reaction,
+    Start, StreamError, SubscriptionStatus,
 };
 pub use tidelog_http::RESERVED_NAMES;
 

@@ -22,6 +22,8 @@
 
 pub use tidelog_domain::testing::*;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
@@ -32,6 +34,9 @@ use crate::App;
 use crate::client::Client;
 use crate::service::{Listen, Reads, Running, StartError};
 use crate::settings::Settings;
+
+/// How long the reactions may take to be given what was committed.
+const REACTION_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The most bytes of an answer.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -76,6 +81,21 @@ impl TestApp {
             queries: running.query_router().unwrap_or_default(),
             running,
         })
+    }
+
+    /// Waits until the reactions were given everything that was written before. What they could not handle is tried again later, and
+    /// not waited for.
+    ///
+    /// # Panics
+    ///
+    /// When that takes longer than a minute.
+    pub async fn reacted(&self) {
+        let reacted = tokio::time::timeout(REACTION_PATIENCE, self.running.reacted()).await;
+        assert!(
+            reacted.is_ok(),
+            "the reactions did not come that far within {REACTION_PATIENCE:?}: {:?}",
+            self.running.reactions()
+        );
     }
 
     /// A client of the program that does not speak HTTP.

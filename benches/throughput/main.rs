@@ -1,7 +1,9 @@
-//! How many commands a second, and how many events a second into a read model, on real servers with their default durability.
+//! How many commands a second, and how many events a second onto the bus and into a read model, on real servers with their
+//! default durability.
 //!
 //!     cargo bench --bench throughput                         # all of it, about three minutes
 //!     cargo bench --bench throughput -- commands --seconds 2 # one part, shorter
+//!     cargo bench --bench throughput -- --soak 10000000      # memory over a long run, some minutes
 //!
 //! Each figure stands beside a limit or a peer that is measured in the same run: machines differ and drift, so that only ratios
 //! within one run mean anything. The servers are started for the run and removed after it.
@@ -16,6 +18,8 @@
 mod commands;
 mod posts;
 mod projecting;
+mod relaying;
+mod subscribing;
 
 use std::time::Duration;
 
@@ -23,11 +27,15 @@ use std::time::Duration;
 struct Arguments {
     commands: bool,
     projecting: bool,
+    relay: bool,
+    subscription: bool,
+    /// How many events are relayed and handled to see that memory stays flat; 0: none.
+    soak: u64,
     /// How many clients, each with one command in flight.
     clients: Vec<usize>,
     /// How long each number of clients is measured.
     time: Duration,
-    /// How many events are projected.
+    /// How many events are projected, and relayed.
     events: usize,
 }
 
@@ -36,6 +44,9 @@ impl Arguments {
         let mut all = Self {
             commands: false,
             projecting: false,
+            relay: false,
+            subscription: false,
+            soak: 0,
             clients: vec![1, 16, 64, 256],
             time: Duration::from_secs(5),
             events: 100_000,
@@ -51,6 +62,9 @@ impl Arguments {
             match argument.as_str() {
                 "commands" => all.commands = true,
                 "projecting" => all.projecting = true,
+                "relay" => all.relay = true,
+                "subscription" => all.subscription = true,
+                "--soak" => all.soak = number(),
                 "--clients" => all.clients = vec![usize::try_from(number()).unwrap()],
                 "--seconds" => all.time = Duration::from_secs(number()),
                 "--events" => all.events = usize::try_from(number()).unwrap(),
@@ -58,13 +72,14 @@ impl Arguments {
                 "--bench" => {}
                 other => {
                     panic!(
-                        "{other}? It is: [commands] [projecting] [--clients N] [--seconds N] [--events N]"
+                        "{other}? It is: [commands] [relay] [subscription] [projecting] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
                     )
                 }
             }
         }
-        if !all.commands && !all.projecting {
-            (all.commands, all.projecting) = (true, true);
+        let some = [all.commands, all.projecting, all.relay, all.subscription];
+        if !some.contains(&true) && all.soak == 0 {
+            (all.commands, all.projecting, all.relay, all.subscription) = (true, true, true, true);
         }
         all
     }
@@ -82,6 +97,15 @@ fn main() {
     runtime.block_on(async {
         if arguments.commands {
             commands::measure(&arguments.clients, arguments.time).await;
+        }
+        if arguments.relay {
+            relaying::measure(arguments.events).await;
+        }
+        if arguments.subscription {
+            subscribing::measure(arguments.events, arguments.time).await;
+        }
+        if arguments.soak > 0 {
+            subscribing::soak(arguments.soak).await;
         }
         if arguments.projecting {
             projecting::measure(arguments.events).await;

@@ -88,7 +88,7 @@ pub(crate) async fn measure(events: usize) {
 }
 
 /// Makes `count` commands.
-async fn write(posts: &Arc<Posts>, count: usize) {
+pub(crate) async fn write(posts: &Arc<Posts>, count: usize) {
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
         let posts = posts.clone();
@@ -194,7 +194,7 @@ impl Following {
 }
 
 /// `count` a second since `began`.
-fn rate(count: usize, began: Instant) -> f64 {
+pub(crate) fn rate(count: usize, began: Instant) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = count as f64 / began.elapsed().as_secs_f64();
     rate

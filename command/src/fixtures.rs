@@ -14,7 +14,9 @@ use tidelog_domain::{
     FieldError, HistoryId, Lifecycle, Named, NewEvent, Partition, Partitions, Payload, Position,
     RecordedEvent, Rejection, StreamId, TypedDecider,
 };
-use tidelog_eventbus::{CommitSignal, LogError, LogIdentity, LogReader};
+use tidelog_eventbus::{
+    CommitSignal, LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore,
+};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -385,6 +387,29 @@ impl EventStore for WatchedStore {
 
     async fn forget_keys(&self, age: Duration, limit: usize) -> Result<usize, AppendError> {
         self.log.forget_keys(age, limit).await
+    }
+}
+
+#[async_trait]
+impl StateStore for WatchedStore {
+    async fn load_states(
+        &self,
+        subscription: &str,
+    ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
+        self.log.load_states(subscription).await
+    }
+
+    async fn compare_and_set_state(
+        &self,
+        subscription: &str,
+        partition: Partition,
+        expected: u64,
+        record: &StateRecord,
+    ) -> Result<bool, StateError> {
+        let states = &self.log;
+        states
+            .compare_and_set_state(subscription, partition, expected, record)
+            .await
     }
 }
 

@@ -51,13 +51,13 @@ pub use multi_stream::{
 };
 pub use position::{Cursor, HistoryId, Partition, Partitions, Position, Version};
 pub use projection::{
-    EventFilter, EventSet, Folding, Keys, Projection, Recorded, TypedProjector, View,
+    EventFilter, EventReader, EventSet, Folding, Keys, Projection, Recorded, TypedProjector, View,
     ViewDefinition,
 };
 pub use snapshots::{NoSnapshot, Snapshots};
 pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};
 pub use tidelog_macros::{
-    aggregate, commands, data, entity, events, multi_stream_command, rejections, view,
+    aggregate, commands, data, entity, event_set, events, multi_stream_command, rejections, view,
 };
 pub use token::{ConsistencyToken, InvalidToken};
 pub use upcasting::{

@@ -5,7 +5,7 @@
 pub use chrono::{DateTime, Utc};
 pub use serde_json::{Value, json};
 pub use tidelog_macros::{
-    aggregate, commands, data, entity, events, multi_stream_command, rejections, view,
+    aggregate, commands, data, entity, event_set, events, multi_stream_command, rejections, view,
 };
 pub use uuid::Uuid;
 

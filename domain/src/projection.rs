@@ -50,6 +50,8 @@ pub trait View: Data + Default + Named {
 }
 
 /// Events of one aggregate, or of several, that a projection or reaction listens to.
+///
+/// The events of an aggregate are one as they are. For those of several, [`#[event_set]`](crate::event_set) goes on an enum.
 pub trait EventSet: Sized + Send + 'static {
     /// The stored names of the events.
     const NAMES: &'static [&'static str];
@@ -123,6 +125,66 @@ impl EventFilter {
             Self::Types(names) => names.iter().any(|name| **name == *event.event_type),
             Self::Category(category) => event.stream.category() == category,
         }
+    }
+}
+
+/// Reads stored events as those of a set: brings each to today's shape, decodes it, and puts its envelope around it.
+#[derive(Debug)]
+pub struct EventReader<E> {
+    filter: EventFilter,
+    upcasters: Upcasters,
+    events: PhantomData<fn() -> E>,
+}
+
+impl<E: EventSet> EventReader<E> {
+    /// Reads events as `E`.
+    #[must_use]
+    pub fn new() -> Self {
+        let upcasters = E::evolution();
+        Self {
+            filter: EventFilter::Types(upcasters.stored_names(E::NAMES)),
+            upcasters,
+            events: PhantomData,
+        }
+    }
+
+    /// Which stored events are of the set, in whatever shape.
+    #[must_use]
+    pub const fn filter(&self) -> &EventFilter {
+        &self.filter
+    }
+
+    /// What brings them to today's shape.
+    #[must_use]
+    pub const fn upcasters(&self) -> &Upcasters {
+        &self.upcasters
+    }
+
+    /// Reads an event that is of the set.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when it cannot be read.
+    pub fn read(&self, event: &RecordedEvent) -> Result<Recorded<E>, DecodeError> {
+        let unreadable =
+            |source| DecodeError::payload(&event.event_type, event.schema_version, source);
+        let metadata = event.metadata().map_err(unreadable)?;
+        Ok(Recorded {
+            event: E::read(&*self.upcasters.upcast_event(event)?)?,
+            stream_id: event.stream.id().to_owned(),
+            version: event.version,
+            partition: event.partition,
+            position: event.position,
+            id: event.id,
+            recorded_at: event.recorded_at,
+            metadata,
+        })
+    }
+}
+
+impl<E: EventSet> Default for EventReader<E> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -202,42 +264,18 @@ pub trait ViewDefinition: Send + Sync + 'static {
 pub struct TypedProjector<P: Projection> {
     plural: String,
     schema: Value,
-    filter: EventFilter,
-    upcasters: Upcasters,
-    projection: PhantomData<fn() -> P>,
+    reader: EventReader<P::Event>,
 }
 
 impl<P: Projection> TypedProjector<P> {
     /// Runs `P`.
     #[must_use]
     pub fn new() -> Self {
-        let upcasters = P::Event::evolution();
         Self {
             plural: P::plural(),
             schema: P::schema(),
-            filter: EventFilter::Types(upcasters.stored_names(P::Event::NAMES)),
-            upcasters,
-            projection: PhantomData,
+            reader: EventReader::new(),
         }
-    }
-}
-
-impl<P: Projection> TypedProjector<P> {
-    /// Reads an event, brought to today's shape, and its envelope.
-    fn recorded(&self, event: &RecordedEvent) -> Result<Recorded<P::Event>, DecodeError> {
-        let unreadable =
-            |source| DecodeError::payload(&event.event_type, event.schema_version, source);
-        let metadata = event.metadata().map_err(unreadable)?;
-        Ok(Recorded {
-            event: P::Event::read(&*self.upcasters.upcast_event(event)?)?,
-            stream_id: event.stream.id().to_owned(),
-            version: event.version,
-            partition: event.partition,
-            position: event.position,
-            id: event.id,
-            recorded_at: event.recorded_at,
-            metadata,
-        })
     }
 }
 
@@ -263,17 +301,17 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
     fn fingerprint(&self) -> String {
         let meaning = crate::json::meaning(&self.schema).to_string();
         let schema = twox_hash::XxHash64::oneshot(0, meaning.as_bytes());
-        let events = self.upcasters.fingerprint();
+        let events = self.reader.upcasters().fingerprint();
         let keys = if P::SINGLE_STREAM { "s" } else { "" };
         format!("{}:{}{keys}:{schema:016x}:{events}", P::NAME, P::VERSION)
     }
 
     fn upcasters(&self) -> Option<&Upcasters> {
-        Some(&self.upcasters)
+        Some(self.reader.upcasters())
     }
 
     fn filter(&self) -> &EventFilter {
-        &self.filter
+        self.reader.filter()
     }
 
     fn folding(&self) -> Folding {
@@ -284,7 +322,7 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
         if P::SINGLE_STREAM {
             return Ok(vec![event.stream.id().to_owned()]);
         }
-        self.recorded(event).map(|e| P::keys(&e))
+        self.reader.read(event).map(|e| P::keys(&e))
     }
 
     fn project(
@@ -298,7 +336,7 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
         let before = before
             .map(|map| serde_json::from_value(Value::Object(map)))
             .transpose();
-        let after = P::project(before.map_err(unreadable)?, key, &self.recorded(event)?);
+        let after = P::project(before.map_err(unreadable)?, key, &self.reader.read(event)?);
         match after
             .map(serde_json::to_value)
             .transpose()

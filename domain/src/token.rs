@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::position::{HistoryId, Partition, Position};
+use crate::position::{HistoryId, Partition, Partitions, Position};
 
-/// The most partition–position pairs that a token may hold.
-const MAX_POSITIONS: usize = 64;
+/// The most partition–position pairs that a token may hold: one for each partition of the largest log.
+const MAX_POSITIONS: usize = Partitions::MAX as usize;
 
 /// Which positions a read must have seen: opaque to clients, `1.<history>.<partition>-<position>[.…]` to us.
 ///

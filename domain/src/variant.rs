@@ -13,6 +13,27 @@ use crate::aggregate::{DecodeError, Event};
 use crate::decider::{CommandInput, CommandSpec, Endpoint, FieldError, Lifecycle};
 use crate::event::Payload;
 
+/// The names of several sets of events in one list; `N` MUST be how many they are.
+#[must_use]
+#[allow(
+    clippy::indexing_slicing,
+    reason = "iterators cannot be used in a constant, and a wrong N fails at compile time"
+)]
+pub const fn joined<const N: usize>(sets: &[&[&'static str]]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let (mut set, mut at) = (0, 0);
+    while set < sets.len() {
+        let mut name = 0;
+        while name < sets[set].len() {
+            names[at] = sets[set][name];
+            name += 1;
+            at += 1;
+        }
+        set += 1;
+    }
+    names
+}
+
 /// What [`crate::Command::specs`] gives for an enum: its commands with the schemas of their fields.
 #[must_use]
 pub fn command_specs<C: JsonSchema>(commands: &[(&str, Endpoint, Lifecycle)]) -> Vec<CommandSpec> {

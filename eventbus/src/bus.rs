@@ -42,6 +42,12 @@ pub trait EventBus: Send + Sync {
         partition: Partition,
     ) -> Result<Option<Cursor>, BusError>;
 
+    /// Whether one read of several partitions costs no more than a read of one. Where it does, as where each partition
+    /// may be on another machine, who follows all of them reads each by itself, all at once.
+    fn reads_together(&self) -> bool {
+        true
+    }
+
     /// Waits until there is something after one of the positions, at most `wait`, and gives what is there.
     ///
     /// The events of a partition come in order, each position once; there may be holes. At most `limit` a

@@ -32,6 +32,9 @@ pub enum FailureKind {
     RetryAfter(Duration),
     /// Its sequence is parked at once, for an operator.
     Park,
+    /// The event is passed over for good, and that is recorded. For reactions: a [`Handler`](crate::Handler) names it among what it
+    /// [skipped](crate::Handled::skipped).
+    Skip,
 }
 
 impl Failure {
@@ -53,6 +56,11 @@ impl Failure {
     /// To be parked at once: trying again does not help.
     pub fn park(cause: impl Into<Cause>) -> Self {
         Self::new(FailureKind::Park, cause)
+    }
+
+    /// To be passed over for good, because of `reason`, which is recorded.
+    pub fn skip(reason: impl Into<Cause>) -> Self {
+        Self::new(FailureKind::Skip, reason)
     }
 
     fn new(kind: FailureKind, cause: impl Into<Cause>) -> Self {

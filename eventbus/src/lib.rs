@@ -16,17 +16,22 @@ mod backoff;
 mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod event_stream;
 mod failure;
+mod feed;
 mod gate;
 mod group;
 mod heads;
 mod in_process;
 mod log;
+mod operations;
 mod outage;
 mod parking;
+mod reaction;
 #[cfg(feature = "redis")]
 mod redis_streams;
 mod relay;
+mod restart;
 mod retry;
 #[cfg(any(test, feature = "conformance"))]
 mod sample;
@@ -39,15 +44,25 @@ pub mod wire;
 
 pub use backoff::Backoff;
 pub use bus::{BusError, EventBus};
+pub use event_stream::{EventStream, StreamError};
 pub use failure::{Classify, Failure, FailureKind, FailurePolicy};
+#[cfg(feature = "feed-client")]
+pub use feed::FeedLogReader;
+pub use feed::{FeedCursor, FeedUrl, InvalidFeedUrl};
 pub use gate::{Gate, gate};
 pub use group::{Share, has_share, to_ask_for};
 pub use in_process::InProcessEventBus;
 pub use log::{LogError, LogIdentity, LogReader};
+pub use operations::{
+    Answer, Asked, MAX_REASON_CHARS, OperationError, Operations, ParkedEvent, PartitionOverview,
+    Skip,
+};
 pub use parking::{MAX_ERROR_CHARS, Parked, ParkedSequence, ParkedState, Step, Why};
+pub use reaction::{Reaction, ReactionDefinition, ReactionHandler, STREAMS_AT_ONCE};
 #[cfg(feature = "redis")]
 pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, RedisServer};
 pub use relay::{Relay, RelayOptions, RelayPartition, RelayState, RelayStatus};
+pub use restart::{RestartError, restart};
 pub use retry::Retry;
 pub use signal::CommitSignal;
 pub use start::{Start, StartError};

@@ -14,6 +14,8 @@
 //! | `correlationid`, `causationid`, `actor`, `tenant`, `traceparent`, `keyid` | the metadata, each where there is one |
 //! | `metadata` | the metadata's exact JSON, only where the attributes above do not say all of it |
 //! | `data` | the payload, byte for byte as the log has it |
+//!
+//! `docs/wire-format.md` says it to other programs, to the byte.
 
 use std::borrow::Cow;
 
@@ -239,20 +241,65 @@ mod tests {
         }
     }
 
-    /// The form that `docs/wire-format.md` promises.
+    /// What other programs are promised.
+    const PROMISED: &str = include_str!("../../docs/wire-format.md");
+
     #[test]
-    fn the_wire_form_is_this_to_the_byte() {
-        let text = String::from_utf8(encode("blog", &event()).unwrap()).unwrap();
-        assert_eq!(
-            text,
-            concat!(
-                r#"{"specversion":"1.0","id":"00000000-0000-0000-0000-000000000007","source":"/blog/post","#,
-                r#""type":"post.updated","subject":"post/7f3a","time":"2026-01-02T03:04:05.000060Z","#,
-                r#""datacontenttype":"application/json","partition":5,"position":"42","streamversion":"3","#,
-                r#""schemaversion":"1","correlationid":"c-1","actor":"ann \"a\"","#,
-                r#""data":{"b":1.10,"a":12345678901234567890123}}"#
-            )
+    fn the_wire_form_is_as_promised_to_the_byte() {
+        let id = |text: &str| Uuid::parse_str(text).unwrap();
+        let event = RecordedEvent {
+            id: EventId::new(id("01890f3e-7b5a-7c3d-9f00-0123456789ab")),
+            payload: Payload::from_stored(
+                br#"{"b":1.10,"a":12345678901234567890123, "title":"Z\u00fcrich"}"#,
+            ),
+            metadata: Payload::of(&Metadata {
+                correlation_id: "c-1".to_owned(),
+                causation_id: Some(id("01890f3e-7b5a-7c3d-9f00-000000000001")),
+                actor: Some("Ann \"a\" Müller".to_owned()),
+                tenant: Some("acme".to_owned()),
+                traceparent: Some(
+                    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+                ),
+                key_id: Some("k-7".to_owned()),
+            })
+            .unwrap(),
+            ..event()
+        };
+        let text = String::from_utf8(encode("blog", &event).unwrap()).unwrap();
+        let (_, promised) = PROMISED.split_once("```json\n").unwrap();
+        assert_eq!(text, promised.split_once('\n').unwrap().0);
+    }
+
+    #[test]
+    fn every_attribute_is_described_in_its_order() {
+        let event = RecordedEvent {
+            metadata: Payload::from_stored(
+                br#"{"correlation_id":"c","causation_id":"01890f3e-7b5a-7c3d-9f00-000000000001","actor":"a","tenant":"t","traceparent":"p","key_id":"k","more":1}"#,
+            ),
+            ..event()
+        };
+        let text = encode("blog", &event).unwrap();
+        let written: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&text).unwrap();
+        let (_, table) = PROMISED.split_once("| attribute |").unwrap();
+        let described = table.lines().skip(2);
+        let described = described.map_while(|line| line.strip_prefix("| `")?.split_once('`'));
+        assert!(
+            described.map(|(name, _)| name).eq(written.keys()),
+            "{:?}",
+            written.keys()
         );
+    }
+
+    #[test]
+    fn text_is_escaped_as_promised() {
+        let event = RecordedEvent {
+            event_type: "\"\\/\u{8}\t\n\u{c}\r\u{1}\u{1f}\u{7f}é\u{2028}".into(),
+            ..event()
+        };
+        let text = String::from_utf8(encode("blog", &event).unwrap()).unwrap();
+        let expected = "\"type\":\"\\\"\\\\/\\b\\t\\n\\f\\r\\u0001\\u001f\u{7f}é\u{2028}\",";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

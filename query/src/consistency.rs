@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::select_all;
 use tidelog_domain::{ConsistencyToken, HistoryId, Partition, Position};
-use tidelog_eventbus::{PartitionStatus, StateRecord, SubscriptionStatus};
+use tidelog_eventbus::{Parked, PartitionStatus, StateRecord, SubscriptionStatus};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -52,10 +52,28 @@ enum Look {
     Pending,
     /// The view has no version yet, or nothing has been applied to it.
     Nothing,
-    /// Everything up to these positions is in the version that is read now, or in a later one.
-    Reached(HistoryId, BTreeMap<Partition, Position>),
+    /// So far is the version that is read now, or a later one.
+    Reached(HistoryId, BTreeMap<Partition, Reached>),
     /// It could not look.
     Failed(Arc<ReadError>),
+}
+
+/// How far a view is in one partition.
+#[derive(Clone)]
+struct Reached {
+    /// Everything up to here is in it, or set aside.
+    position: Position,
+    /// What of that is set aside.
+    parked: Arc<Parked>,
+}
+
+/// What a read looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadOf<'a> {
+    /// The document of this id.
+    Document(&'a str),
+    /// Any number of documents, which it does not know beforehand.
+    Any,
 }
 
 /// Why a read does not see the write.
@@ -65,6 +83,9 @@ pub enum ConsistencyError {
     /// The write is committed, and did not reach the view in time.
     #[error("the view has not applied the write yet")]
     NotYetProjected,
+    /// The write is committed, and the view has set it aside, since it, or one before it, cannot be applied.
+    #[error("the view has set the write aside")]
+    SetAside,
     /// The token is of another history of the log than the view. Either the log was restored and the write may be gone,
     /// or the view is being built anew from the history that the token is of.
     #[error("the view is built from another history of the log than the one that the token is of")]
@@ -88,8 +109,11 @@ impl Consistency {
         }
     }
 
-    /// Waits until `view` has applied all that `token` names, at most until `deadline`. A read that looks up the view's
-    /// version afterwards sees it.
+    /// Waits until `view` has applied all that `token` names, at most until `deadline`. A read of `read_of` that looks up the
+    /// view's version afterwards sees it.
+    ///
+    /// What is set aside is not applied. Of the events that wait in a sequence only the first and the last are known, so that a
+    /// read of any documents may miss a write between the two; a read of the one document never does.
     ///
     /// # Errors
     ///
@@ -97,12 +121,13 @@ impl Consistency {
     pub async fn wait_for(
         &self,
         view: &str,
+        read_of: ReadOf<'_>,
         token: &ConsistencyToken,
         deadline: Instant,
     ) -> Result<(), ConsistencyError> {
         let mut looks = self.join(view);
         loop {
-            let missing = match looks.borrow_and_update().judge(token) {
+            let missing = match looks.borrow_and_update().judge(read_of, token) {
                 Verdict::Seen => return Ok(()),
                 Verdict::Failed(error) => return Err(ConsistencyError::Store(error)),
                 Verdict::Missing(missing) => missing,
@@ -204,7 +229,13 @@ impl Shared {
 impl Look {
     fn of_status(history: HistoryId, status: &SubscriptionStatus) -> Self {
         let partitions = status.partitions().into_iter();
-        let reached = partitions.map(|status| (status.partition, status.cursor.position));
+        let reached = partitions.map(|status| {
+            let reached = Reached {
+                position: status.cursor.position,
+                parked: status.parked,
+            };
+            (status.partition, reached)
+        });
         Self::Reached(history, reached.collect())
     }
 
@@ -216,14 +247,27 @@ impl Look {
         let reached = states
             .iter()
             .filter(|(_, _, record)| record.checkpoint.history == history)
-            .map(|(partition, _, record)| (*partition, record.checkpoint.cursor.position));
+            .map(|(partition, _, record)| {
+                let reached = Reached {
+                    position: record.checkpoint.cursor.position,
+                    parked: Arc::new(record.parked.clone()),
+                };
+                (*partition, reached)
+            });
         Self::Reached(history, reached.collect())
     }
 
-    /// Whether all that `token` names has been applied.
-    fn judge(&self, token: &ConsistencyToken) -> Verdict {
-        let seen = |reached: &BTreeMap<_, _>, (partition, position): &(Partition, Position)| {
-            reached.get(partition).is_some_and(|at| at >= position)
+    /// Whether all that `token` names has been applied to what is read.
+    fn judge(&self, read_of: ReadOf<'_>, token: &ConsistencyToken) -> Verdict {
+        let passed = |reached: &BTreeMap<_, Reached>,
+                      (partition, position): &(Partition, Position)| {
+            let reached = reached.get(partition);
+            reached.is_some_and(|reached| reached.position >= *position)
+        };
+        let set_aside = |reached: &BTreeMap<_, Reached>,
+                         (partition, position): &(Partition, Position)| {
+            let reached = reached.get(partition);
+            reached.is_some_and(|reached| is_set_aside(&reached.parked, *position, read_of))
         };
         match self {
             Self::Failed(error) => Verdict::Failed(shared(error)),
@@ -232,10 +276,26 @@ impl Look {
             Self::Reached(history, _) if *history != token.history => {
                 Verdict::Missing(|| ConsistencyError::OtherHistory)
             }
-            Self::Reached(_, reached) if token.positions.iter().all(|at| seen(reached, at)) => {
-                Verdict::Seen
+            Self::Reached(_, reached) if !token.positions.iter().all(|at| passed(reached, at)) => {
+                Verdict::Missing(|| ConsistencyError::NotYetProjected)
             }
-            Self::Reached(..) => Verdict::Missing(|| ConsistencyError::NotYetProjected),
+            Self::Reached(_, reached)
+                if token.positions.iter().any(|at| set_aside(reached, at)) =>
+            {
+                Verdict::Missing(|| ConsistencyError::SetAside)
+            }
+            Self::Reached(..) => Verdict::Seen,
+        }
+    }
+}
+
+/// Whether the event at `position`, which was passed, is set aside, as far as it concerns what is read.
+fn is_set_aside(parked: &Parked, position: Position, read_of: ReadOf<'_>) -> bool {
+    match read_of {
+        ReadOf::Document(id) => parked.get(id).is_some_and(|own| own.first <= position),
+        ReadOf::Any => {
+            let mut parked = parked.iter();
+            parked.any(|own| own.first == position || own.last == position)
         }
     }
 }
@@ -279,6 +339,8 @@ fn unanswered() -> ReadError {
 #[cfg(test)]
 mod tests {
     use futures_util::future::join_all;
+    use serde_json::json;
+    use tidelog_eventbus::{Operations, Skip};
 
     use super::*;
     use crate::testing::{System, posts};
@@ -297,7 +359,7 @@ mod tests {
         let (_, consistency) = system.reader();
         let before = system.store.state_loads();
         let deadline = Instant::now() + WAIT;
-        let waiting = (0..500).map(|_| consistency.wait_for("post", &token, deadline));
+        let waiting = (0..500).map(|_| consistency.wait_for("post", ReadOf::Any, &token, deadline));
         let waiting = join_all(waiting);
         let mut watchers = 0;
         let watching = async {
@@ -321,9 +383,83 @@ mod tests {
         let process = system.start(vec![posts()]);
         let deadline = Instant::now() + WAIT;
         consistency
-            .wait_for("post", &token, deadline)
+            .wait_for("post", ReadOf::Any, &token, deadline)
             .await
             .unwrap();
+        process.stop().await;
+    }
+
+    /// What a read of `id`, and one of any documents, hears at once that must see `token`: from the records, and in the
+    /// process itself.
+    async fn judged(
+        system: &System,
+        live: &LiveViews,
+        id: &str,
+        token: &ConsistencyToken,
+    ) -> [Result<(), ConsistencyError>; 4] {
+        let (versions, elsewhere) = system.reader();
+        let here = Consistency::new(Arc::new(system.store.clone()), versions, live.clone());
+        let wait = async |consistency: &Consistency, read_of| {
+            let deadline = Instant::now() + Duration::from_millis(200);
+            consistency.wait_for("post", read_of, token, deadline).await
+        };
+        [
+            wait(&elsewhere, ReadOf::Document(id)).await,
+            wait(&elsewhere, ReadOf::Any).await,
+            wait(&here, ReadOf::Document(id)).await,
+            wait(&here, ReadOf::Any).await,
+        ]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_set_aside_is_not_seen_before_it_is_applied_or_skipped() {
+        let system = System::new();
+        let process = system.start(vec![posts()]);
+        system.write("good", "one").await;
+        system.settled(&*posts()).await;
+        let poison = json!("no object");
+        let bad = system.log.append("bad", "post.created", &poison).await;
+        let live = process.views.live();
+        let status = live.get("post_v1").unwrap();
+        let reached = async |token: &ConsistencyToken| {
+            let (partition, position) = token.positions[0];
+            status.reached(partition, position).await;
+        };
+        reached(&bad).await;
+        let between = system.write("bad", "two").await;
+        let last = system.write("bad", "three").await;
+        let good = system.write("good", "two").await;
+        reached(&last).await;
+        reached(&good).await;
+        // The record follows within a moment.
+        sleep(Duration::from_secs(1)).await;
+
+        let is_set_aside =
+            |waited: &Result<(), _>| matches!(waited, Err(ConsistencyError::SetAside));
+        for token in [&bad, &last] {
+            let waited = judged(&system, &live, "bad", token).await;
+            assert!(waited.iter().all(is_set_aside), "{waited:?}");
+        }
+        let [elsewhere, _, here, _] = judged(&system, &live, "bad", &between).await;
+        assert!(is_set_aside(&elsewhere) && is_set_aside(&here));
+        // Others are not concerned, though they come later in the partition.
+        let waited = judged(&system, &live, "good", &good).await;
+        assert!(waited.iter().all(Result::is_ok), "{waited:?}");
+
+        let states = Arc::new(system.store.clone());
+        let operations = Operations::new("post_v1", states, system.log.reader());
+        let skip = Skip {
+            sequence: "bad",
+            reason: "it is no object",
+            ..Skip::default()
+        };
+        let asked = operations.skip(&skip).await.unwrap();
+        operations.answers(&[asked], WAIT).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        for token in [&bad, &between, &last] {
+            let waited = judged(&system, &live, "bad", token).await;
+            assert!(waited.iter().all(Result::is_ok), "{waited:?}");
+        }
         process.stop().await;
     }
 }

@@ -22,7 +22,7 @@ mod versions;
 mod views;
 
 pub use catalog::{Catalog, NameTaken, Named};
-pub use consistency::{Consistency, ConsistencyError};
+pub use consistency::{Consistency, ConsistencyError, ReadOf};
 pub use http::{QueryService, QuerySettings, query_document, query_router, views_admin_router};
 pub use live::{LiveViews, ViewState};
 pub use projector::{MAX_KEY_BYTES, ProjectError, Projector};

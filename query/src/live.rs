@@ -46,8 +46,8 @@ pub struct LiveViews {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By the collection that each one writes.
-    subscriptions: HashMap<String, SubscriptionStatus>,
+    /// By the collection that each one writes, with the view.
+    subscriptions: HashMap<String, (String, SubscriptionStatus)>,
     /// By view.
     states: BTreeMap<String, ViewState>,
 }
@@ -56,13 +56,25 @@ impl LiveViews {
     /// What can be seen of the subscription that writes `collection`, if it runs here.
     #[must_use]
     pub fn get(&self, collection: &str) -> Option<SubscriptionStatus> {
-        self.read().subscriptions.get(collection).cloned()
+        let inner = self.read();
+        let (_, status) = inner.subscriptions.get(collection)?;
+        Some(status.clone())
     }
 
     /// What can be seen of all subscriptions, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<SubscriptionStatus> {
-        self.read().subscriptions.values().cloned().collect()
+        let inner = self.read();
+        let statuses = inner.subscriptions.values();
+        statuses.map(|(_, status)| status.clone()).collect()
+    }
+
+    /// What can be seen of the subscriptions, each with its view, by name.
+    #[must_use]
+    pub fn by_view(&self) -> Vec<(String, SubscriptionStatus)> {
+        let mut all: Vec<_> = self.read().subscriptions.values().cloned().collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all
     }
 
     /// What is done for each view, by name.
@@ -82,9 +94,10 @@ impl LiveViews {
         known.then(|| status.lag())
     }
 
-    pub(crate) fn insert(&self, status: SubscriptionStatus) {
-        let name = status.name().to_owned();
-        self.write().subscriptions.insert(name, status);
+    pub(crate) fn insert(&self, view: &str, status: SubscriptionStatus) {
+        let collection = status.name().to_owned();
+        let subscription = (view.to_owned(), status);
+        self.write().subscriptions.insert(collection, subscription);
     }
 
     pub(crate) fn remove(&self, collection: &str) {

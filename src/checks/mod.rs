@@ -114,7 +114,11 @@ impl Check<'_> {
             Some((host, port)) => identify(&host, port).await,
             None => Found::Unknown,
         };
+        // In the clear, a server that wants TLS is silent or odd.
+        let over_tls =
+            self.url.starts_with("rediss") && matches!(found, Found::Silent | Found::Unknown);
         let may_pass = match &found {
+            _ if over_tls => complaint.may_pass,
             Found::Nothing(_) | Found::Silent => true,
             found => *found == self.expected && complaint.may_pass,
         };
@@ -125,10 +129,11 @@ impl Check<'_> {
             advice: if may_pass { advice } else { "" },
             // A server of the right kind says itself what is wrong: the password, the database, a setting.
             found: if found == self.expected {
-                format!(
-                    "{found} that says: {}",
-                    without_password(&complaint.text, self.url)
-                )
+                let complaint = without_password(&complaint.text, self.url);
+                format!("{found} that says: {complaint}")
+            } else if over_tls {
+                let complaint = without_password(&complaint.text, self.url);
+                format!("something that is, over TLS: {complaint}")
             } else {
                 found.to_string()
             },
@@ -148,7 +153,7 @@ fn host_and_port(url: &str) -> Option<(String, u16)> {
     let first = hosts.split(',').next()?;
     let default = match scheme {
         "mysql" => 3306,
-        "redis" | "rediss" => 6379,
+        "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => 6379,
         _ => 27017,
     };
     let (host, port) = match first.rsplit_once(':') {
@@ -204,6 +209,7 @@ mod tests {
             ("mysql://root:p@ss@db:3307/x", "db", 3307),
             ("redis://[::1]:1", "::1", 1),
             ("rediss://h", "h", 6379),
+            ("redis+cluster://u:p@a,b:2/", "a", 6379),
             ("mongodb://u:p@a:1,b:2/db?replicaSet=rs", "a", 1),
             ("mongodb://[::1]/db", "::1", 27017),
         ] {

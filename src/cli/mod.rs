@@ -4,6 +4,7 @@ mod arguments;
 mod commands;
 mod doctor;
 mod replay;
+mod restart;
 mod welcome;
 
 use std::fmt::Write;
@@ -73,6 +74,9 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
             Action::Serve => commands::serve(app, settings).await,
             Action::Migrate => commands::migrate(settings).await,
             Action::Replay { view } => replay::replay(&app, settings, view).await,
+            Action::Restart { reaction, from } => {
+                restart::restart(&app, settings, reaction, from).await
+            }
             Action::Doctor { new_history } => doctor::doctor(&app, settings, *new_history).await,
             Action::Config => commands::config(&layers),
         }

@@ -1,23 +1,28 @@
 //! The services of a process: started in order, stopped in the opposite one.
 
 mod admin;
+#[cfg(feature = "feed-client")]
+mod follow;
 mod freshness;
 mod group;
 mod listeners;
+mod reactions;
+mod source;
 mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tidelog_command::store::EventStore;
 use tidelog_command::{
     AppenderSettings, CommandService, CommandSettings, command_document, command_router,
     feed_router,
 };
+use tidelog_domain::EventSet;
+#[cfg(feature = "feed-client")]
+use tidelog_eventbus::FeedLogReader;
 use tidelog_eventbus::{
-    CommitSignal, EventBus, LogError, LogIdentity, Relay, RelayOptions, RelayStatus, Tail,
-    TailOptions,
+    Cause, CommitSignal, EventStream, LogError, RelayStatus, Start, StreamError,
 };
 use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve};
 use tidelog_query::store::ReadStore;
@@ -30,7 +35,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::App;
-use crate::app::InvalidApp;
+use crate::app::{InvalidApp, Reacting};
 use crate::backends::{BackendError, Backends};
 use crate::client::Client;
 use crate::entities::InvalidEntities;
@@ -40,9 +45,15 @@ use freshness::Freshness;
 use group::Group;
 pub use listeners::CannotListen;
 use listeners::{address, listen};
+use reactions::{Keeper, Reactions};
+pub use reactions::{ReactionState, ReactionStatus};
+use source::Source;
 
 /// How long each step of a stop has at least, when those before it took all the time there is.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at reactions.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a process could not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +74,14 @@ pub enum StartError {
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Log(#[from] LogError),
+    /// Another program cannot be followed.
+    #[error("the program {app} cannot be followed")]
+    Follow {
+        /// Its name.
+        app: String,
+        /// Why.
+        source: Cause,
+    },
 }
 
 /// What reads see of the writes of their own process, when they bring no token.
@@ -99,6 +118,8 @@ pub struct Running {
     commands: Option<Arc<CommandService>>,
     command_router: Option<Router>,
     query_router: Option<Router>,
+    source: Option<Arc<Source>>,
+    reactions: Reactions,
     servers: Group,
     workers: Group,
     health: Group,
@@ -141,6 +162,8 @@ pub(crate) async fn start(
         commands: None,
         command_router: None,
         query_router: None,
+        source: None,
+        reactions: Reactions::default(),
         servers: Group::default(),
         workers: Group::default(),
         health: Group::default(),
@@ -185,25 +208,27 @@ impl Assembly<'_> {
         let mut live = LiveViews::default();
         let mut signal = None;
         if let (Some(log), Some(bus)) = (backends.log, backends.bus) {
-            let source = Source {
-                identity: log.backend.identity().await?,
-                log: log.backend,
-                bus: bus.backend,
-            };
-            if role.runs(Role::Command) {
-                signal = Some(CommitSignal::new(source.identity.partitions));
-            }
-            let relay = publish(&source, signal.clone(), running);
-            if let (true, Some(store)) = (role.runs(Role::EventBus), &backends.reads) {
-                live = self.keep_views(&source, &store.backend, signal.clone(), running)?;
+            let commits = role.runs(Role::Command);
+            let source = Arc::new(Source::new(log.backend, bus.backend, commits).await?);
+            running.source = Some(Arc::clone(&source));
+            signal.clone_from(&source.signal);
+            let relay = source.publish(&running.workers);
+            if role.runs(Role::EventBus) {
+                let owner = format!("{}-{}", role.name(), Uuid::now_v7());
+                if let Some(store) = &backends.reads {
+                    live = self.keep_views(&source, &store.backend, &owner, running)?;
+                }
+                for reacting in self.program.reactions() {
+                    self.react(reacting, &source, &owner, running)?;
+                }
             }
             let (part, views) = (self.readiness.part("history"), live.clone());
-            let published = relay.clone();
+            let (published, reactions) = (relay.clone(), running.reactions.clone());
             running
                 .workers
-                .spawn(|stop| watch::diverged(published, views, part, stop));
+                .spawn(|stop| watch::diverged(published, views, reactions, part, stop));
             if let Some(signal) = signal.clone() {
-                self.take_commands(source, signal, relay, running)?;
+                self.take_commands(&source, signal, relay, running)?;
             }
         }
         if let (true, Some(store)) = (role.runs(Role::Query), backends.reads) {
@@ -239,22 +264,15 @@ impl Assembly<'_> {
         &self,
         source: &Source,
         store: &Arc<dyn ReadStore>,
-        signal: Option<CommitSignal>,
+        owner: &str,
         running: &Running,
     ) -> Result<LiveViews, InvalidApp> {
-        let tail = Tail::new(
-            source.identity.partitions,
-            source.bus.clone(),
-            source.log.clone(),
-            signal,
-            TailOptions::default(),
-        );
         let views = Views::new(
             catalog(self.program)?,
             store.clone(),
             source.log.clone(),
-            tail.clone(),
-            format!("{}-{}", self.settings.role.name(), Uuid::now_v7()),
+            source.tail(&running.workers).clone(),
+            owner.to_owned(),
             ViewsOptions::default(),
         );
         let live = views.live();
@@ -262,17 +280,52 @@ impl Assembly<'_> {
         running.admin.administer(administration);
         running
             .workers
-            .spawn(async move |stop| tail.run(stop).await);
-        running
-            .workers
             .spawn(async move |stop| views.run(stop).await);
         Ok(live)
+    }
+
+    /// Runs a reaction, to the program's own events or to those of another.
+    fn react(
+        &self,
+        reacting: &Reacting,
+        source: &Source,
+        owner: &str,
+        running: &Running,
+    ) -> Result<(), StartError> {
+        let name = reacting.subscription();
+        running.reactions.set(&name, |_| {});
+        let keeper = Keeper {
+            name,
+            owner: owner.to_owned(),
+            reaction: Arc::clone(&reacting.reaction),
+            states: source.log.clone(),
+            live: running.reactions.clone(),
+        };
+        let workers = &running.workers;
+        match &reacting.follows {
+            None => {
+                let (tail, log) = (source.tail(workers).clone(), source.log.clone());
+                workers.spawn(|stop| keeper.run(log, tail, usize::MAX, stop));
+            }
+            #[cfg(feature = "feed-client")]
+            Some(followed) => {
+                let app = followed.app.clone();
+                let feed = FeedLogReader::new(&app, followed.feed.clone());
+                let feed = feed.map_err(|source| StartError::Follow { app, source })?;
+                let interval = self.settings.follow_interval;
+                workers.spawn(|stop| follow::follow(keeper, Arc::new(feed), interval, stop));
+            }
+            // Without the feature there is no way to make one.
+            #[cfg(not(feature = "feed-client"))]
+            Some(_) => {}
+        }
+        Ok(())
     }
 
     /// Takes commands.
     fn take_commands(
         &self,
-        source: Source,
+        source: &Source,
         signal: CommitSignal,
         relay: RelayStatus,
         running: &mut Running,
@@ -281,7 +334,7 @@ impl Assembly<'_> {
         let feed = feed_router(name, source.log.clone());
         let service = CommandService::new(
             deciders.iter().cloned(),
-            source.log,
+            source.log.clone(),
             source.identity,
             signal,
             AppenderSettings {
@@ -309,27 +362,6 @@ impl Assembly<'_> {
         running.command_router = Some(app(router));
         Ok(())
     }
-}
-
-/// Where events come from.
-struct Source {
-    identity: LogIdentity,
-    log: Arc<dyn EventStore>,
-    bus: Arc<dyn EventBus>,
-}
-
-/// Publishes what is committed: at once where the commits are made in this process, else by polling.
-fn publish(source: &Source, signal: Option<CommitSignal>, running: &Running) -> RelayStatus {
-    let relay = Relay::new(
-        source.identity.partitions,
-        source.log.clone(),
-        source.bus.clone(),
-        signal,
-        RelayOptions::default(),
-    );
-    let status = relay.status();
-    running.workers.spawn(async |stop| relay.run(stop).await);
-    status
 }
 
 impl Running {
@@ -377,6 +409,54 @@ impl Running {
     #[must_use]
     pub fn client(&self) -> Client {
         Client::new(self.commands.clone(), self.query_router.clone())
+    }
+
+    /// What the reactions of this process are doing, by name; none where the role runs no subscriptions.
+    #[must_use]
+    pub fn reactions(&self) -> Vec<ReactionStatus> {
+        self.reactions.all()
+    }
+
+    /// The events of the set `E`, from `from` on: for a loop of one's own. It ends with this process' services, and remembers nothing:
+    /// who wants to go on later keeps its [`token`](EventStream::token). (What is to be remembered, shared among processes and
+    /// tried again is a [reaction](crate::Reaction).)
+    ///
+    /// ```
+    /// use futures_util::StreamExt;
+    /// use tidelog::prelude::*;
+    /// use tidelog::{CommandRequest, Start, settings::Settings};
+    ///
+    /// #[entity]
+    /// struct Note {
+    ///     text: String,
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let running = App::new("notes").entity::<Note>().mount(Settings::in_memory()).await?;
+    /// let mut events = running.events::<EntityEvent<Note>>(&Start::Now).await?;
+    /// running.client().execute(CommandRequest::new("note", "create", json!({"text": "Hello"}))).await?;
+    /// let first = events.next().await.ok_or("it ended")??;
+    /// println!("{}: {:?}; next time after {}", first.id, first.event, events.token());
+    /// # running.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the log cannot be read now, the start is of another history, or the role is `query`.
+    pub async fn events<E: EventSet>(&self, from: &Start) -> Result<EventStream<E>, StreamError> {
+        let source = self.source.as_ref().ok_or(StreamError::NotHere)?;
+        EventStream::begin(source.tail(&self.workers), source.log.clone(), from).await
+    }
+
+    /// Waits until the reactions to the program's own events were given what was committed in this process before.
+    pub(crate) async fn reacted(&self) {
+        let signal = self.source.as_ref().and_then(|own| own.signal.as_ref());
+        while signal.is_some_and(|signal| !self.reactions.have_seen(signal)) {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Serves each router on its listener.

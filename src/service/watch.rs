@@ -10,6 +10,8 @@ use tidelog_query::LiveViews;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::reactions::{Reactions, diverged as diverged_reaction};
+
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -30,18 +32,19 @@ pub(super) async fn tell_history(
     }
 }
 
-/// Says on `part`, until `stop`, whether the log is still the one that the bus and the views were made from.
+/// Says on `part`, until `stop`, whether the log is still the one that the bus, the views and the reactions have read.
 ///
 /// A backend that is down leaves the process ready: commands are accepted without the bus and the views, and reads
 /// are answered from the views as they are.
 pub(super) async fn diverged(
     relay: RelayStatus,
     live: LiveViews,
+    reactions: Reactions,
     part: Part,
     stop: CancellationToken,
 ) {
     loop {
-        match who_diverged(&relay, &live) {
+        match who_diverged(&relay, &live, &reactions) {
             Some(what) => part.not_ready(format!(
                 "{what} has read events that the log does not have: it was restored or replaced; stop the services, then run \
                  `doctor --new-history`"
@@ -56,7 +59,7 @@ pub(super) async fn diverged(
 }
 
 /// Who has noticed that the log went back in time.
-fn who_diverged(relay: &RelayStatus, live: &LiveViews) -> Option<String> {
+fn who_diverged(relay: &RelayStatus, live: &LiveViews, reactions: &Reactions) -> Option<String> {
     let has = |state: &RelayState| matches!(state, RelayState::Diverged { .. });
     if relay
         .partitions()
@@ -72,5 +75,6 @@ fn who_diverged(relay: &RelayStatus, live: &LiveViews) -> Option<String> {
             .iter()
             .any(|partition| has(&partition.state))
     });
-    view.map(|view| format!("the view's version {}", view.name()))
+    let view = view.map(|view| format!("the view's version {}", view.name()));
+    view.or_else(|| diverged_reaction(reactions))
 }

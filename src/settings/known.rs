@@ -28,6 +28,8 @@ pub enum Kind {
     Duration,
     /// A whole number.
     Number,
+    /// A number of bytes: `512MiB`, `2GiB`, `65536`.
+    Bytes,
     /// One word, or free text.
     Text,
 }
@@ -97,7 +99,21 @@ pub const SETTINGS: &[Setting] = &[
         &["TIDELOG_BUS_URL", "REDIS_URL"],
         Kind::SecretUrl,
         None,
-        "The event bus: redis://host:port; without it (and with SQLite) the bus is inside the process",
+        "The event bus: redis://host:port, or redis+cluster://host1:port,host2:port; without it (and with SQLite) the bus is inside the process",
+    ),
+    setting(
+        "bus_keep_events",
+        &["TIDELOG_BUS_KEEP_EVENTS"],
+        Kind::Number,
+        Some("100000"),
+        "How many events of each partition the bus on Redis keeps, about (1 to 4294967295); older ones are read from the log",
+    ),
+    setting(
+        "bus_keep_bytes",
+        &["TIDELOG_BUS_KEEP_BYTES"],
+        Kind::Bytes,
+        Some("512MiB"),
+        "How much of Redis' memory the events on the bus may take, all partitions together, about; above it fewer events are kept",
     ),
     setting(
         "mongodb_url",
@@ -168,6 +184,13 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Duration,
         Some("10s"),
         "How long a stop waits for work in flight before it gives up",
+    ),
+    setting(
+        "follow_interval",
+        &["TIDELOG_FOLLOW_INTERVAL"],
+        Kind::Duration,
+        Some("200ms"),
+        "How often the feed of another program that is followed is asked for news while it is quiet",
     ),
     setting(
         "log",

@@ -189,6 +189,41 @@ pub(crate) fn shown(kind: Kind, value: &str) -> String {
 
 /// A backend's URL as it may be shown.
 pub(crate) fn shown_url(value: &str) -> String {
+    // With several hosts it is no URL to the letter: it is shown as one of the first, with the others put back.
+    match hosts(value) {
+        Some((before, first, others)) => {
+            let end = before.len() + first.len() + others.len();
+            let after = value.get(end..).unwrap_or_default();
+            let mark = if before.ends_with('@') { "@" } else { "://" };
+            let one = shown_url_of_one(&format!("{before}{first}{after}"));
+            one.replacen(
+                &format!("{mark}{first}"),
+                &format!("{mark}{first}{others}"),
+                1,
+            )
+        }
+        None => shown_url_of_one(value),
+    }
+}
+
+/// What is before the hosts of a URL that names several, the first of them, and the others with the commas before them.
+fn hosts(value: &str) -> Option<(&str, &str, &str)> {
+    let start = value.find("://")? + 3;
+    let rest = value.get(start..)?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, after) = rest.split_at_checked(end)?;
+    if after.contains('@') {
+        // A password with a slash in it, which ends the hosts too early.
+        return None;
+    }
+    let start = start + authority.rfind('@').map_or(0, |at| at + 1);
+    let all = authority.get(authority.rfind('@').map_or(0, |at| at + 1)..)?;
+    let (first, others) = all.split_at_checked(all.find(',')?)?;
+    Some((value.get(..start)?, first, others))
+}
+
+/// The same for one host.
+fn shown_url_of_one(value: &str) -> String {
     let Ok(mut url) = url::Url::parse(value) else {
         return "(not a URL; not shown, as it may hold a password)".to_owned();
     };
@@ -381,10 +416,23 @@ mod tests {
             "mysql://root:hunter2@:bad",
             "redis://:hunter2@host",
             "mongodb://h/db?authMechanismProperties=x&tlsCertificateKeyFilePassword=hunter2",
+            "redis+cluster://ann:hunter2@a:1,b:2/",
+            "redis+cluster://ann:hunter2,a:1/b@c:1,d:2/",
+            "redis+cluster://ann:1,hunter2/b@c:1,d:2/",
+            "redis+cluster://ann:hun/hunter2@a:1,b:2/",
+            "mongodb://ann:x,hunter2@a:1,b:2/db?password=hunter2",
         ] {
             let shown = shown(Kind::SecretUrl, secret);
             assert!(!shown.contains("hunter2"), "{shown}");
         }
         assert_eq!(shown(Kind::SecretUrl, "redis://host:1/"), "redis://host:1/");
+        assert_eq!(
+            shown(Kind::SecretUrl, "redis+cluster://ann:secret@a:1,b:2,c/"),
+            "redis+cluster://ann:***@a:1,b:2,c/"
+        );
+        assert_eq!(
+            shown(Kind::SecretUrl, "mongodb://a:1,b:2/db"),
+            "mongodb://a:1,b:2/db"
+        );
     }
 }

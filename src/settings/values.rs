@@ -61,6 +61,10 @@ pub struct Settings {
     pub database_url: Option<String>,
     /// The event bus; `None`: inside the process.
     pub bus_url: Option<String>,
+    /// How many events of each partition the bus on Redis keeps, about.
+    pub bus_keep_events: u32,
+    /// How many bytes of Redis' memory the events on the bus may take, all partitions together, about.
+    pub bus_keep_bytes: u64,
     /// The read models' store; `None`: the log's SQLite file.
     pub mongodb_url: Option<String>,
     /// Where the command service listens.
@@ -81,6 +85,8 @@ pub struct Settings {
     pub wait_for_backends: Duration,
     /// How long a stop waits for work in flight.
     pub shutdown_grace: Duration,
+    /// How often the feed of another program is asked for news while it is quiet.
+    pub follow_interval: Duration,
     /// What is logged.
     pub log: String,
 }
@@ -97,6 +103,8 @@ impl Default for Settings {
             role: Role::All,
             database_url: None,
             bus_url: None,
+            bus_keep_events: 100_000,
+            bus_keep_bytes: 512 * 1024 * 1024,
             mongodb_url: None,
             command_addr: text("command_addr"),
             query_addr: text("query_addr"),
@@ -107,6 +115,7 @@ impl Default for Settings {
             partitions: Partitions::DEFAULT,
             wait_for_backends: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
+            follow_interval: Duration::from_millis(200),
             log: text("log"),
         }
     }
@@ -148,7 +157,18 @@ impl Settings {
         Ok(Self {
             role,
             database_url: url(layers, "database_url", &["mysql", "sqlite"])?,
-            bus_url: url(layers, "bus_url", &["redis", "rediss"])?,
+            bus_url: url(
+                layers,
+                "bus_url",
+                &["redis", "rediss", "redis+cluster", "rediss+cluster"],
+            )?,
+            bus_keep_events: parsed(
+                layers,
+                "bus_keep_events",
+                "a whole number from 1 to 4294967295",
+                |text| text.parse().ok().filter(|events| *events > 0),
+            )?,
+            bus_keep_bytes: parsed(layers, "bus_keep_bytes", BYTES, bytes)?,
             mongodb_url: url(layers, "mongodb_url", &["mongodb", "mongodb+srv"])?,
             command_addr: parsed(layers, "command_addr", ADDRESS, address)?,
             query_addr: parsed(layers, "query_addr", ADDRESS, address)?,
@@ -167,6 +187,7 @@ impl Settings {
             )?,
             wait_for_backends: parsed(layers, "wait_for_backends", DURATION, duration)?,
             shutdown_grace: parsed(layers, "shutdown_grace", DURATION, duration)?,
+            follow_interval: parsed(layers, "follow_interval", DURATION, duration)?,
             log: text("log").unwrap_or_default(),
         })
     }
@@ -174,6 +195,7 @@ impl Settings {
 
 const ADDRESS: &str = "an address to listen on, such as 127.0.0.1:3000";
 const DURATION: &str = "a span of time, such as 500ms, 30s or 2m";
+const BYTES: &str = "a number of bytes above 0, such as 512MiB, 2GiB or 65536";
 
 /// Reads the value of `key` with `read`.
 fn parsed<T>(
@@ -245,6 +267,23 @@ fn duration(text: &str) -> Option<Duration> {
     }
 }
 
+/// Reads a number of bytes and its unit.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit: u64 = match unit {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    let bytes = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    Some(bytes).filter(|bytes| *bytes > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -288,6 +327,8 @@ mod tests {
             ("command_addr", "3000", "127.0.0.1:3000"),
             ("partitions", "0", "1 to 1024"),
             ("wait_for_backends", "30", "30s"),
+            ("bus_keep_events", "0", "1 to"),
+            ("bus_keep_bytes", "1GB", "2GiB"),
         ] {
             let error = settings(&[(key, value)]).unwrap_err().to_string();
             assert!(
@@ -301,6 +342,22 @@ mod tests {
     #[test]
     fn the_default_is_what_the_table_says() {
         assert_eq!(Settings::default(), settings(&[]).unwrap());
+    }
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        assert_eq!(bytes("65536"), Some(65_536));
+        assert_eq!(bytes("512MiB"), Some(536_870_912));
+        assert_eq!(bytes("2GiB"), Some(2_147_483_648));
+        assert_eq!(
+            [
+                bytes("0"),
+                bytes("MiB"),
+                bytes("1.5GiB"),
+                bytes("99999999999GiB")
+            ],
+            [None; 4]
+        );
     }
 
     #[test]

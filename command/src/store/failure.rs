@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tidelog_domain::{Partition, Position};
-use tidelog_eventbus::LogError;
+use tidelog_eventbus::{LogError, StateError};
 
 use super::AppendError;
 
@@ -67,6 +67,20 @@ impl Failure {
             },
             Self::Corrupt(what) => LogError::Corrupt { what },
             Self::Refused(reason) => LogError::Corrupt { what: reason },
+        }
+    }
+
+    /// The error of a read or a write of a state record of `subscription`.
+    pub(crate) fn state_error(self, subscription: &str) -> StateError {
+        let what = match self {
+            Self::Unavailable(cause) | Self::InDoubt(cause) => {
+                return StateError::Unavailable(cause.boxed());
+            }
+            Self::Corrupt(what) | Self::Refused(what) => what,
+            Self::Diverged { partition, .. } => format!("that of partition {partition}"),
+        };
+        StateError::Corrupt {
+            what: format!("of {subscription}: {what}"),
         }
     }
 }

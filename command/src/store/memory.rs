@@ -10,7 +10,7 @@ use tidelog_domain::{
     Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent, StreamId,
     Version,
 };
-use tidelog_eventbus::{LogError, LogIdentity, LogReader};
+use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore};
 
 use crate::clock::Clock;
 
@@ -44,6 +44,8 @@ struct Log {
     keys: HashMap<ScopedKey, (KeyRow, Instant)>,
     /// What is kept of each stream, and in which history.
     snapshots: HashMap<StreamId, (HistoryId, Snapshot)>,
+    /// The state records of each subscription, with their revisions.
+    states: HashMap<String, BTreeMap<Partition, (u64, StateRecord)>>,
 }
 
 impl InMemoryEventStore {
@@ -58,6 +60,7 @@ impl InMemoryEventStore {
                 streams: HashMap::new(),
                 keys: HashMap::new(),
                 snapshots: HashMap::new(),
+                states: HashMap::new(),
             })),
             clock: Clock::default(),
         }
@@ -286,6 +289,37 @@ impl LogReader for InMemoryEventStore {
             .cloned()
             .collect();
         after_cursor(partition, cursor, page).map_err(Failure::log_error)
+    }
+}
+
+#[async_trait]
+impl StateStore for InMemoryEventStore {
+    async fn load_states(
+        &self,
+        subscription: &str,
+    ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
+        let log = self.log();
+        let states = log.states.get(subscription).into_iter().flatten();
+        let state = |(partition, (revision, record)): (&Partition, &(u64, StateRecord))| {
+            (*partition, *revision, record.clone())
+        };
+        Ok(states.map(state).collect())
+    }
+
+    async fn compare_and_set_state(
+        &self,
+        subscription: &str,
+        partition: Partition,
+        expected: u64,
+        record: &StateRecord,
+    ) -> Result<bool, StateError> {
+        let mut log = self.log();
+        let states = log.states.entry(subscription.to_owned()).or_default();
+        if states.get(&partition).map_or(0, |(revision, _)| *revision) != expected {
+            return Ok(false);
+        }
+        states.insert(partition, (expected.saturating_add(1), record.clone()));
+        Ok(true)
     }
 }
 

@@ -33,6 +33,8 @@ mod rows;
 mod snapshots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod states;
 
 #[cfg(feature = "conformance")]
 #[allow(
@@ -47,7 +49,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidelog_domain::{Append, Appended, HistoryId, StreamId, Version};
-use tidelog_eventbus::{LogReader, Retry};
+use tidelog_eventbus::{LogReader, Retry, StateStore};
 
 pub use keys::Recorded;
 pub use memory::InMemoryEventStore;
@@ -62,9 +64,10 @@ pub use sqlite::{SqliteEventStore, SqliteOptions};
 /// An event store: the log, and the only truth.
 ///
 /// Its positions are dense in each partition and in the order of commits, its versions dense in each stream.
+/// It also keeps the state records of reactions, so that they are restored together with the log.
 /// Every adapter passes the same conformance suite (the feature `conformance`).
 #[async_trait]
-pub trait EventStore: LogReader {
+pub trait EventStore: LogReader + StateStore {
     /// Appends a batch in one transaction, and says of each append whether it happened.
     ///
     /// - An append happens as a whole or not at all; one that is turned down does not touch the others.

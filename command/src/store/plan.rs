@@ -293,10 +293,9 @@ pub(crate) fn streams(batch: &[Append]) -> BTreeSet<&StreamId> {
 /// Whether `append` can be written at all, or why not.
 fn admissible(append: &Append) -> Result<(), String> {
     let mut named = HashSet::new();
-    if let Some(twice) = append
-        .writes
-        .iter()
-        .find(|write| !named.insert(&write.stream))
+    let mut writes = append.writes.iter();
+    if append.writes.len() > 1
+        && let Some(twice) = writes.find(|write| !named.insert(&write.stream))
     {
         return Err(format!(
             "the stream {} is named by two of its writes",

@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod event_set;
 mod events;
 mod name;
 mod plain;
@@ -118,6 +119,35 @@ pub fn multi_stream_command(args: TokenStream, item: TokenStream) -> TokenStream
 #[proc_macro_attribute]
 pub fn events(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(events::expand, args, item)
+}
+
+/// Makes an enum the events of several aggregates, for a projection or a reaction that listens to all of them. Each variant has
+/// the events of one.
+///
+/// ```
+/// # extern crate tidelog_domain as tidelog;
+/// use tidelog::prelude::*;
+///
+/// #[events("order")]
+/// enum OrderEvent {
+///     Placed { item: String },
+/// }
+/// #[events("payment")]
+/// enum PaymentEvent {
+///     Received { cents: u64 },
+/// }
+///
+/// #[event_set]
+/// enum Sale {
+///     Order(OrderEvent),
+///     Payment(PaymentEvent),
+/// }
+///
+/// assert_eq!(Sale::NAMES, ["order.placed", "payment.received"]);
+/// ```
+#[proc_macro_attribute]
+pub fn event_set(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand(event_set::expand, args, item)
 }
 
 /// Makes an enum the reasons for which an aggregate or an entity's rule says no, each variant one.

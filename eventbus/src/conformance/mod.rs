@@ -1,11 +1,13 @@
-//! The conformance suite of the event bus: what every adapter must do, one public function a case.
+//! The conformance suites of the event bus and of the state store: what every adapter must do, one public function a case.
 //!
-//! An adapter runs all of them with [`event_bus_conformance!`](crate::event_bus_conformance). Each case has a history
-//! of its own, so that they can run at once on one server. They panic when something is not as it must be.
+//! An adapter runs all of them with [`event_bus_conformance!`](crate::event_bus_conformance) or
+//! [`state_store_conformance!`](crate::state_store_conformance). Each case has a history
+//! or a subscription of its own, so that they can run at once on one server. They panic when something is not as it must be.
 
 mod publishing;
 mod reading;
 mod sample;
+mod states;
 
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use crate::bus::EventBus;
 
 pub use publishing::*;
 pub use reading::*;
+pub use states::*;
 
 /// Gives a case the bus that it tests.
 #[async_trait]

@@ -1,90 +1,76 @@
-//! Connections to Redis: made when they are needed, asked who they lead to, thrown away when they fail.
+//! The connection to Redis for commands that do not block: made when it is needed, asked who it leads to, thrown away
+//! when it fails.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError};
+use futures_util::future::{BoxFuture, Shared, select_ok};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster_async::ClusterConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisError, Value};
+use tokio::time::timeout;
+
+use super::place::Place;
+use super::server::{RedisConnectError, RedisServer, read_info};
 
 /// How long a connection may take, greeting and password included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a command that does not block may take. (The library's own default of 500 ms is too short for a
 /// server that is saving or under load, and would cut blocking reads as well.)
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How much longer than its `BLOCK` a blocking read may take.
-const BLOCKING_MARGIN: Duration = Duration::from_secs(3);
+/// How long it may take to find the nodes of a cluster and to connect to them.
+const CLUSTER_CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// The most idle connections for blocking reads that are kept.
-const MAX_IDLE_READERS: usize = 4;
+/// A connection to a cluster on which nothing was answered for so long is thrown away at the next failure. (It connects to a node
+/// that failed again by itself, and the others' answers come meanwhile.)
+const CLUSTER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a Redis server says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RedisServer {
-    /// `redis`, or what a compatible server calls itself, like `valkey`.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// What an operator should change.
-    pub warnings: Vec<String>,
+/// A connection to one server or to a cluster.
+#[derive(Clone)]
+enum Connection {
+    Server(MultiplexedConnection),
+    /// It finds the node that has a command's key, and goes after it when it moves. And when something was answered last.
+    Cluster(ClusterConnection, Arc<Mutex<Instant>>),
 }
 
-/// Why there is no connection to Redis.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RedisConnectError {
-    /// Nothing answers there in time.
-    #[error("no Redis answers there within {} s", CONNECT_TIMEOUT.as_secs())]
-    Unreachable(#[source] RedisError),
-    /// It does not let us in: a missing or wrong user or password, or a user who may not do what we need.
-    #[error("Redis does not let us in: check the user and the password")]
-    Refused(#[source] RedisError),
-    /// Something else answers there.
-    #[error("what answers there is not Redis")]
-    NotRedis(#[source] RedisError),
-    /// It took the connection and closed it at our first words, as another kind of server does, or a proxy whose
-    /// Redis is down.
-    #[error("what is there closes the connection without an answer: it is not Redis, or not up")]
-    CutOff(#[source] RedisError),
-    /// It is Redis, and cannot work now: it loads its data, say.
-    #[error("Redis is there, but not ready")]
-    NotReady(#[source] RedisError),
-}
-
-impl RedisConnectError {
-    /// Whether trying again later can help, with the settings as they are.
-    #[must_use]
-    pub const fn is_temporary(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable(_) | Self::CutOff(_) | Self::NotReady(_)
-        )
+impl Connection {
+    async fn run(&mut self, command: &redis::Cmd) -> Result<Value, RedisError> {
+        let answer = match self {
+            Self::Server(connection) => connection.req_packed_command(command).await,
+            Self::Cluster(connection, _) => connection.req_packed_command(command).await,
+        };
+        answer
+            .inspect(|_| self.has_answered())
+            .and_then(Value::extract_error)
     }
 
-    /// Which of them `error` is, when it came up before the server proved to be Redis.
-    fn of(error: RedisError) -> Self {
-        match error.kind() {
-            ErrorKind::AuthenticationFailed => Self::Refused(error),
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::NotRedis(error),
-            ErrorKind::Io if is_cut_off(&error) => Self::CutOff(error),
-            ErrorKind::Io => Self::Unreachable(error),
-            _ => match error.code() {
-                Some("NOAUTH" | "WRONGPASS" | "NOPERM") => Self::Refused(error),
-                _ => Self::NotReady(error),
-            },
+    async fn run_all(&mut self, commands: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
+        let count = commands.len();
+        let answers = match self {
+            Self::Server(connection) => connection.req_packed_commands(commands, 0, count).await,
+            Self::Cluster(connection, _) => {
+                connection.req_packed_commands(commands, 0, count).await
+            }
+        };
+        answers.inspect(|_| self.has_answered())
+    }
+
+    fn has_answered(&self) {
+        if let Self::Cluster(_, answered) = self {
+            *lock(answered) = Instant::now();
         }
     }
-}
 
-/// Whether the server took the connection and closed it at our first words.
-fn is_cut_off(error: &RedisError) -> bool {
-    error.is_connection_dropped() && !error.is_connection_refusal()
+    /// Whether a failure means that it should be made anew.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Server(_) => true,
+            Self::Cluster(_, answered) => lock(answered).elapsed() > CLUSTER_PATIENCE,
+        }
+    }
 }
 
 type Connecting = Shared<BoxFuture<'static, Result<Connected, RedisConnectError>>>;
@@ -92,63 +78,60 @@ type Connecting = Shared<BoxFuture<'static, Result<Connected, RedisConnectError>
 /// A connection, and who is at its other end.
 #[derive(Clone)]
 struct Connected {
-    connection: MultiplexedConnection,
+    connection: Connection,
     server: Arc<RedisServer>,
 }
 
-/// The connections of one bus.
-pub(super) struct Connections {
-    client: Client,
-    /// The one for commands that do not block. Whoever comes while it is being made waits for the same one.
-    commands: Mutex<Option<Connecting>>,
-    /// Those for blocking reads that nobody uses now.
-    readers: Mutex<Vec<MultiplexedConnection>>,
+/// The connection of one bus for commands that do not block.
+pub(super) struct Commands {
+    place: Arc<Place>,
+    /// Whoever comes while it is being made waits for the same one.
+    current: Mutex<Option<Connecting>>,
     /// What was warned of last, so that a reconnect does not repeat it.
     warned: Arc<Mutex<Vec<String>>>,
 }
 
-impl Connections {
-    /// Connections to `url`: none is made yet.
-    pub(super) fn new(url: &str) -> Result<Self, RedisError> {
-        let info = url
-            .into_connection_info()?
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        Ok(Self {
-            client: Client::open(info)?,
-            commands: Mutex::default(),
-            readers: Mutex::default(),
+impl Commands {
+    pub(super) fn new(place: Arc<Place>) -> Self {
+        Self {
+            place,
+            current: Mutex::default(),
             warned: Arc::default(),
-        })
+        }
     }
 
-    /// Who the server is.
-    pub(super) async fn server(&self) -> Result<RedisServer, RedisConnectError> {
-        let fresh = connect(
-            self.client.clone(),
-            RESPONSE_TIMEOUT,
-            Arc::clone(&self.warned),
-        );
-        fresh.await.map(|connected| (*connected.server).clone())
+    /// Who the server is, asked on a connection of its own, and the answers to `rehearsal` on it. The warnings are the
+    /// caller's to tell.
+    pub(super) async fn server(
+        &self,
+        rehearsal: &redis::Pipeline,
+    ) -> Result<(RedisServer, Vec<Value>), RedisConnectError> {
+        let mut fresh = connect(Arc::clone(&self.place)).await?;
+        lock(&self.warned).clone_from(&fresh.server.warnings);
+        let answers = fresh.connection.run_all(rehearsal).await;
+        let answers = answers.map_err(RedisConnectError::of)?;
+        Ok(((*fresh.server).clone(), answers))
     }
 
-    /// The connection for commands that do not block.
-    pub(super) async fn commands(&self) -> Result<CommandConnection<'_>, RedisConnectError> {
+    /// The connection.
+    pub(super) async fn connection(&self) -> Result<CommandConnection<'_>, RedisConnectError> {
         let connecting = {
-            let mut slot = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.get_or_insert_with(|| {
-                connect(
-                    self.client.clone(),
-                    RESPONSE_TIMEOUT,
-                    Arc::clone(&self.warned),
-                )
-                .boxed()
-                .shared()
-            })
-            .clone()
+            let mut current = lock(&self.current);
+            current
+                .get_or_insert_with(|| {
+                    let (place, warned) = (Arc::clone(&self.place), Arc::clone(&self.warned));
+                    let connecting = async move {
+                        let connected = connect(place).await?;
+                        warn_once(&connected.server, &warned);
+                        Ok(connected)
+                    };
+                    connecting.boxed().shared()
+                })
+                .clone()
         };
         match connecting.clone().await {
             Ok(connected) => Ok(CommandConnection {
-                connections: self,
+                commands: self,
                 connecting,
                 connection: connected.connection,
             }),
@@ -159,81 +142,37 @@ impl Connections {
         }
     }
 
-    /// Throws the connection for commands away, if it still is this one.
+    /// Throws the connection away, if it still is this one.
     fn forget(&self, failed: &Connecting) {
-        let mut slot = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.take_if(|current| current.ptr_eq(failed));
-    }
-
-    /// Runs a command that blocks for at most `block`, on a connection that nobody else uses meanwhile.
-    pub(super) async fn blocking(
-        &self,
-        command: &redis::Cmd,
-        block: Duration,
-    ) -> Result<redis::Value, BlockingError> {
-        let timeout = block + BLOCKING_MARGIN;
-        let idle = lock(&self.readers).pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => {
-                connect(
-                    self.client.clone(),
-                    RESPONSE_TIMEOUT,
-                    Arc::clone(&self.warned),
-                )
-                .await?
-                .connection
-            }
-        };
-        connection.set_response_timeout(timeout);
-        // A connection is only kept when its answer came: one that failed, or whose reader went away, is closed.
-        let answer = command.query_async(&mut connection).await?;
-        let mut readers = lock(&self.readers);
-        if readers.len() < MAX_IDLE_READERS {
-            readers.push(connection);
-        }
-        Ok(answer)
+        lock(&self.current).take_if(|current| current.ptr_eq(failed));
     }
 }
 
-/// Why a blocking command failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BlockingError {
-    #[error(transparent)]
-    Connect(#[from] RedisConnectError),
-    #[error(transparent)]
-    Command(#[from] RedisError),
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing panics while these locks are held, and no state of them would be invalid if something did.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The connection for commands that do not block, shared with others.
 pub(super) struct CommandConnection<'a> {
-    connections: &'a Connections,
+    commands: &'a Commands,
     connecting: Connecting,
-    connection: MultiplexedConnection,
+    connection: Connection,
 }
 
 impl CommandConnection<'_> {
     /// Runs a command.
-    pub(super) async fn run(&mut self, command: &redis::Cmd) -> Result<redis::Value, RedisError> {
-        let answer = command.query_async(&mut self.connection).await;
+    pub(super) async fn run(&mut self, command: &redis::Cmd) -> Result<Value, RedisError> {
+        let answer = self.connection.run(command).await;
         answer.inspect_err(|error| self.forget_if_broken(error))
     }
 
-    /// Runs commands in one go, and gives the answer of each; an error of the server is an answer too.
+    /// Runs commands on one key in one go, and gives the answer of each; an error of the server is an answer too.
     pub(super) async fn run_all(
         &mut self,
         commands: &redis::Pipeline,
-    ) -> Result<Vec<redis::Value>, RedisError> {
-        let count = commands.len();
-        let answers = self
-            .connection
-            .send_packed_commands(commands, 0, count)
-            .await;
+    ) -> Result<Vec<Value>, RedisError> {
+        let answers = self.connection.run_all(commands).await;
         answers.inspect_err(|error| self.forget_if_broken(error))
     }
 
@@ -244,46 +183,70 @@ impl CommandConnection<'_> {
         }
     }
 
-    /// Has the next command make a new connection.
+    /// Has the next command make a new connection, where that may help.
     pub(super) fn give_up(&self) {
-        self.connections.forget(&self.connecting);
+        if self.connection.is_over() {
+            self.commands.forget(&self.connecting);
+        }
     }
 }
 
-/// Makes a connection and asks who is there.
-async fn connect(
-    client: Client,
-    response_timeout: Duration,
-    warned: Arc<Mutex<Vec<String>>>,
-) -> Result<Connected, RedisConnectError> {
+/// Asks who is there, and makes the connection.
+async fn connect(place: Arc<Place>) -> Result<Connected, RedisConnectError> {
+    // The first node that answers speaks for its cluster.
+    let greetings = place.nodes.iter().map(|node| greet(node.clone()).boxed());
+    let ((connection, server), _) = select_ok(greetings).await?;
+    let connection = match (&place.cluster, server.is_cluster) {
+        (None, false) => Connection::Server(connection),
+        (Some(cluster), true) => {
+            let connection = cluster.get_async_connection();
+            let connection = timeout(CLUSTER_CONNECT_TIMEOUT, connection).await;
+            let connection = connection.map_err(|_| RedisConnectError::timed_out())?;
+            let connection = connection.map_err(RedisConnectError::of)?;
+            Connection::Cluster(connection, Arc::new(Mutex::new(Instant::now())))
+        }
+        (None, true) => return Err(RedisConnectError::IsCluster),
+        (Some(_), false) => return Err(RedisConnectError::IsNoCluster),
+    };
+    Ok(Connected {
+        connection,
+        server: Arc::new(server),
+    })
+}
+
+/// A connection to one node.
+pub(super) async fn dial(
+    node: Option<ConnectionInfo>,
+) -> Result<MultiplexedConnection, RedisConnectError> {
+    let node = node.ok_or_else(|| RedisConnectError::odd("no node is known"))?;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(response_timeout));
-    let mut connection = client
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
+    let client = Client::open(node).map_err(RedisConnectError::of)?;
+    client
         .get_multiplexed_async_connection_with_config(&config)
         .await
-        .map_err(RedisConnectError::of)?;
-    let pong: redis::Value = redis::cmd("PING")
+        .map_err(RedisConnectError::of)
+}
+
+/// A connection to one node, and who it is.
+async fn greet(
+    node: ConnectionInfo,
+) -> Result<(MultiplexedConnection, RedisServer), RedisConnectError> {
+    let mut connection = dial(Some(node)).await?;
+    let pong: Value = redis::cmd("PING")
         .query_async(&mut connection)
         .await
         .map_err(RedisConnectError::of)?;
-    if pong != redis::Value::SimpleString("PONG".to_owned()) {
-        let odd = RedisError::from((
-            ErrorKind::UnexpectedReturnType,
-            "PING is not answered by PONG",
-        ));
-        return Err(RedisConnectError::NotRedis(odd));
+    if pong != Value::SimpleString("PONG".to_owned()) {
+        return Err(RedisConnectError::odd("PING is not answered by PONG"));
     }
     let info: String = redis::cmd("INFO")
         .query_async(&mut connection)
         .await
         .map_err(RedisConnectError::of)?;
     let server = read_info(&info)?;
-    warn_once(&server, &warned);
-    Ok(Connected {
-        connection,
-        server: Arc::new(server),
-    })
+    Ok((connection, server))
 }
 
 /// Logs the warnings, unless they are the same as last time.
@@ -294,64 +257,5 @@ fn warn_once(server: &RedisServer, warned: &Mutex<Vec<String>>) {
             tracing::warn!(server = %server.name, version = %server.version, "{warning}");
         }
         warned.clone_from(&server.warnings);
-    }
-}
-
-/// Reads the answer to `INFO`.
-fn read_info(info: &str) -> Result<RedisServer, RedisConnectError> {
-    let fields: HashMap<_, _> = info
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(key, value)| (key, value.trim_end()))
-        .collect();
-    let Some(redis_version) = fields.get("redis_version") else {
-        let odd = RedisError::from((
-            ErrorKind::UnexpectedReturnType,
-            "INFO does not name a Redis version",
-        ));
-        return Err(RedisConnectError::NotRedis(odd));
-    };
-    let name = *fields.get("server_name").unwrap_or(&"redis");
-    let version = *fields
-        .get(format!("{name}_version").as_str())
-        .unwrap_or(redis_version);
-    let mut warnings = Vec::new();
-    match fields.get("maxmemory_policy") {
-        None | Some(&"noeviction") => {}
-        Some(policy) => warnings.push(format!(
-            "its maxmemory-policy is {policy}: set it to noeviction, or it throws whole streams away when it is full"
-        )),
-    }
-    Ok(RedisServer {
-        name: name.to_owned(),
-        version: version.to_owned(),
-        warnings,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redis_and_those_who_are_like_it_are_known_by_name() {
-        let redis =
-            read_info("# Server\r\nredis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\n");
-        let redis = redis.unwrap();
-        assert_eq!(
-            (&*redis.name, &*redis.version, redis.warnings.len()),
-            ("redis", "7.0.15", 0)
-        );
-        let valkey =
-            read_info("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.0.0\r\n")
-                .unwrap();
-        assert_eq!((&*valkey.name, &*valkey.version), ("valkey", "9.0.0"));
-        assert!(read_info("version:8\r\n").is_err());
-    }
-
-    #[test]
-    fn a_policy_that_evicts_is_warned_of() {
-        let server = read_info("redis_version:7.0.15\r\nmaxmemory_policy:allkeys-lru\r\n").unwrap();
-        assert!(server.warnings[0].contains("allkeys-lru"));
     }
 }

@@ -9,11 +9,39 @@ use tidelog_domain::causes;
 /// The one field of an entry.
 pub(super) const FIELD: &str = "event";
 
-/// The stream of `partition`.
-///
-/// The braces put all streams of an app into one hash slot, so that one read can wait on all of them.
-pub(super) fn key(app: &str, history: HistoryId, partition: Partition) -> String {
-    format!("{{{app}:events}}:{history}:{partition}")
+/// How the keys of an app's streams are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// On one server, where one read waits on all streams.
+    OfServer,
+    /// On a cluster: the braces give each partition a hash slot of its own, so that they spread over the nodes.
+    OfCluster,
+}
+
+impl Keys {
+    /// The stream of `partition`.
+    pub(super) fn stream(self, app: &str, history: HistoryId, partition: Partition) -> String {
+        match self {
+            Self::OfServer => format!("{{{app}:events}}:{history}:{partition}"),
+            Self::OfCluster => format!("{{{app}:events:{partition}}}:{history}"),
+        }
+    }
+
+    /// A key of the app that is no stream's.
+    pub(super) fn rehearsal(self, app: &str) -> String {
+        match self {
+            Self::OfServer => format!("{{{app}:events}}:rehearsal"),
+            Self::OfCluster => format!("{{{app}:events:0}}:rehearsal"),
+        }
+    }
+
+    /// What all of them are like, as a pattern of an ACL rule.
+    pub(super) fn pattern(self, app: &str) -> String {
+        match self {
+            Self::OfServer => format!("{{{app}:events}}:*"),
+            Self::OfCluster => format!("{{{app}:events:*"),
+        }
+    }
 }
 
 /// The id of the entry at `position`.
@@ -105,5 +133,27 @@ fn text(value: &Value) -> std::borrow::Cow<'_, str> {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes),
         Value::SimpleString(text) => text.into(),
         _ => "".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// What other programs are promised.
+    const PROMISED: &str = include_str!("../../../docs/wire-format.md");
+
+    #[test]
+    fn keys_ids_and_the_field_are_as_promised() {
+        let history = Uuid::parse_str("0197a1c05b1e7cc39f000123456789ab").unwrap();
+        for keys in [Keys::OfServer, Keys::OfCluster] {
+            let key = keys.stream("blog", HistoryId::new(history), Partition::new(5));
+            assert!(PROMISED.contains(&format!("| `{key}` |")), "{key}");
+        }
+        let id = entry_id(Position::new(42));
+        let entry = format!("is the entry `{id}` with the field `{FIELD}`");
+        assert!(PROMISED.contains(&entry), "{entry}");
     }
 }

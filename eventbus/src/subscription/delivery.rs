@@ -65,7 +65,7 @@ fn wanted<'e>(handler: &dyn Handler, events: &'e [RecordedEvent]) -> Cow<'e, [Re
 }
 
 /// What a panic said.
-fn message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

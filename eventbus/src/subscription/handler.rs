@@ -47,6 +47,17 @@ pub trait Handler: Send + Sync {
         partition: Partition,
         events: &[RecordedEvent],
     ) -> Result<Handled, HandlerError>;
+
+    /// Is told that an operator has `event`, which could not be handled, passed over for good: the later ones of its sequences come
+    /// as if it had been handled. Most need not know.
+    ///
+    /// # Errors
+    ///
+    /// [`HandlerError`]: it is told again, until that goes well.
+    async fn skip(&self, event: &RecordedEvent) -> Result<(), HandlerError> {
+        let _ = event;
+        Ok(())
+    }
 }
 
 /// What became of a batch: by default, all of it was handled.

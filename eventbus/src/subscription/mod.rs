@@ -32,6 +32,7 @@ mod work;
 mod worker;
 
 pub use catch_up::{CatchUp, CatchUpError, CatchUpProgress};
+pub(crate) use delivery::message as panic_message;
 pub use handler::{Cause, EventFailure, Handled, Handler, HandlerError};
 use lease::Records;
 use observer::{Observer, shares};

@@ -70,7 +70,7 @@ impl Observer {
     pub(super) async fn run(&self, outage: &Outage, status: &SubscriptionStatus) -> Infallible {
         let mut backoff = Backoff::new(self.interval, BACKOFF_MAX);
         loop {
-            match self.look().await {
+            match self.look(status).await {
                 Ok(()) => {
                     outage.recovered(None);
                     backoff.reset();
@@ -87,7 +87,7 @@ impl Observer {
         }
     }
 
-    async fn look(&self) -> Result<(), StateError> {
+    async fn look(&self, status: &SubscriptionStatus) -> Result<(), StateError> {
         let Records {
             states,
             subscription,
@@ -111,6 +111,8 @@ impl Observer {
                 if seen.as_ref().is_some_and(|seen| seen.revision == revision) {
                     return false;
                 }
+                let owner = record.as_ref().and_then(|record| record.owner.as_deref());
+                status.heard_of(number, owner, now.into_std());
                 *seen = Some(Seen {
                     revision,
                     record,

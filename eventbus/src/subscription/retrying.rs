@@ -89,8 +89,9 @@ impl Work {
 
     /// Tries some of what is due or asked for again, if anything is.
     pub(super) async fn retry_some(&mut self) -> Result<(), Leave> {
+        let due = self.retry_at();
         let now = Instant::now();
-        if self.retry_at().is_none_or(|due| due > now) {
+        if due.is_none_or(|due| due > now) {
             return Ok(());
         }
         let Some(mut run) = self.retries.run.take().or_else(|| self.begin_run(now)) else {
@@ -240,6 +241,9 @@ impl Work {
         }
         run.handled += 1;
         if let Some((_, reason)) = run.skip.take_if(|(at, _)| *at == event.position) {
+            while let Err(error) = running.handler.skip(event).await {
+                self.back_off(&causes(&error)).await?;
+            }
             self.skip(event, &names, reason);
             return Ok(());
         }

@@ -100,10 +100,12 @@ impl Sorted<'_> {
         }
     }
 
-    /// Sets these events aside too.
-    pub(super) fn add(&mut self, more: Vec<Aside>) {
-        self.aside.extend(more);
-        self.aside.sort_by_key(|own| own.position);
+    /// Sets this event aside too.
+    pub(super) fn add(&mut self, aside: Aside) {
+        let place = self
+            .aside
+            .partition_point(|own| own.position < aside.position);
+        self.aside.insert(place, aside);
     }
 }
 

@@ -7,6 +7,8 @@ use chrono::{DateTime, Utc};
 use tidelog_domain::{Cursor, HistoryId, Partition, Partitions, Position};
 use tokio::sync::watch;
 
+use crate::parking::Parked;
+
 /// What one partition of a subscription is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -78,8 +80,13 @@ pub struct PartitionStatus {
     pub state: PartitionState,
     /// Since when.
     pub since: Instant,
-    /// How many sequences are set aside.
-    pub parked: usize,
+    /// The sequences that are set aside of what is up to the cursor.
+    pub parked: Arc<Parked>,
+    /// Who works on it, as its record said when it was looked at last; `None` when nobody does.
+    pub owner: Option<String>,
+    /// When its record was last seen to change, which a living owner makes it do every third of a lease; `None` before the first
+    /// look.
+    pub heartbeat: Option<Instant>,
     /// When it last came further, or had nothing to do.
     pub progressed: Instant,
     /// Since when it has been behind the log without a pause, by this machine's clock; `None` while it is not.
@@ -153,7 +160,9 @@ impl SubscriptionStatus {
             head: Position::START,
             state: PartitionState::Starting,
             since: Instant::now(),
-            parked: 0,
+            parked: Arc::default(),
+            owner: None,
+            heartbeat: None,
             progressed: Instant::now(),
             behind_since: None,
             recorded_at: None,
@@ -248,12 +257,23 @@ impl SubscriptionStatus {
         }
     }
 
-    /// `partition` has come to `cursor`, and the log is known to have `head`.
-    pub(super) fn reached_by(&self, partition: Partition, cursor: Cursor, head: Position) {
+    /// `partition` has come to `cursor` with these sequences set aside, and the log is known to have `head`. All in one, so that
+    /// nobody takes for applied what is set aside.
+    pub(super) fn reached_by(
+        &self,
+        partition: Partition,
+        cursor: Cursor,
+        parked: &Parked,
+        head: Position,
+    ) {
         if let Some(partition) = self.partitions.get(partition.index()) {
             partition.send_if_modified(|status| {
                 let head = head.max(cursor.position).max(status.head);
-                let news = status.cursor != cursor || status.head != head;
+                let parks = *status.parked != *parked;
+                let news = parks || status.cursor != cursor || status.head != head;
+                if parks {
+                    status.parked = Arc::new(parked.clone());
+                }
                 status.see(cursor, head);
                 news
             });
@@ -270,12 +290,15 @@ impl SubscriptionStatus {
         }
     }
 
-    /// So many sequences of `partition` are set aside.
-    pub(super) fn parked(&self, partition: Partition, count: usize) {
+    /// The record of `partition` has changed, and `owner` has it.
+    pub(super) fn heard_of(&self, partition: Partition, owner: Option<&str>, at: Instant) {
         if let Some(partition) = self.partitions.get(partition.index()) {
             partition.send_if_modified(|status| {
-                let news = status.parked != count;
-                status.parked = count;
+                status.heartbeat = Some(at);
+                let news = status.owner.as_deref() != owner;
+                if news {
+                    status.owner = owner.map(str::to_owned);
+                }
                 news
             });
         }
@@ -290,6 +313,10 @@ fn set_state(partition: &watch::Sender<PartitionStatus>, state: PartitionState) 
         }
         if std::mem::discriminant(&status.state) != std::mem::discriminant(&state) {
             status.since = Instant::now();
+        }
+        if status.state == PartitionState::Paused {
+            // It could not come any further while it was paused.
+            status.progressed = Instant::now();
         }
         status.state = state;
         true

@@ -28,7 +28,7 @@ impl Work {
         if handled.failed.is_empty() {
             return Ok(());
         }
-        let mut aside = Vec::new();
+        let mut aside: Vec<Aside> = Vec::new();
         let mut failed = handled;
         let mut open: Vec<RecordedEvent> = portion.to_vec();
         loop {
@@ -46,13 +46,17 @@ impl Work {
             };
             self.note_skipped(&open, &failed);
         }
-        let names = aside.iter().flat_map(|own: &Aside| &own.sequences);
-        let new: HashSet<_> = names
-            .filter(|name| self.progress.parked.get(name).is_none())
-            .collect();
-        let growth = new.len();
-        self.wait_for_room(growth).await?;
-        sorted.add(aside);
+        aside.sort_by_key(|own| own.position);
+        for own in aside {
+            // Everything before it is handled or set aside: it is passed, so that there is room for what fits.
+            let before = portion.partition_point(|event| event.position < own.position);
+            if let Some(last) = before.checked_sub(1).and_then(|last| portion.get(last)) {
+                self.pass(sorted, last.cursor());
+            }
+            let growth = self.progress.parked.growth(&own.sequences);
+            self.wait_for_room(growth).await?;
+            sorted.add(own);
+        }
         Ok(())
     }
 

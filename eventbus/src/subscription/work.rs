@@ -212,6 +212,7 @@ impl Work {
                 if let Some(end) = sorted.end {
                     self.pass(&mut sorted, end);
                     self.stuck.reset();
+                    self.is_well();
                 }
                 match sorted.stop {
                     None => {}
@@ -391,6 +392,7 @@ impl Work {
             match self.lease.write(&self.progress).await {
                 Ok(held) => {
                     self.progress.done.clear();
+                    self.tell_progress(Position::START);
                     return leave_unless_held(held);
                 }
                 Err(error) => self.back_off(&causes(&error)).await?,
@@ -477,14 +479,20 @@ impl Work {
         };
         self.backoff.reset();
         self.running.outage.recovered(Some(self.partition));
-        self.running.status.reached_by(self.partition, cursor, head);
-        self.set_state(state);
+        self.tell_progress(head);
+        self.running.status.set(self.partition, state);
     }
 
     fn set_state(&self, state: PartitionState) {
+        self.tell_progress(Position::START);
+        self.running.status.set(self.partition, state);
+    }
+
+    /// Shows how far it is and what is set aside; the log is known to have `head`.
+    fn tell_progress(&self, head: Position) {
+        let progress = &self.progress;
         let status = &self.running.status;
-        status.parked(self.partition, self.progress.parked.len());
-        status.set(self.partition, state);
+        status.reached_by(self.partition, progress.cursor, &progress.parked, head);
     }
 
     /// How far behind it may be and still count as live: one batch.

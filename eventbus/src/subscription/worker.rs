@@ -103,10 +103,12 @@ impl Worker {
             running.end(super::Ending::HistoryChanged);
             return Ok(Acquired::Ended);
         }
-        running
-            .status
-            .reached_by(self.partition, record.checkpoint.cursor, Position::START);
-        running.status.parked(self.partition, record.parked.len());
+        running.status.reached_by(
+            self.partition,
+            record.checkpoint.cursor,
+            &record.parked,
+            Position::START,
+        );
         let lease = running.options.lease;
         let unchanged = seen.unchanged_since.elapsed();
         match record.claim(&running.records.owner, unchanged, lease) {

@@ -1,9 +1,11 @@
-//! Reading the bus: one read that waits on all partitions.
+//! Reading the bus: one read that waits on all partitions, or one for each where they are on several machines.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use tidelog_domain::{HistoryId, Partition, Position, RecordedEvent};
 use tokio::time::Instant;
 
@@ -16,9 +18,18 @@ use tidelog_domain::causes;
 /// How long a partition whose entries cannot be understood is left alone; subscriptions read it from the log.
 const CORRUPT_RETRY: Duration = Duration::from_secs(5);
 
-/// How far the bus was read.
+/// How far some partitions of the bus were read.
 struct Progress {
-    partitions: Vec<From>,
+    partitions: Vec<(Partition, From)>,
+    /// Whether the last read was answered.
+    is_up: bool,
+}
+
+/// Which reads of the bus were answered to the last, by the first of their partitions.
+struct Up {
+    reads: Mutex<BTreeSet<Partition>>,
+    /// How many reads there are.
+    all: usize,
 }
 
 /// Where one partition is read from next.
@@ -52,16 +63,42 @@ impl Shared {
 
     /// Reads one history for ever.
     async fn read_history(&self, history: HistoryId) -> Infallible {
+        let all: Vec<_> = self.partitions.iter().collect();
+        let together = if self.bus.reads_together() {
+            all.len()
+        } else {
+            1
+        };
+        let up = Up {
+            reads: Mutex::default(),
+            all: all.len().div_ceil(together),
+        };
+        let reads = all
+            .chunks(together)
+            .map(|partitions| self.read_partitions(history, partitions, &up));
+        let (never, ..) = select_all(reads.map(Box::pin)).await;
+        match never {}
+    }
+
+    /// Reads some partitions of one history for ever.
+    async fn read_partitions(
+        &self,
+        history: HistoryId,
+        partitions: &[Partition],
+        up: &Up,
+    ) -> Infallible {
         let now = Instant::now();
         let mut progress = Progress {
-            partitions: self.partitions.iter().map(|_| From::Last(now)).collect(),
+            partitions: partitions.iter().map(|p| (*p, From::Last(now))).collect(),
+            is_up: false,
         };
         let mut backoff = Backoff::new(BACKOFF_FIRST, self.options.backoff_max);
         loop {
             match self.read_on(history, &mut progress).await {
                 Ok(events) => {
                     backoff.reset();
-                    self.bus_is_up();
+                    progress.is_up = true;
+                    self.read_is_up(&progress, up);
                     self.push(history, events);
                 }
                 Err(BusError::Corrupt { partition, what }) => {
@@ -70,7 +107,8 @@ impl Shared {
                 }
                 Err(error) => {
                     let wait = backoff.next_wait();
-                    self.bus_is_down(causes(&error), backoff.attempts());
+                    progress.is_up = false;
+                    self.read_is_down(&progress, up, causes(&error), backoff.attempts());
                     tokio::time::sleep(wait).await;
                 }
             }
@@ -104,7 +142,7 @@ impl Shared {
     /// How long to wait for events: not at all as long as it is open whether the bus is there, and not beyond the time
     /// when something else is due.
     fn wait(&self, progress: &Progress) -> Duration {
-        if self.status.borrow().bus != TailState::Reading {
+        if !progress.is_up {
             return Duration::ZERO;
         }
         let until_due = progress
@@ -115,7 +153,11 @@ impl Shared {
         })
     }
 
-    fn bus_is_up(&self) {
+    /// A read was answered: the bus is up when all others are.
+    fn read_is_up(&self, progress: &Progress, up: &Up) {
+        if !up.add(progress.first()) {
+            return;
+        }
         self.bus_outage.recovered(None);
         self.status.send_if_modified(|status| {
             let news = status.bus != TailState::Reading;
@@ -124,28 +166,51 @@ impl Shared {
         });
     }
 
-    fn bus_is_down(&self, reason: String, attempts: u32) {
+    /// A read failed: the bus counts as down, also where others are answered.
+    fn read_is_down(&self, progress: &Progress, up: &Up, reason: String, attempts: u32) {
+        up.remove(progress.first());
         self.bus_outage.failed(None, &reason);
         self.status
             .send_modify(|status| status.set(TailState::Down { reason, attempts }));
     }
 }
 
+impl Up {
+    /// Whether all reads are up with this one.
+    fn add(&self, read: Partition) -> bool {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        reads.insert(read);
+        reads.len() == self.all
+    }
+
+    fn remove(&self, read: Partition) {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        reads.remove(&read);
+    }
+}
+
 impl Progress {
+    /// The first of its partitions.
+    fn first(&self) -> Partition {
+        let first = self.partitions.first();
+        first.map_or(Partition::new(0), |(partition, _)| *partition)
+    }
+
     /// The partitions whose last event is to be asked for now.
     fn due(&self) -> impl Iterator<Item = Partition> {
         let now = Instant::now();
-        let partitions = (0..).map(Partition::new).zip(&self.partitions);
-        let due: Vec<_> = partitions
+        let due: Vec<_> = self
+            .partitions
+            .iter()
             .filter(|(_, from)| matches!(from, From::Last(due) if *due <= now))
-            .map(|(partition, _)| partition)
+            .map(|(partition, _)| *partition)
             .collect();
         due.into_iter()
     }
 
     /// When the next of them is to be asked for.
     fn next_due(&self) -> Option<Instant> {
-        let due = self.partitions.iter().filter_map(|from| match from {
+        let due = self.partitions.iter().filter_map(|(_, from)| match from {
             From::Last(due) => Some(*due),
             From::After(_) => None,
         });
@@ -154,25 +219,29 @@ impl Progress {
 
     /// The partitions that can be read, and from where.
     fn after(&self) -> Vec<(Partition, Position)> {
-        let partitions = (0..).map(Partition::new).zip(&self.partitions);
+        let partitions = self.partitions.iter();
         partitions
             .filter_map(|(partition, from)| match from {
-                From::After(position) => Some((partition, *position)),
+                From::After(position) => Some((*partition, *position)),
                 From::Last(_) => None,
             })
             .collect()
     }
 
     fn set(&mut self, partition: Partition, position: Position) {
-        if let Some(from) = self.partitions.get_mut(partition.index()) {
-            *from = From::After(position);
-        }
+        self.put(partition, From::After(position));
     }
 
     /// Leaves a partition alone for a while, and goes on after its last event then.
     fn leave(&mut self, partition: Partition) {
-        if let Some(from) = self.partitions.get_mut(partition.index()) {
-            *from = From::Last(Instant::now() + CORRUPT_RETRY);
+        self.put(partition, From::Last(Instant::now() + CORRUPT_RETRY));
+    }
+
+    fn put(&mut self, partition: Partition, from: From) {
+        // They follow one another.
+        let place = partition.index().checked_sub(self.first().index());
+        if let Some((_, place)) = place.and_then(|place| self.partitions.get_mut(place)) {
+            *place = from;
         }
     }
 }

@@ -18,7 +18,7 @@ use super::parameters::{self, Parameter};
 use super::representation::{entity_tag, header_value, is_known, shown};
 use super::{QueryService, QuerySettings, cursor, filters, prefer};
 use crate::catalog::Named;
-use crate::consistency::ConsistencyError;
+use crate::consistency::{ConsistencyError, ReadOf};
 use crate::projector::MAX_KEY_BYTES;
 use crate::store::{Document, Query, ReadError};
 use crate::versions::Current;
@@ -91,7 +91,8 @@ pub(super) async fn document(
     if let Some(parameter) = parameters::parse(query.as_deref())?.first() {
         return Err(parameter.unknown("one document takes no parameters."));
     }
-    let preference = reads.settle(view.name(), &headers).await?;
+    let read_of = ReadOf::Document(&id);
+    let preference = reads.settle(view.name(), read_of, &headers).await?;
     let (current, found) = reads.read(&**view, Wanted::Id(&id)).await?;
     let answered = Answered {
         current,
@@ -139,7 +140,7 @@ impl Reads {
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
         let query = filters::first(view, parameters)?;
-        let preference = self.settle(view.name(), headers).await?;
+        let preference = self.settle(view.name(), ReadOf::Any, headers).await?;
         let (current, found) = self.read(view, Wanted::Query(&query)).await?;
         let answered = Answered {
             current,
@@ -161,7 +162,7 @@ impl Reads {
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
         let mut query = filters::page(view, parameters, &self.settings)?;
-        let preference = self.settle(view.name(), headers).await?;
+        let preference = self.settle(view.name(), ReadOf::Any, headers).await?;
         // One more than is shown tells whether there is a next page.
         let limit = query.limit;
         query.limit = limit.saturating_add(1);
@@ -259,6 +260,7 @@ impl Reads {
     async fn settle(
         &self,
         view: &str,
+        read_of: ReadOf<'_>,
         headers: &HeaderMap,
     ) -> Result<Option<HeaderValue>, Problem> {
         let tokens = tokens(headers).map_err(|error| {
@@ -277,7 +279,7 @@ impl Reads {
         let deadline = Instant::now() + wait;
         for token in &tokens {
             let consistency = &self.service.consistency;
-            let waited = consistency.wait_for(view, token, deadline).await;
+            let waited = consistency.wait_for(view, read_of, token, deadline).await;
             waited.map_err(|error| unsettled(view, error, said.as_ref()))?;
         }
         Ok(said)
@@ -306,6 +308,15 @@ fn unsettled(view: &str, error: ConsistencyError, said: Option<&HeaderValue>) ->
                  `Prefer: wait=<seconds>` to wait longer, or without the token to read what there is."
             ),
         ),
+        ConsistencyError::SetAside => Problem::new(
+            ProblemKind::NotYetProjected,
+            format!(
+                "The write is committed, but the view {view} cannot apply it, or one before it, and has set it aside (it is \
+                 parked). It is applied when that is tried again with success, which may need an operator. Ask without the \
+                 token to read what there is."
+            ),
+        )
+        .with("parked", json!(true)),
         ConsistencyError::OtherHistory => Problem::new(
             ProblemKind::NotYetProjected,
             format!(

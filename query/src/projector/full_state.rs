@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Map;
 use tidelog_domain::{Partition, Position, RecordedEvent, Version};
 use tidelog_eventbus::HandlerError;
 
@@ -83,6 +84,33 @@ impl Projector {
             left.push((touched, write));
         }
         Ok(left.into_iter().unzip())
+    }
+
+    /// Lets a stream go on whose first event is skipped: a document that nobody sees stands in for the one that the event
+    /// would have made, so that it does not look damaged. The next event makes it a document like any other.
+    pub(super) async fn stand_in(&self, event: &RecordedEvent) -> Result<(), HandlerError> {
+        if event.version != Version::new(1) {
+            return Ok(());
+        }
+        let writes = super::batch::keys(&*self.view, event)?.into_iter();
+        let writes: Vec<_> = writes
+            .map(|key| {
+                DocumentWrite::Insert(Document {
+                    id: key,
+                    data: Map::new(),
+                    version: event.version,
+                    created_at: event.recorded_at,
+                    updated_at: event.recorded_at,
+                    deleted: true,
+                    applied: BTreeMap::from([(event.partition, event.position)]),
+                    revision: 0,
+                })
+            })
+            .collect();
+        // Where it is there already, it has been told before.
+        self.write(&writes, std::slice::from_ref(event), |_| Some(event))
+            .await?;
+        Ok(())
     }
 
     /// The document as the batch leaves it.

@@ -155,4 +155,11 @@ impl Handler for Projector {
         }
         Ok(Handled::default())
     }
+
+    async fn skip(&self, event: &RecordedEvent) -> Result<(), HandlerError> {
+        match self.view.folding() {
+            Folding::FullState => self.stand_in(event).await,
+            Folding::ReadAndFold => Ok(()),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{CatchUpError, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
+use crate::consistency::ReadOf;
 use crate::testing::{FaultyStore, Process, Reading, System, authors, eventually, posts};
 
 /// The posts of a system that keeps both views, `count` of them, all projected.
@@ -68,7 +69,7 @@ async fn a_replay_takes_over_while_writes_and_reads_go_on() {
             written += 1;
             let deadline = Instant::now() + Duration::from_secs(60);
             consistency
-                .wait_for("post", &token, deadline)
+                .wait_for("post", ReadOf::Any, &token, deadline)
                 .await
                 .unwrap();
             let current = versions.latest("post").await.unwrap().unwrap();

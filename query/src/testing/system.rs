@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Change, FaultyStore, Log, folded, stored};
 use crate::catalog::Catalog;
-use crate::consistency::Consistency;
+use crate::consistency::{Consistency, ReadOf};
 use crate::live::LiveViews;
 use crate::replay::{Replay, ReplayOptions};
 use crate::store::{Alias, Query, ReadStore};
@@ -165,7 +165,8 @@ impl System {
         };
         let (_, consistency) = self.reader();
         let deadline = Instant::now() + PATIENCE;
-        let reached = consistency.wait_for(view.name(), &token, deadline).await;
+        let reached = consistency.wait_for(view.name(), ReadOf::Any, &token, deadline);
+        let reached = reached.await;
         let alias = self.store.load_alias(view.name()).await;
         assert!(reached.is_ok(), "{reached:?}: {alias:?}");
         let alias = self.alias(view.name()).await;

@@ -194,7 +194,7 @@ impl Keeper {
         )
         .with_options(options.subscription.clone());
         let status = subscription.status();
-        live.insert(status.clone());
+        live.insert(self.view.name(), status.clone());
         let mut is_read = alias.built;
         self.set_state(if is_read {
             ViewState::Following {

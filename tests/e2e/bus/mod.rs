@@ -11,5 +11,6 @@ mod history;
 mod leases;
 mod parking;
 mod relay;
+mod rights;
 mod server;
 mod subscription;

@@ -106,7 +106,7 @@ async fn a_poison_event_holds_up_its_own_stream_alone_and_is_tried_again_by_itse
     assert_eq!((&*of_it.sequence, of_it.first.number()), (&*a, 3));
     assert_eq!(of_it.state, ParkedState::Retrying);
     assert!(of_it.error.contains("poison"), "{}", of_it.error);
-    let visible = consumer.status.partitions()[0].parked;
+    let visible = consumer.status.partitions()[0].parked.len();
     assert_eq!(visible, 1);
 
     handler.fail(|_| None);
@@ -260,13 +260,18 @@ async fn at_the_cap_the_partition_waits_visibly_and_nothing_is_dropped() {
         },
     )
     .await;
-    for (name, position) in names.iter().zip([1, 2, 3, 4]) {
-        if name != &names[1] {
-            has(&handler, name, &[position]).await;
-        }
-    }
+    // There is room for the third, so that what comes after it goes on.
+    has(&handler, &names[0], &[1]).await;
+    has(&handler, &names[3], &[4]).await;
+    eventually("the third is set aside", || async {
+        let parked = parked(&*states).await;
+        let parked: Vec<_> = parked.iter().map(|own| own.first.number()).collect();
+        parked == [2, 3]
+    })
+    .await;
     ask(&*states, Ask::RetryAll).await;
     has(&handler, &names[1], &[2]).await;
+    has(&handler, &names[2], &[3]).await;
 }
 
 #[tokio::test]

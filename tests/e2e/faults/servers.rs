@@ -6,7 +6,7 @@ use tidelog_test_support::{
 
 use super::{MEANWHILE, MIDDLE, WRITES, nothing_is_lost, reads_see_writes};
 use crate::load::Load;
-use crate::services::{Backends, Site};
+use crate::services::{Backends, Role, Service, Site};
 
 #[tokio::test]
 async fn redis_is_killed_in_the_middle_of_writes() {
@@ -65,6 +65,56 @@ async fn redis_is_flushed_in_the_middle_of_writes() {
         .await
         .unwrap();
     reads_see_writes(&site).await;
+}
+
+#[tokio::test]
+async fn redis_is_full_in_the_middle_of_writes() {
+    let redis = Server::start(Engine::Redis).await;
+    let backends = Backends {
+        bus_url: redis.url().to_owned(),
+        ..Backends::fresh().await
+    };
+    let site = Site::three(&backends).await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut load = Load::start(&site.commands, WRITES);
+    load.reaches(MIDDLE).await;
+    for bytes in ["1", "0"] {
+        redis::cmd("CONFIG")
+            .arg(&["SET", "maxmemory", bytes])
+            .query_async::<()>(&mut connection)
+            .await
+            .unwrap();
+        let then = load.acknowledged();
+        load.reaches(then + MEANWHILE).await;
+    }
+    nothing_is_lost(load, &backends).await;
+    reads_see_writes(&site).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_is_warned_of_when_a_service_starts() {
+    let options = ServerOptions {
+        durability: Durability::Relaxed,
+        arguments: ["--maxmemory-policy", "allkeys-lru", "--maxmemory", "16mb"]
+            .map(str::to_owned)
+            .to_vec(),
+    };
+    let redis = Server::start_with(Engine::Redis, options).await;
+    let backends = Backends {
+        bus_url: redis.url().to_owned(),
+        ..Backends::fresh().await
+    };
+    for role in [Role::Command, Role::EventBus, Role::All] {
+        let service = Service::start(role, &backends).await;
+        let output = service.process().output();
+        for warned_of in ["maxmemory-policy is allkeys-lru", "bus_keep_bytes"] {
+            let lines = output.lines().filter(|line| line.contains(warned_of));
+            let lines: Vec<_> = lines.collect();
+            assert_eq!(lines.len(), 1, "{warned_of}:\n{output}");
+            assert!(lines[0].contains("WARN"), "{lines:?}");
+        }
+    }
 }
 
 #[tokio::test]

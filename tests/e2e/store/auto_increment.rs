@@ -19,7 +19,7 @@ use tidelog_domain::{
     Append, Appended, Cursor, EventId, ExpectedVersion, HistoryId, Partition, Partitions, Payload,
     Position, RecordedEvent, StreamId, Version,
 };
-use tidelog_eventbus::{LogError, LogIdentity, LogReader};
+use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore};
 use tidelog_test_support::{fresh_mysql_database, shared};
 use tokio::sync::watch;
 
@@ -163,6 +163,26 @@ impl EventStore for AutoIncrementStore {
 
     async fn forget_keys(&self, _age: Duration, _limit: usize) -> Result<usize, AppendError> {
         unimplemented!("the case of the order brings no keys")
+    }
+}
+
+#[async_trait]
+impl StateStore for AutoIncrementStore {
+    async fn load_states(
+        &self,
+        _subscription: &str,
+    ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
+        unimplemented!("the case of the order has no subscription")
+    }
+
+    async fn compare_and_set_state(
+        &self,
+        _subscription: &str,
+        _partition: Partition,
+        _expected: u64,
+        _record: &StateRecord,
+    ) -> Result<bool, StateError> {
+        unimplemented!("the case of the order has no subscription")
     }
 }
 

@@ -23,19 +23,8 @@ impl Installation {
     }
 
     async fn locate() -> Self {
-        let told = Command::new(SERVERS)
-            .arg("path")
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .await;
-        let output = told.unwrap_or_else(|error| panic!("cannot run {SERVERS}: {error}"));
-        assert!(
-            output.status.success(),
-            "`tests/servers path` failed: what the tests run on is missing"
-        );
         Self {
-            directory: PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end()),
+            directory: told("path").await,
         }
     }
 
@@ -52,6 +41,28 @@ impl Installation {
     pub(crate) fn template(&self, engine: &str) -> PathBuf {
         self.directory.join("template").join(engine).join("data")
     }
+}
+
+/// The directory of the Python modules that examples use, redis-py among them: what `PYTHONPATH` must be for them. Fetched
+/// when it is missing.
+pub async fn python_path() -> PathBuf {
+    told("python").await
+}
+
+/// The directory that `tests/servers` tells of when it is asked for `what`.
+async fn told(what: &str) -> PathBuf {
+    let told = Command::new(SERVERS)
+        .arg(what)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .await;
+    let output = told.unwrap_or_else(|error| panic!("cannot run {SERVERS}: {error}"));
+    assert!(
+        output.status.success(),
+        "`tests/servers {what}` failed: what the tests run on is missing"
+    );
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end())
 }
 
 /// Copies the directory `from`, with all that is in it, to the new path `to`.

@@ -2,6 +2,7 @@
 //!
 //! - [`shared`]: one server of each engine for all tests of a test binary; a test takes a database or names of its own.
 //! - [`Server`]: a server of a test's own, to kill, stop, pause, restart or roll back.
+//! - [`RedisCluster`]: a Redis Cluster of servers of a test's own.
 //! - [`Process`]: a program under test, such as `tidelog serve`, with its output and its signals.
 //! - [`TcpProxy`]: a network between a client and a server that can be cut, delayed, stalled or made to lose an answer.
 //!
@@ -14,9 +15,10 @@
 //! # Names that `tests/run --servers env` goes by
 //!
 //! With servers that somebody else started, tests that need servers of their own cannot run. They are left out, and
-//! listed, by name: a test that uses [`Server::start`] belongs in a module named `faults` (its path then holds `faults::`),
+//! listed, by name: a test that uses [`Server::start`] or [`RedisCluster::start`] belongs in a module named `faults` (its path then holds `faults::`),
 //! and one that uses [`shared::mariadb`] has `mariadb` in its name or its module's.
 
+mod cluster;
 mod ending;
 mod engine;
 mod installation;
@@ -25,8 +27,10 @@ mod process;
 mod server;
 pub mod shared;
 
+pub use cluster::RedisCluster;
 pub use ending::Signal;
 pub use engine::Engine;
+pub use installation::python_path;
 pub use network::{TcpProxy, free_port};
 pub use process::Process;
 pub use server::{Durability, Server, ServerOptions, Snapshot};

@@ -60,7 +60,7 @@ pub struct TcpProxy {
 
 #[derive(Debug)]
 struct Network {
-    server_port: u16,
+    server_port: AtomicU16,
     mode: watch::Sender<Mode>,
     /// How often connections were cut, so that none misses a cut that is over when it looks.
     cuts: watch::Sender<u64>,
@@ -85,7 +85,7 @@ impl TcpProxy {
         let listener = listener
             .unwrap_or_else(|error| panic!("the proxy cannot listen on port {port}: {error}"));
         let network = Arc::new(Network {
-            server_port,
+            server_port: AtomicU16::new(server_port),
             mode: watch::Sender::new(Mode::Pass),
             cuts: watch::Sender::new(0),
             ambush: Mutex::new(None),
@@ -114,6 +114,14 @@ impl TcpProxy {
             "a URL without a host cannot be led through a proxy"
         );
         url.into()
+    }
+
+    /// Leads new connections to another server from now on, as a name does after a failover; old ones are closed.
+    pub fn lead_to(&self, server_port: u16) {
+        self.network
+            .server_port
+            .store(server_port, Ordering::SeqCst);
+        self.network.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     /// Lets everything through, as at the start. Bytes held by [`stall`](Self::stall) go on.
@@ -208,7 +216,7 @@ async fn connect(client: TcpStream, network: Arc<Network>) {
         return;
     }
     let forward = async {
-        let server = TcpStream::connect(("127.0.0.1", network.server_port))
+        let server = TcpStream::connect(("127.0.0.1", network.server_port.load(Ordering::SeqCst)))
             .await
             .map_err(|_| Closed)?;
         let (from_client, to_client) = client.into_split();

@@ -44,6 +44,49 @@ pub(in crate::http) fn describe(api: &mut ApiDocument) {
         "responses": responses,
     });
     api.operation("get", "/events", operation);
+    describe_heads(api);
+}
+
+/// Adds `GET /events/heads`.
+fn describe_heads(api: &mut ApiDocument) {
+    let heads = json!({
+        "type": "object",
+        "properties": {
+            "app": {"type": "string", "description": "Whose log it is."},
+            "history": {"type": "string", "description": "Another one says that the log was restored or replaced."},
+            "heads": {
+                "type": "array",
+                "items": {"type": "string", "pattern": "^[0-9]+$"},
+                "description": "The last position of each partition, by its number; 0 where it has no event.",
+            },
+        },
+        "required": ["app", "history", "heads"],
+    });
+    let heads = api.component("EventHeads", heads);
+    let mut responses = Map::from_iter([(
+        "200".to_owned(),
+        json!({
+            "description": "Where the log ends.",
+            "headers": {"X-Correlation-Id": header("The conversation.")},
+            "content": {"application/json": {"schema": {
+                "type": "object", "properties": {"data": heads}, "required": ["data"],
+            }}},
+        }),
+    )]);
+    responses.extend(api.problems(&[
+        ProblemKind::UnknownParameter,
+        ProblemKind::NotAcceptable,
+        ProblemKind::Internal,
+        ProblemKind::Unavailable,
+    ]));
+    let operation = json!({
+        "tags": ["events"],
+        "operationId": "eventHeads",
+        "summary": "where the log ends",
+        "description": "How many partitions there are, and whether there is anything new in them.",
+        "responses": responses,
+    });
+    api.operation("get", "/events/heads", operation);
 }
 
 fn parameters() -> Vec<Value> {

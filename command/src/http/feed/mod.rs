@@ -4,12 +4,14 @@
 //! the order of commits and without a hole, and `next`, the cursor for the page after it. There always is a `next`: an
 //! empty page says that nothing more is there yet, and its `next` is to be asked for again.
 //!
+//! `GET /events/heads` says whose log it is, which history it has, and the last position of each partition: how a follower
+//! learns how many partitions there are, and whether there is anything new.
+//!
 //! A cursor carries the log's history and the id of the event that it is at. Where the log has another history, or
 //! another event there (it was restored or replaced), the answer is 410 `history-changed`: what was read may never have
 //! happened, and reading begins anew, without a cursor. It is 410 and not 409, since the same cursor never works
 //! again.
 
-mod cursor;
 mod describe;
 #[cfg(test)]
 mod tests;
@@ -25,12 +27,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 use tidelog_domain::{Partition, RecordedEvent, causes};
-use tidelog_eventbus::{LogError, LogIdentity, LogReader, wire};
+use tidelog_eventbus::{FeedCursor, LogError, LogIdentity, LogReader, wire};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use cursor::FeedCursor;
 pub(super) use describe::describe;
 
 /// When to ask again while the log cannot be read.
@@ -51,7 +52,7 @@ const MAX_READERS: usize = 2;
 /// How long the log may take to answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The feed of `log`, which is that of the program `app`: `GET /events`.
+/// The feed of `log`, which is that of the program `app`: `GET /events` and `GET /events/heads`.
 ///
 /// It is part of a service: [`tidelog_http::app`] gives it the problem documents for other methods.
 pub fn feed_router(app: &str, log: Arc<dyn LogReader>) -> Router {
@@ -60,7 +61,10 @@ pub fn feed_router(app: &str, log: Arc<dyn LogReader>) -> Router {
         log,
         readers: Arc::new(Semaphore::new(MAX_READERS)),
     };
-    Router::new().route("/events", get(events)).with_state(feed)
+    Router::new()
+        .route("/events", get(events))
+        .route("/events/heads", get(heads))
+        .with_state(feed)
 }
 
 /// Whose events they are, and where they come from.
@@ -90,6 +94,32 @@ async fn events(
     feed.page(&asked).await
 }
 
+/// No place is taken for it: it is two short reads, and a follower that is turned down would take the log for away.
+async fn heads(
+    State(feed): State<Feed>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    require_json_answer(&headers)?;
+    if let Some((name, _)) = parameters(query.as_deref().unwrap_or_default()).next() {
+        return Err(unknown(name, "there is none here"));
+    }
+    let identity = within(feed.log.identity()).await?;
+    let heads = within(feed.log.heads()).await?;
+    let heads: Vec<_> = heads.iter().map(ToString::to_string).collect();
+    let data = json!({"app": &*feed.app, "history": identity.history.to_string(), "heads": heads});
+    Ok(answer(json!({"data": data}).to_string().into_bytes()))
+}
+
+/// A body that is JSON, and of this moment.
+fn answer(body: Vec<u8>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, body).into_response()
+}
+
 impl Feed {
     async fn page(&self, asked: &Asked<'_>) -> Result<Response, Problem> {
         let identity = within(self.log.identity()).await?;
@@ -100,12 +130,7 @@ impl Feed {
             at: events.last().map_or(cursor.at, RecordedEvent::cursor),
             ..cursor
         };
-        let body = self.body(&events, next)?;
-        let headers = [
-            (header::CONTENT_TYPE, "application/json"),
-            (header::CACHE_CONTROL, "no-cache"),
-        ];
-        Ok((headers, body).into_response())
+        Ok(answer(self.body(&events, next)?))
     }
 
     /// The page as JSON. Each event is written as on the bus, its payload to the byte.
@@ -143,13 +168,12 @@ impl<'q> Asked<'q> {
     /// Reads the parameters. None of their values ever needs to be percent-encoded, so none may be.
     fn read(query: &'q str) -> Result<Self, Problem> {
         let (mut partition, mut after, mut limit) = (None, None, None);
-        for part in query.split('&').filter(|part| !part.is_empty()) {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        for (name, value) in parameters(query) {
             let place = match name {
                 "partition" => &mut partition,
                 "after" => &mut after,
                 "limit" => &mut limit,
-                _ => return Err(unknown(name)),
+                _ => return Err(unknown(name, "the feed takes partition, after and limit")),
             };
             if place.replace(value).is_some() {
                 return Err(malformed(name, "there once"));
@@ -192,6 +216,12 @@ impl<'q> Asked<'q> {
             ))
         }
     }
+}
+
+/// The parameters of a query, as they are written.
+fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let parts = query.split('&').filter(|part| !part.is_empty());
+    parts.map(|part| part.split_once('=').unwrap_or((part, "")))
 }
 
 /// The number that `text` writes in digits alone.
@@ -238,10 +268,9 @@ fn history_changed(what: &str) -> Problem {
     Problem::new(ProblemKind::HistoryChanged, format!("{what} {advice}"))
 }
 
-fn unknown(name: &str) -> Problem {
+fn unknown(name: &str, known: &str) -> Problem {
     let name: String = name.chars().take(MAX_QUOTED).collect();
-    let detail =
-        format!("The parameter {name:?} is not known: the feed takes partition, after and limit.");
+    let detail = format!("The parameter {name:?} is not known: {known}.");
     Problem::new(ProblemKind::UnknownParameter, detail).with("parameter", json!(name))
 }
 

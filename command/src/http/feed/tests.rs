@@ -152,6 +152,43 @@ async fn a_cursor_of_a_past_that_is_over_is_gone() {
 }
 
 #[tokio::test]
+async fn the_heads_say_whose_log_it_is_and_where_it_ends() {
+    let client = Client::new();
+    client.store.rival("post/1", retitled("a")).await;
+    client.store.rival("post/1", retitled("b")).await;
+    let heads = async |query: &str| get_from(&client.app, &format!("/heads{query}")).await;
+    let (status, body) = heads("").await;
+    assert_eq!(status, 200);
+    let history = client.store.identity().await.unwrap().history;
+    let expected: Vec<_> = PARTITIONS
+        .iter()
+        .map(|one| if one == partition() { "2" } else { "0" })
+        .collect();
+    assert_eq!(
+        body,
+        serde_json::json!({"data": {"app": "blog", "history": history.to_string(), "heads": expected}})
+    );
+    let (status, body) = heads("?partition=0").await;
+    assert_eq!((status, &body["parameter"]), (400, &"partition".into()));
+}
+
+#[tokio::test]
+async fn a_cursor_without_an_id_is_a_position() {
+    let client = Client::new();
+    for title in ["a", "b"] {
+        client.store.rival("post/1", retitled(title)).await;
+    }
+    let partition = partition();
+    let history = client.store.identity().await.unwrap().history;
+    let after = format!("1.{history}.{partition}-1");
+    let (events, _) = client
+        .page(&format!("?partition={partition}&after={after}"))
+        .await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["data"]["state"]["title"], "b");
+}
+
+#[tokio::test]
 async fn what_does_not_fit_is_named() {
     let client = Client::new();
     let (_, zero) = client.page("?partition=0").await;

@@ -17,6 +17,7 @@ mod ordering;
 mod reading;
 mod sharing;
 mod snapshots;
+mod states;
 mod support;
 
 use std::sync::Arc;
@@ -36,6 +37,9 @@ pub use ordering::*;
 pub use reading::*;
 pub use sharing::*;
 pub use snapshots::*;
+pub use states::*;
+#[doc(hidden)]
+pub use tidelog_eventbus::state_store_conformance;
 
 /// How many partitions the logs of the suite have: few enough that they meet.
 pub const PARTITIONS: u16 = 4;
@@ -57,7 +61,7 @@ pub trait StoreFactory: Send + Sync {
     ) -> Result<Arc<dyn EventStore>, Box<dyn std::error::Error + Send + Sync>>;
 }
 
-/// Makes a module with one test for each case of the event store's conformance suite.
+/// Makes a module with one test for each case of the event store's conformance suite, those of the state store among them.
 ///
 /// The first argument names the module, the second is an expression that makes a [`StoreFactory`] for a fresh log (it may
 /// `.await`). `durable` adds the cases for stores that outlive the process, `shared` those for stores that may be opened twice
@@ -115,6 +119,10 @@ macro_rules! event_store_conformance {
                 the_largest_snapshot_fits,
                 snapshots_and_events_fit_together,
             );
+            $crate::store::conformance::state_store_conformance!(
+                states,
+                $crate::store::conformance::StatesOf($factory)
+            );
             $( $crate::event_store_conformance!(@$extra $factory); )*
         }
     };
@@ -124,6 +132,7 @@ macro_rules! event_store_conformance {
             another_number_of_partitions_is_refused,
             a_key_survives_its_store,
             a_snapshot_survives_its_store,
+            a_state_record_survives_its_store,
         );
     };
     (@shared $factory:expr) => {
@@ -133,6 +142,7 @@ macro_rules! event_store_conformance {
             two_stores_keep_the_order_of_commits,
             a_renewed_history_is_seen_by_the_other_store,
             two_stores_use_each_key_once,
+            two_stores_never_both_change_a_state_record,
         );
     };
     (@cases $factory:expr; $($case:ident),* $(,)?) => {

@@ -69,6 +69,14 @@ pub(super) fn meaning(error: &sqlx::Error) -> Option<Meaning> {
     })
 }
 
+/// Whether a row with this key is there already.
+pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
+    let error = error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+    error.is_some_and(|error| DUPLICATE.contains(&error.number()))
+}
+
 /// What `error` makes of a read, or of a transaction that is not run again; gives it back when it is not the server's.
 pub(in crate::store) fn failure(error: sqlx::Error) -> Result<Failure, sqlx::Error> {
     match meaning(&error) {

@@ -10,6 +10,7 @@ mod reader;
 mod script;
 mod session;
 mod snapshots;
+mod states;
 mod writer;
 
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use sqlx::mysql::MySqlPool;
 use tidelog_domain::{Append, Appended, Cursor, HistoryId, Partition, Position, RecordedEvent};
-use tidelog_eventbus::{LogError, LogIdentity, LogReader};
+use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore};
 
 use super::failure::Failure;
 use super::lane::Lane;
+use super::states::bytes;
 use super::{AppendError, EventStore, OpenError, ReadFrom, Snapshot, StreamPage, StreamRead};
 use known::Known;
 use opening::ServerFacts;
@@ -183,5 +185,38 @@ impl LogReader for MySqlEventStore {
         let events = events.await.map_err(Failure::log_error)?;
         self.shared.known.read(events.last());
         Ok(events)
+    }
+}
+
+#[async_trait]
+impl StateStore for MySqlEventStore {
+    async fn load_states(
+        &self,
+        subscription: &str,
+    ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
+        let name = subscription.to_owned();
+        let states = to_its_end(&self.pool, READ_TIMEOUT, move |connection| {
+            async move { states::load(connection, &name).await }.boxed()
+        });
+        let states = states.await;
+        states.map_err(|failure| failure.state_error(subscription))
+    }
+
+    async fn compare_and_set_state(
+        &self,
+        subscription: &str,
+        partition: Partition,
+        expected: u64,
+        record: &StateRecord,
+    ) -> Result<bool, StateError> {
+        let failed = |failure: Failure| failure.state_error(subscription);
+        let (name, record) = (subscription.to_owned(), bytes(record).map_err(failed)?);
+        let set = to_its_end(&self.pool, READ_TIMEOUT, move |connection| {
+            async move {
+                states::compare_and_set(connection, &name, partition, expected, record).await
+            }
+            .boxed()
+        });
+        set.await.map_err(failed)
     }
 }

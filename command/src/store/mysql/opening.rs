@@ -16,7 +16,7 @@ use crate::store::migrations::{self, migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
 /// All migrations, in order.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "log",
@@ -31,6 +31,11 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
         3,
         "snapshots",
         include_str!("../../../../migrations/mysql/0003_snapshots.sql"),
+    ),
+    (
+        4,
+        "subscriptions",
+        include_str!("../../../../migrations/mysql/0004_subscriptions.sql"),
     ),
 ];
 

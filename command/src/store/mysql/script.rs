@@ -37,10 +37,6 @@ pub(super) const KEY_ROW: i64 = -2;
 /// What a row takes in the text beside the doubled bytes of its event: numbers, quotes, the stream's name.
 const ROW_OVERHEAD: usize = 200;
 
-/// The bytes at which an INSERT ends and the next one begins: less than one TLS record has, so that a trip can end after each
-/// (see [`Script::trips`]).
-const INSERT_MAX_BYTES: usize = 12 * 1024;
-
 /// Some statements, run one after the other until one fails.
 #[derive(Debug, Default)]
 pub(super) struct Script {
@@ -216,13 +212,13 @@ impl Script {
 
     /// Records the keys of `plan`, in their order. A key that was used ends the script here, before any event is written; one that
     /// another transaction is about to use is waited for.
-    fn insert_keys(&mut self, plan: &Plan<'_>) -> &mut Self {
+    fn insert_keys(&mut self, plan: &Plan<'_>, insert_max: usize) -> &mut Self {
         let mut full_at = 0;
         for (key, row) in &plan.keys {
             if self.text.len() < full_at {
                 self.text.push(',');
             } else {
-                full_at = self.text.len() + INSERT_MAX_BYTES;
+                full_at = self.text.len() + insert_max;
                 self.next().push_str(INSERT_KEYS);
             }
             self.text.push('(');
@@ -239,18 +235,18 @@ impl Script {
         self
     }
 
-    /// Writes the keys of `plan`, and its rows, and moves the heads.
-    pub(super) fn write(&mut self, plan: &Plan<'_>, base: &Base) -> &mut Self {
+    /// Writes the keys of `plan`, and its rows, and moves the heads. An INSERT ends once it has `insert_max` bytes.
+    pub(super) fn write(&mut self, plan: &Plan<'_>, base: &Base, insert_max: usize) -> &mut Self {
         match base {
-            _ if plan.rows.is_empty() => self.insert_keys(plan),
+            _ if plan.rows.is_empty() => self.insert_keys(plan, insert_max),
             Base::Known(heads) => self
                 .move_heads(plan, heads)
-                .insert_keys(plan)
-                .insert(plan, base),
+                .insert_keys(plan, insert_max)
+                .insert(plan, base, insert_max),
             Base::Asked => self
-                .insert_keys(plan)
+                .insert_keys(plan, insert_max)
                 .times(plan)
-                .insert(plan, base)
+                .insert(plan, base, insert_max)
                 .heads(plan)
                 .places(plan),
         }
@@ -332,8 +328,8 @@ impl Script {
         }
     }
 
-    /// Writes all rows, by as few INSERTs as [`INSERT_MAX_BYTES`] allows.
-    fn insert(&mut self, plan: &Plan<'_>, base: &Base) -> &mut Self {
+    /// Writes all rows; an INSERT ends once it has `insert_max` bytes, and the next one begins.
+    fn insert(&mut self, plan: &Plan<'_>, base: &Base, insert_max: usize) -> &mut Self {
         let sizes = plan
             .rows
             .iter()
@@ -344,7 +340,7 @@ impl Script {
             if self.text.len() < full_at {
                 self.text.push(',');
             } else {
-                full_at = self.text.len() + INSERT_MAX_BYTES;
+                full_at = self.text.len() + insert_max;
                 self.next().push_str(INSERT);
             }
             self.row_values(row, base);
@@ -562,11 +558,11 @@ fn hex(text: &mut String, bytes: &[u8]) {
     ];
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
     text.push_str("x'");
-    text.extend(
-        bytes
-            .iter()
-            .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]),
-    );
+    text.reserve(2 * bytes.len() + 1);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0xf));
+    }
     text.push('\'');
 }
 

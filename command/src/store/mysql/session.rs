@@ -26,6 +26,14 @@ const WRITER_SETTINGS: &str =
 /// acknowledgement of the one before, 40 ms later. A trip each costs less by far.
 const MAX_RECORD: usize = 16 * 1024 - 64;
 
+/// The bytes at which an INSERT ends and the next one begins on an encrypted connection: less than a record has, so that a trip can
+/// end after each.
+const INSERT_MAX_IN_RECORD: usize = 12 * 1024;
+
+/// The same on one that is not encrypted: each statement costs an answer, and waking up for it. Far less than any
+/// `max_allowed_packet` of use.
+const INSERT_MAX: usize = 256 * 1024;
+
 /// Why a session cannot be used whose lock the server did not give.
 const NO_LOCK: &str = "the server gave no user lock (GET_LOCK), which is needed to find out about a lost answer: a cluster or \
      a proxy without them cannot keep the log";
@@ -52,6 +60,8 @@ pub(super) struct Session {
     max_packet: usize,
     /// The most bytes that are sent in one trip where there are several statements.
     max_trip: usize,
+    /// The bytes at which an INSERT ends.
+    insert_max: usize,
     used: Instant,
     broken: bool,
 }
@@ -98,6 +108,11 @@ impl Session {
                 id,
                 max_packet,
                 max_trip: if is_encrypted { MAX_RECORD } else { max_packet },
+                insert_max: if is_encrypted {
+                    INSERT_MAX_IN_RECORD
+                } else {
+                    INSERT_MAX
+                },
                 used: Instant::now(),
                 broken: false,
             })
@@ -110,6 +125,11 @@ impl Session {
     /// Which session it is, for [`Session::make_sure_of_the_end`].
     pub(super) const fn id(&self) -> Uuid {
         self.id
+    }
+
+    /// The bytes at which an INSERT is to end and the next one to begin.
+    pub(super) const fn insert_max(&self) -> usize {
+        self.insert_max
     }
 
     /// Whether the server takes `script`.

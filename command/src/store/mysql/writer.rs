@@ -321,7 +321,9 @@ impl Shared {
             }
             return Ok((plan, Places::new()));
         }
-        script.write(&plan, &base).statement("COMMIT");
+        script
+            .write(&plan, &base, session.insert_max())
+            .statement("COMMIT");
         if !session.takes(&script) {
             session.roll_back().await;
             let reason = "it is larger than the server's max_allowed_packet".to_owned();

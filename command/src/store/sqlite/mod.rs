@@ -5,6 +5,7 @@ mod keys;
 mod opening;
 mod reader;
 mod snapshots;
+mod states;
 mod writer;
 
 use std::path::PathBuf;
@@ -16,10 +17,11 @@ use sqlx::sqlite::SqlitePool;
 use tidelog_domain::{
     Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent,
 };
-use tidelog_eventbus::{LogError, LogIdentity, LogReader};
+use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore};
 
 use super::failure::Failure;
 use super::lane::Lane;
+use super::states::bytes;
 use super::{AppendError, EventStore, OpenError, Snapshot, StreamPage, StreamRead};
 
 /// How a log on SQLite is opened.
@@ -140,6 +142,31 @@ impl LogReader for SqliteEventStore {
     ) -> Result<Vec<RecordedEvent>, LogError> {
         let page = reader::page(&self.pool, partition, cursor, limit).await;
         page.map_err(Failure::log_error)
+    }
+}
+
+#[async_trait]
+impl StateStore for SqliteEventStore {
+    async fn load_states(
+        &self,
+        subscription: &str,
+    ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
+        let states = states::load(&self.pool, subscription).await;
+        states.map_err(|failure| failure.state_error(subscription))
+    }
+
+    async fn compare_and_set_state(
+        &self,
+        subscription: &str,
+        partition: Partition,
+        expected: u64,
+        record: &StateRecord,
+    ) -> Result<bool, StateError> {
+        let failed = |failure: Failure| failure.state_error(subscription);
+        let record = bytes(record).map_err(failed)?;
+        states::compare_and_set(&self.pool, subscription, partition, expected, record)
+            .await
+            .map_err(failed)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::store::migrations::{migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
 /// All migrations, in order.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "log",
@@ -32,6 +32,11 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
         3,
         "snapshots",
         include_str!("../../../../migrations/sqlite/0003_snapshots.sql"),
+    ),
+    (
+        4,
+        "subscriptions",
+        include_str!("../../../../migrations/sqlite/0004_subscriptions.sql"),
     ),
 ];
 

@@ -5,7 +5,8 @@ use std::fs::File;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::json;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row as _, query};
 use tidelog_domain::{Append, Partition, Partitions, Position, StreamId, Version};
 use tokio::sync::mpsc;
@@ -19,6 +20,13 @@ use crate::store::plan::{Place, Plan, Row, Taint, partitions_to_lock, streams};
 /// How many rows an INSERT has: few shapes, so that each stays prepared. As each statement is a trip to the thread that SQLite runs
 /// on, a batch takes few of them.
 const INSERT_ROWS: [usize; 4] = [64, 16, 4, 1];
+
+/// Moves heads: the statement's value is made by [`moved_heads`].
+const MOVE_HEADS: &str = "UPDATE log_head SET next_position = moved.value ->> 1, last_recorded_at = moved.value ->> 2 \
+     FROM json_each(?) AS moved WHERE partition_no = moved.value ->> 0";
+
+/// Where the rows of a plan go.
+type Places = BTreeMap<Partition, Place>;
 
 /// Starts the task that appends by `connection`. It holds `lock` until it ends, which it does when the last handle
 /// of its lane is gone.
@@ -47,12 +55,9 @@ impl lane::Writer for Writer {
         batch: &[Append],
         taint: Taint,
     ) -> Result<(Verdicts, Taint), Failure> {
-        query("BEGIN IMMEDIATE")
-            .execute(&mut self.connection)
-            .await?;
-        match self.write(batch, taint).await {
+        match self.decide(batch, taint).await {
             Ok((plan, places)) => {
-                self.commit(&plan).await?;
+                self.commit(&plan, &places).await?;
                 let tainted = plan.taint.clone();
                 Ok((plan.settle(&places), tainted))
             }
@@ -75,44 +80,62 @@ impl Writer {
         let _ = self.connection.close().await;
     }
 
-    /// Decides what becomes of the batch, and writes it.
-    async fn write<'a>(
+    /// Begins the transaction, decides what becomes of the batch, and writes all but what [`Writer::commit`] does.
+    async fn decide<'a>(
         &mut self,
         batch: &'a [Append],
         taint: Taint,
-    ) -> Result<(Plan<'a>, BTreeMap<Partition, Place>), Failure> {
-        let versions = self.versions(streams(batch)).await?;
+    ) -> Result<(Plan<'a>, Places), Failure> {
+        let streams = streams(batch);
+        let partitions = partitions_to_lock(batch, self.partitions);
+        let rows = self.begin(&streams, &partitions).await?;
+        let (versions, heads) = rows
+            .split_at_checked(streams.len())
+            .ok_or_else(|| Failure::Corrupt("a stream has no version".to_owned()))?;
+        let mut known = HashMap::with_capacity(streams.len());
+        for (stream, row) in streams.into_iter().zip(versions) {
+            known.insert(stream, Version::new(row.try_get(0)?));
+        }
+        let now = Utc::now().trunc_subsecs(6);
+        let places = places(heads, &partitions, now)?;
         let mut used = Keys::new();
         for key in keys(batch) {
             if let Some(row) = self.key_row(&key.scoped).await? {
                 used.insert(key.scoped, row);
             }
         }
-        let plan = Plan::new(batch, self.partitions, versions, &used, taint);
-        let now = Utc::now().trunc_subsecs(6);
+        let plan = Plan::new(batch, self.partitions, known, &used, taint);
         for (key, row) in &plan.keys {
             self.insert_key(key, row, now).await?;
         }
-        let places = self
-            .places(&partitions_to_lock(batch, self.partitions), now)
-            .await?;
-        let mut left = plan.rows.as_slice();
-        while let Some(rows) = INSERT_ROWS.iter().find(|rows| **rows <= left.len()) {
-            let (rows, later) = left.split_at(*rows);
-            self.insert(rows, &places).await?;
-            left = later;
+        let (_, before) = last_insert(&plan.rows);
+        for rows in before {
+            bind(query(AssertSqlSafe(insert(rows.len()))), rows, &places)?
+                .execute(&mut self.connection)
+                .await?;
         }
-        self.move_heads(&plan, &places).await?;
         Ok((plan, places))
     }
 
-    /// Commits. When that fails, looks whether it happened all the same.
-    async fn commit(&mut self, plan: &Plan<'_>) -> Result<(), Failure> {
-        let Err(error) = query("COMMIT").execute(&mut self.connection).await else {
+    /// Writes the last rows, moves the heads and commits, in one trip. When that fails, looks whether it happened all the same.
+    async fn commit(&mut self, plan: &Plan<'_>, places: &Places) -> Result<(), Failure> {
+        let (last, _) = last_insert(&plan.rows);
+        let sql = match last {
+            [] => "COMMIT".to_owned(),
+            last => format!("{}; {MOVE_HEADS}; COMMIT", insert(last.len())),
+        };
+        let written = match bind(query(AssertSqlSafe(sql)), last, places) {
+            Ok(write) => {
+                let write = write.bind(moved_heads(plan, places));
+                let written = write.execute(&mut self.connection).await;
+                written.map_err(Failure::from)
+            }
+            Err(failure) => Err(failure),
+        };
+        let Err(failure) = written else {
             return Ok(());
         };
         self.roll_back().await;
-        let failure = Failure::from(error);
         let happened = match (plan.rows.first(), plan.keys.first_key_value()) {
             (Some(first), _) => {
                 let id = self.id_at(first).await;
@@ -135,26 +158,27 @@ impl Writer {
         let _ = query("ROLLBACK").execute(&mut self.connection).await;
     }
 
-    /// The versions of `streams`, each by one look at the end of its index entries.
-    async fn versions<'a>(
+    /// Begins the transaction and asks, in the same trip, for the versions of `streams`, each by one look at the end of its index
+    /// entries, and then for the heads of `partitions`.
+    async fn begin(
         &mut self,
-        streams: BTreeSet<&'a StreamId>,
-    ) -> Result<HashMap<&'a StreamId, Version>, Failure> {
+        streams: &BTreeSet<&StreamId>,
+        partitions: &BTreeSet<Partition>,
+    ) -> Result<Vec<SqliteRow>, Failure> {
         let names: Vec<&str> = streams.iter().map(|stream| stream.as_str()).collect();
+        let numbers: Vec<u16> = partitions.iter().map(|one| one.number()).collect();
         let rows = query(
-            "SELECT (SELECT coalesce(max(version), 0) FROM events WHERE stream = asked.value) \
-             FROM json_each(?) AS asked ORDER BY asked.key",
+            "BEGIN IMMEDIATE; \
+             SELECT (SELECT coalesce(max(version), 0) FROM events WHERE stream = asked.value) \
+             FROM json_each(?) AS asked ORDER BY asked.key; \
+             SELECT partition_no, next_position, last_recorded_at FROM log_head \
+             WHERE partition_no IN (SELECT value FROM json_each(?))",
         )
         .bind(json!(names).to_string())
+        .bind(json!(numbers).to_string())
         .fetch_all(&mut self.connection)
         .await?;
-        if rows.len() != streams.len() {
-            return Err(Failure::Corrupt("a stream has no version".to_owned()));
-        }
-        let versions = streams.into_iter().zip(rows);
-        versions
-            .map(|(stream, row)| Ok((stream, Version::new(row.try_get(0)?))))
-            .collect()
+        Ok(rows)
     }
 
     /// What is recorded under `key`.
@@ -188,95 +212,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Where the next events of each of `partitions` go, at `now` or, when the clock was set back, at the last event's time.
-    async fn places(
-        &mut self,
-        partitions: &BTreeSet<Partition>,
-        now: DateTime<Utc>,
-    ) -> Result<BTreeMap<Partition, Place>, Failure> {
-        let numbers: Vec<u16> = partitions.iter().map(|one| one.number()).collect();
-        let rows = query(
-            "SELECT partition_no, next_position, last_recorded_at FROM log_head \
-             WHERE partition_no IN (SELECT value FROM json_each(?))",
-        )
-        .bind(json!(numbers).to_string())
-        .fetch_all(&mut self.connection)
-        .await?;
-        let mut places = BTreeMap::new();
-        for row in rows {
-            let last = DateTime::from_timestamp_micros(row.try_get(2)?).unwrap_or_default();
-            let place = Place {
-                base: Position::new(row.try_get(1)?),
-                recorded_at: now.max(last),
-            };
-            places.insert(Partition::new(row.try_get(0)?), place);
-        }
-        match partitions.iter().find(|one| !places.contains_key(one)) {
-            Some(missing) => Err(Failure::Corrupt(format!("partition {missing} has no head"))),
-            None => Ok(places),
-        }
-    }
-
-    /// Writes `rows`, by one statement.
-    async fn insert(
-        &mut self,
-        rows: &[Row<'_>],
-        places: &BTreeMap<Partition, Place>,
-    ) -> Result<(), Failure> {
-        let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows.len()].join(", ");
-        let mut insert = query(AssertSqlSafe(format!(
-            "INSERT INTO events (partition_no, position, stream, version, event_id, event_type, schema_version, \
-             payload, metadata, recorded_at) VALUES {values}"
-        )));
-        for row in rows {
-            let place = places.get(&row.partition).copied().ok_or_else(|| {
-                Failure::Corrupt(format!("partition {} has no place", row.partition))
-            })?;
-            insert = insert
-                .bind(row.partition.number())
-                .bind(signed(place.base.plus(row.offset).number()))
-                .bind(row.stream.as_str())
-                .bind(signed(row.version.number()))
-                .bind(row.event.id.uuid().as_bytes().to_vec())
-                .bind(&*row.event.event_type)
-                .bind(row.event.schema_version)
-                .bind(row.event.payload.as_bytes())
-                .bind(row.event.metadata.as_bytes())
-                .bind(place.recorded_at.timestamp_micros());
-        }
-        insert.execute(&mut self.connection).await?;
-        Ok(())
-    }
-
-    /// Moves the heads past the rows of `plan`.
-    async fn move_heads(
-        &mut self,
-        plan: &Plan<'_>,
-        places: &BTreeMap<Partition, Place>,
-    ) -> Result<(), Failure> {
-        if plan.counts.is_empty() {
-            return Ok(());
-        }
-        let heads: Vec<_> = plan
-            .counts
-            .iter()
-            .filter_map(|(partition, count)| {
-                let place = places.get(partition)?;
-                let next = signed(place.base.plus(*count).number());
-                let at = place.recorded_at.timestamp_micros();
-                Some((i64::from(partition.number()), next, at))
-            })
-            .collect();
-        query(
-            "UPDATE log_head SET next_position = moved.value ->> 1, last_recorded_at = moved.value ->> 2 \
-             FROM json_each(?) AS moved WHERE partition_no = moved.value ->> 0",
-        )
-        .bind(json!(heads).to_string())
-        .execute(&mut self.connection)
-        .await?;
-        Ok(())
-    }
-
     /// The id of the event that has the stream and version of `row`.
     async fn id_at(&mut self, row: &Row<'_>) -> Result<Option<Vec<u8>>, Failure> {
         let found = query("SELECT event_id FROM events WHERE stream = ? AND version = ?")
@@ -286,4 +221,84 @@ impl Writer {
             .await?;
         Ok(found.map(|found| found.try_get(0)).transpose()?)
     }
+}
+
+/// Where the next events of each of `partitions` go, whose `heads` were asked for: at `now` or, when the clock was set back, at the
+/// last event's time.
+fn places(
+    heads: &[SqliteRow],
+    partitions: &BTreeSet<Partition>,
+    now: DateTime<Utc>,
+) -> Result<Places, Failure> {
+    let mut places = Places::new();
+    for row in heads {
+        let last = DateTime::from_timestamp_micros(row.try_get(2)?).unwrap_or_default();
+        let place = Place {
+            base: Position::new(row.try_get(1)?),
+            recorded_at: now.max(last),
+        };
+        places.insert(Partition::new(row.try_get(0)?), place);
+    }
+    match partitions.iter().find(|one| !places.contains_key(one)) {
+        Some(missing) => Err(Failure::Corrupt(format!("partition {missing} has no head"))),
+        None => Ok(places),
+    }
+}
+
+/// The rows of the last INSERT, and those of each INSERT before it.
+fn last_insert<'r, 'a>(rows: &'r [Row<'a>]) -> (&'r [Row<'a>], Vec<&'r [Row<'a>]>) {
+    let mut inserts = Vec::new();
+    let mut left = rows;
+    while let Some(size) = INSERT_ROWS.iter().find(|size| **size <= left.len()) {
+        let (rows, later) = left.split_at(*size);
+        inserts.push(rows);
+        left = later;
+    }
+    (inserts.pop().unwrap_or_default(), inserts)
+}
+
+/// An INSERT of this many events.
+fn insert(rows: usize) -> String {
+    let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
+    format!(
+        "INSERT INTO events (partition_no, position, stream, version, event_id, event_type, schema_version, \
+         payload, metadata, recorded_at) VALUES {values}"
+    )
+}
+
+/// Gives `write`, which begins with an [`insert`], the values of `rows`.
+fn bind<'q>(
+    mut write: Query<'q, Sqlite, SqliteArguments>,
+    rows: &[Row<'_>],
+    places: &Places,
+) -> Result<Query<'q, Sqlite, SqliteArguments>, Failure> {
+    for row in rows {
+        let place = places
+            .get(&row.partition)
+            .copied()
+            .ok_or_else(|| Failure::Corrupt(format!("partition {} has no place", row.partition)))?;
+        write = write
+            .bind(row.partition.number())
+            .bind(signed(place.base.plus(row.offset).number()))
+            .bind(row.stream.as_str().to_owned())
+            .bind(signed(row.version.number()))
+            .bind(row.event.id.uuid().as_bytes().to_vec())
+            .bind(row.event.event_type.to_string())
+            .bind(row.event.schema_version)
+            .bind(row.event.payload.as_bytes().to_vec())
+            .bind(row.event.metadata.as_bytes().to_vec())
+            .bind(place.recorded_at.timestamp_micros());
+    }
+    Ok(write)
+}
+
+/// Where the heads are after the rows of `plan`, for [`MOVE_HEADS`].
+fn moved_heads(plan: &Plan<'_>, places: &Places) -> String {
+    let moved = plan.counts.iter().filter_map(|(partition, count)| {
+        let place = places.get(partition)?;
+        let next = signed(place.base.plus(*count).number());
+        let at = place.recorded_at.timestamp_micros();
+        Some((i64::from(partition.number()), next, at))
+    });
+    json!(moved.collect::<Vec<_>>()).to_string()
 }

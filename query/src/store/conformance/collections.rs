@@ -16,7 +16,7 @@ pub async fn a_dropped_collection_takes_its_documents_and_state_with_it(
     for name in [&collection, &other] {
         insert(&*store, name, vec![document("a")]).await;
         let set = store
-            .compare_and_set_state(name, PARTITION, 0, &state(1))
+            .compare_and_set_state(name, PARTITION, 0, &state())
             .await;
         assert!(set.unwrap());
     }
@@ -34,7 +34,7 @@ pub async fn a_dropped_collection_takes_its_documents_and_state_with_it(
     // It begins anew.
     insert(&*store, &collection, vec![document("a")]).await;
     let set = store
-        .compare_and_set_state(&collection, PARTITION, 0, &state(1))
+        .compare_and_set_state(&collection, PARTITION, 0, &state())
         .await;
     assert!(set.unwrap());
     assert_eq!(get_one(&*store, &other, "a").await, document("a"));
@@ -61,7 +61,7 @@ pub async fn making_and_dropping_a_collection_can_be_repeated(factory: &dyn Read
     assert_eq!(find_ids(&*store, &collection, &everything()).await, ["b"]);
     store.drop_collection(&collection).await.unwrap();
     let set = store
-        .compare_and_set_state(&collection, PARTITION, 0, &state(1))
+        .compare_and_set_state(&collection, PARTITION, 0, &state())
         .await;
     assert!(set.unwrap());
     store.drop_collection(&collection).await.unwrap();
@@ -104,7 +104,7 @@ pub async fn a_name_that_could_be_misread_is_refused(factory: &dyn ReadStoreFact
         let refused = store.load_states(name).await.unwrap_err();
         assert_eq!(refused.retry(), Retry::Never);
         let refused = store
-            .compare_and_set_state(name, PARTITION, 0, &state(1))
+            .compare_and_set_state(name, PARTITION, 0, &state())
             .await;
         assert_eq!(refused.unwrap_err().retry(), Retry::Never);
     }

@@ -26,6 +26,8 @@ pub use filters::*;
 pub use generated::*;
 pub use reads::*;
 pub use states::*;
+#[doc(hidden)]
+pub use tidelog_eventbus::state_store_conformance;
 pub use writes::*;
 
 /// Gives a case the store that it tests.
@@ -36,7 +38,7 @@ pub trait ReadStoreFactory: Send + Sync {
 }
 
 /// Runs the read store's conformance suite: `read_store_conformance!(module, factory)` makes a module with one test a
-/// case. `factory` is an expression that gives a
+/// case, those of the state store among them. `factory` is an expression that gives a
 /// [`ReadStoreFactory`](crate::store::conformance::ReadStoreFactory). The crate that calls it needs tokio with `macros`
 /// and `rt-multi-thread`.
 #[macro_export]
@@ -76,10 +78,6 @@ macro_rules! read_store_conformance {
             deeply_nested_data_comes_back_as_it_was,
             a_document_of_a_megabyte_comes_back_as_it_was,
             times_are_kept_to_the_microsecond,
-            a_state_record_is_made_once_among_racers,
-            a_state_record_changes_only_at_its_revision,
-            state_records_belong_to_their_partition_and_collection,
-            a_state_record_comes_back_as_it_was,
             state_records_are_never_among_the_documents,
             a_dropped_collection_takes_its_documents_and_state_with_it,
             making_and_dropping_a_collection_can_be_repeated,
@@ -99,6 +97,11 @@ macro_rules! read_store_conformance {
                     $crate::store::conformance::$case(&$factory).await;
                 }
             )*
+
+            $crate::store::conformance::state_store_conformance!(
+                states,
+                $crate::store::conformance::StatesOf($factory)
+            );
         }
     };
 }

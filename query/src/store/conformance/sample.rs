@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::Utc;
 use serde_json::{Map, Value, json};
-use tidelog_domain::{Cursor, EventId, HistoryId, Partition, Position, Version};
-use tidelog_eventbus::{
-    Ask, Checkpoint, Parked, ParkedState, Pause, Request, SkippedEvent, StateRecord, Why,
-};
+use tidelog_domain::{HistoryId, Partition, Position, Version};
+use tidelog_eventbus::StateRecord;
 use uuid::Uuid;
 
 use super::ReadStoreFactory;
@@ -118,54 +115,7 @@ pub(super) fn everything() -> Query {
     }
 }
 
-/// So many sequences that are set aside.
-pub(super) fn parked(count: u32) -> Parked {
-    let mut parked = Parked::default();
-    for number in 0..count {
-        let why = Why {
-            error: "it\nfailed".to_owned(),
-            counts: true,
-            state: ParkedState::Waiting {
-                behind: "$q".to_owned(),
-            },
-            at: Utc::now(),
-        };
-        let sequence = format!("p$1.\0 \"quoted\" é {number}");
-        parked.set_aside(Position::new(2), &[sequence], &why);
-    }
-    parked
-}
-
-/// A state record at `position`, with everything in it.
-pub(super) fn state(position: u64) -> StateRecord {
-    StateRecord {
-        owner: Some("host-1/4711".to_owned()),
-        epoch: 7,
-        wanted_by: Some("host-2/11".to_owned()),
-        checkpoint: Checkpoint {
-            history: HistoryId::new(Uuid::from_u128(9)),
-            cursor: Cursor::at(Position::new(position), EventId::new(Uuid::now_v7())),
-        },
-        parked: parked(1),
-        skipped: vec![SkippedEvent {
-            position: Position::new(3),
-            sequences: vec!["p$1.".to_owned()],
-            reason: "it was a test".to_owned(),
-            at: Utc::now(),
-        }],
-        requests: vec![Request {
-            id: Uuid::now_v7(),
-            what: Ask::Skip {
-                sequence: "p$1.".to_owned(),
-                position: Position::new(4),
-                reason: "it was one, too".to_owned(),
-            },
-            at: Utc::now(),
-        }],
-        paused: true,
-        pause: Some(Pause {
-            reason: "for the night".to_owned(),
-            since: Utc::now(),
-        }),
-    }
+/// A state record.
+pub(super) fn state() -> StateRecord {
+    StateRecord::at_start(HistoryId::new(Uuid::nil()))
 }

@@ -1,21 +1,26 @@
-//! The cursor of the feed: opaque to clients, `1.<history>.<partition>-<position>[-<event>]` to us.
+//! The cursor of the feed.
 
 use std::fmt;
 
 use tidelog_domain::{Cursor, EventId, HistoryId, Partition, Position};
 use uuid::Uuid;
 
-/// How far a client has read one partition, and in which history of the log.
+/// How far a reader of a feed is in one partition, and in which history of the log: opaque to clients,
+/// `1.<history>.<partition>-<position>[-<event>]` to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FeedCursor {
-    pub(super) history: HistoryId,
-    pub(super) partition: Partition,
-    pub(super) at: Cursor,
+pub struct FeedCursor {
+    /// The history.
+    pub history: HistoryId,
+    /// The partition.
+    pub partition: Partition,
+    /// The last event read. Its id may be missing, where only its position was known; then nothing is compared.
+    pub at: Cursor,
 }
 
 impl FeedCursor {
     /// Before the first event of `partition`.
-    pub(super) const fn start(history: HistoryId, partition: Partition) -> Self {
+    #[must_use]
+    pub const fn start(history: HistoryId, partition: Partition) -> Self {
         Self {
             history,
             partition,
@@ -24,16 +29,18 @@ impl FeedCursor {
     }
 
     /// Reads what was written by [`fmt::Display`]; `None` for what was not.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
         let (history, place) = text.strip_prefix("1.")?.split_once('.')?;
         let mut parts = place.splitn(3, '-');
         let partition = Partition::new(parts.next()?.parse().ok()?);
         let position = Position::new(parts.next()?.parse().ok()?);
-        let at = match (position, parts.next()) {
-            (Position::START, None) => Cursor::START,
-            (Position::START, Some(_)) | (_, None) => return None,
-            (position, Some(event)) => Cursor::at(position, EventId::new(uuid(event)?)),
+        let event_id = match parts.next() {
+            None => None,
+            Some(_) if position == Position::START => return None,
+            Some(event) => Some(EventId::new(uuid(event)?)),
         };
+        let at = Cursor { position, event_id };
         Some(Self {
             history: HistoryId::new(uuid(history)?),
             partition,
@@ -69,7 +76,14 @@ mod tests {
             at: Cursor::at(Position::new(7), EventId::new(Uuid::from_u128(9))),
             ..start
         };
-        for cursor in [start, read] {
+        let without_id = FeedCursor {
+            at: Cursor {
+                event_id: None,
+                ..read.at
+            },
+            ..read
+        };
+        for cursor in [start, read, without_id] {
             assert_eq!(FeedCursor::read(&cursor.to_string()), Some(cursor));
         }
     }
@@ -83,7 +97,6 @@ mod tests {
             format!("2.{id}.0-0"),
             format!("1.{id}"),
             format!("1.{id}.0"),
-            format!("1.{id}.0-7"),
             format!("1.{id}.0-0-{id}"),
             format!("1.{id}.0-7-x"),
             format!("1.{id}.70000-7-{id}"),
