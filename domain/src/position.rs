@@ -174,7 +174,7 @@ impl fmt::Display for HistoryId {
 /// How far a reader has come in one partition: a position, and the event that it saw there.
 ///
 /// The event's id is what lets a reader notice that the log went back in time and issued the position again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cursor {
     /// The last position read; [`Position::START`] before the first.
     pub position: Position,

@@ -21,7 +21,7 @@ pub const MAX_REQUESTS: usize = 100;
 ///
 /// It is one record, changed by compare-and-set only, so that owner, progress and parking can never disagree. It
 /// lives beside the effect: with a view's documents for a projection, in the log's database for a reaction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StateRecord {
     /// The process that works on it; `None` when nobody does.
     pub owner: Option<String>,
@@ -119,7 +119,7 @@ pub enum Ask {
 }
 
 /// How far the owner of a partition is: what only it changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// The last event that was applied, set aside or passed over.
     pub cursor: Cursor,
@@ -142,7 +142,7 @@ impl Progress {
 }
 
 /// Everything up to here was applied or parked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The history that the cursor belongs to.
     pub history: HistoryId,
