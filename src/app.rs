@@ -1,5 +1,6 @@
 //! The user's program: its aggregates, its views, its reactions.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tidelog_domain::{
     MultiStreamCommand, MultiStreamDecider, Projection, TypedDecider, TypedMultiStreamDecider,
     TypedProjector, ViewDefinition,
 };
-use tidelog_eventbus::{FeedUrl, Reaction, ReactionDefinition, ReactionHandler};
+use tidelog_eventbus::{FailurePolicy, FeedUrl, Reaction, ReactionDefinition, ReactionHandler};
 use tidelog_http::RESERVED_NAMES;
 
 use crate::entities::InvalidEntities;
@@ -35,6 +36,8 @@ pub struct App {
     multi_stream: Vec<Arc<dyn MultiStreamDecider>>,
     views: Vec<Arc<dyn ViewDefinition>>,
     reactions: Vec<Reacting>,
+    /// What is done about events that a view cannot fold, where it is not the default.
+    policies: BTreeMap<String, FailurePolicy>,
     clock: Clock,
     /// The first aggregate, entity or reaction that cannot be served, and why.
     unusable: Option<(&'static str, Arc<dyn Error + Send + Sync>)>,
@@ -110,6 +113,9 @@ pub enum InvalidApp {
     /// Two views have the same name or plural.
     #[error("two views are called {0}: rename one, or give it another plural")]
     View(String),
+    /// A failure policy is for a view that the program does not have.
+    #[error("there is a failure policy for the view {0}, which the app does not have")]
+    UnknownView(String),
     /// Two reactions, or a reaction and a view, have the same name.
     #[error("two reactions, or a reaction and a view, are called {0}: rename one")]
     Reaction(String),
@@ -129,6 +135,7 @@ impl App {
             multi_stream: Vec::new(),
             views: Vec::new(),
             reactions: Vec::new(),
+            policies: BTreeMap::new(),
             clock: Clock::default(),
             unusable: None,
         }
@@ -267,6 +274,28 @@ impl App {
         self
     }
 
+    /// The same with another policy than the default for events that the view `view` cannot fold. (A reaction says itself what its
+    /// policy is, by [`Reaction::policy`].) Whether there is such a view is for [`App::check`] to say.
+    ///
+    /// ```
+    /// use tidelog::{App, FailurePolicy};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let patient = FailurePolicy {
+    ///     attempts: 20,
+    ///     ..FailurePolicy::default()
+    /// };
+    /// let app = App::new("blog").entities_from(None)?.failure_policy("post", patient);
+    /// app.check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn failure_policy(mut self, view: &str, policy: FailurePolicy) -> Self {
+        self.policies.insert(view.to_owned(), policy);
+        self
+    }
+
     /// The same with another clock than the machine's: for tests.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
@@ -402,6 +431,11 @@ impl App {
         &self.views
     }
 
+    /// What is done about events that a view cannot fold, by view, where it is not the default.
+    pub(crate) const fn policies(&self) -> &BTreeMap<String, FailurePolicy> {
+        &self.policies
+    }
+
     /// The reactions.
     pub(crate) fn reactions(&self) -> &[Reacting] {
         &self.reactions
@@ -454,6 +488,10 @@ impl App {
             return Err(InvalidApp::View(name));
         }
         self.check_reactions()?;
+        let is_view = |name: &&String| self.views.iter().any(|view| view.name() == *name);
+        if let Some(name) = self.policies.keys().find(|name| !is_view(name)) {
+            return Err(InvalidApp::UnknownView(name.clone()));
+        }
         self.check_upcasters()
     }
 

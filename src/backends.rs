@@ -198,6 +198,14 @@ fn log_place(settings: &Settings) -> Result<LogPlace<'_>, BackendError> {
     }
 }
 
+/// Whether the log is in this process or its file: then no other process can run a subscription.
+pub(crate) fn is_embedded(settings: &Settings) -> bool {
+    matches!(
+        log_place(settings),
+        Ok(LogPlace::Memory | LogPlace::Sqlite(_))
+    )
+}
+
 /// Opens the log, after making or migrating it where that is needed.
 ///
 /// # Errors

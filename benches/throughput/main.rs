@@ -3,6 +3,7 @@
 //!
 //!     cargo bench --bench throughput                         # all of it, about three minutes
 //!     cargo bench --bench throughput -- commands --seconds 2 # one part, shorter
+//!     cargo bench --bench throughput -- --soak 10000000      # memory over a long run, some minutes
 //!
 //! Each figure stands beside a limit or a peer that is measured in the same run: machines differ and drift, so that only ratios
 //! within one run mean anything. The servers are started for the run and removed after it.
@@ -18,6 +19,7 @@ mod commands;
 mod posts;
 mod projecting;
 mod relaying;
+mod subscribing;
 
 use std::time::Duration;
 
@@ -26,6 +28,9 @@ struct Arguments {
     commands: bool,
     projecting: bool,
     relay: bool,
+    subscription: bool,
+    /// How many events are relayed and handled to see that memory stays flat; 0: none.
+    soak: u64,
     /// How many clients, each with one command in flight.
     clients: Vec<usize>,
     /// How long each number of clients is measured.
@@ -40,6 +45,8 @@ impl Arguments {
             commands: false,
             projecting: false,
             relay: false,
+            subscription: false,
+            soak: 0,
             clients: vec![1, 16, 64, 256],
             time: Duration::from_secs(5),
             events: 100_000,
@@ -56,6 +63,8 @@ impl Arguments {
                 "commands" => all.commands = true,
                 "projecting" => all.projecting = true,
                 "relay" => all.relay = true,
+                "subscription" => all.subscription = true,
+                "--soak" => all.soak = number(),
                 "--clients" => all.clients = vec![usize::try_from(number()).unwrap()],
                 "--seconds" => all.time = Duration::from_secs(number()),
                 "--events" => all.events = usize::try_from(number()).unwrap(),
@@ -63,13 +72,14 @@ impl Arguments {
                 "--bench" => {}
                 other => {
                     panic!(
-                        "{other}? It is: [commands] [relay] [projecting] [--clients N] [--seconds N] [--events N]"
+                        "{other}? It is: [commands] [relay] [subscription] [projecting] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
                     )
                 }
             }
         }
-        if !all.commands && !all.projecting && !all.relay {
-            (all.commands, all.projecting, all.relay) = (true, true, true);
+        let some = [all.commands, all.projecting, all.relay, all.subscription];
+        if !some.contains(&true) && all.soak == 0 {
+            (all.commands, all.projecting, all.relay, all.subscription) = (true, true, true, true);
         }
         all
     }
@@ -90,6 +100,12 @@ fn main() {
         }
         if arguments.relay {
             relaying::measure(arguments.events).await;
+        }
+        if arguments.subscription {
+            subscribing::measure(arguments.events, arguments.time).await;
+        }
+        if arguments.soak > 0 {
+            subscribing::soak(arguments.soak).await;
         }
         if arguments.projecting {
             projecting::measure(arguments.events).await;

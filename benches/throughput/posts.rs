@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tidelog_command::store::{EventStore, MySqlEventStore, MySqlOptions};
 use tidelog_command::{AppenderSettings, CommandRequest, CommandService};
-use tidelog_domain::{Decider, EntityDecider, EntitySchema};
+use tidelog_domain::{Decider, EntityDecider, EntitySchema, Partition, Position};
 use tidelog_eventbus::{CommitSignal, LogReader};
 
 /// About as much text as a short post has.
@@ -43,6 +43,16 @@ impl Posts {
             log,
             signal,
         }
+    }
+}
+
+impl Posts {
+    /// Creates a post, and says where its event is.
+    pub(crate) async fn create(&self) -> (Partition, Position) {
+        let body = json!({"title": "A title", "content": CONTENT, "author_name": "Ann"});
+        let request = CommandRequest::new("post", "create", body);
+        let created = self.service.execute(request).await.unwrap();
+        created.token.positions[0]
     }
 }
 

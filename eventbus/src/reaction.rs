@@ -57,6 +57,10 @@ pub trait Reaction: Send + Sync + 'static {
     /// What it listens to.
     type Event: EventSet;
 
+    /// How many events of a partition it is given at once, at most. How far it is, is written down after each batch: so many may
+    /// be repeated after a crash, and are finished before a stop. Make it smaller where an event takes long.
+    const BATCH_MAX_EVENTS: usize = 500;
+
     /// Where it starts when it runs for the first time: at the beginning, unless said otherwise. Later it goes on where it was.
     fn start(&self) -> Start {
         Start::Beginning
@@ -83,6 +87,9 @@ pub trait ReactionDefinition: Handler + 'static {
 
     /// What is done about events that it cannot handle.
     fn policy(&self) -> FailurePolicy;
+
+    /// How many events of a partition it is given at once, at most.
+    fn batch_max_events(&self) -> usize;
 
     /// What brings older events to the shapes that it reads: checked when the program starts.
     fn upcasters(&self) -> &Upcasters;
@@ -184,6 +191,10 @@ impl<R: Reaction> ReactionDefinition for ReactionHandler<R> {
 
     fn policy(&self) -> FailurePolicy {
         self.policy.clone()
+    }
+
+    fn batch_max_events(&self) -> usize {
+        R::BATCH_MAX_EVENTS.max(1)
     }
 
     fn upcasters(&self) -> &Upcasters {

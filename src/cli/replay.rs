@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidelog_command::store::OpenError;
-use tidelog_query::{Replay, ReplayProgress};
+use tidelog_query::{Replay, ReplayOptions, ReplayProgress};
 use tokio_util::sync::CancellationToken;
 
 use super::commands::{Outcome, Told, or_embedded, say};
@@ -40,7 +40,11 @@ pub(super) async fn replay(app: &App, settings: Settings, view: &str) -> Outcome
     let mut told = Told::new()?;
     let bar = bar();
     let cancel = CancellationToken::new();
-    let replay = Replay::new(store, log);
+    let mut options = ReplayOptions::default();
+    if let Some(policy) = app.policies().get(view) {
+        options.policy.clone_from(policy);
+    }
+    let replay = Replay::new(store, log).with_options(options);
     let progress = |progress: ReplayProgress<'_>| show(&bar, progress);
     let running = replay.run(definition, &progress, &cancel);
     tokio::pin!(running);

@@ -25,6 +25,7 @@ use tidelog_domain::EventSet;
 use tidelog_eventbus::FeedLogReader;
 use tidelog_eventbus::{
     Cause, CommitSignal, EventStream, LogError, RelayStatus, Start, StreamError,
+    SubscriptionOptions,
 };
 use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve};
 use tidelog_query::store::ReadStore;
@@ -38,7 +39,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::app::{InvalidApp, Reacting};
-use crate::backends::{BackendError, Backends};
+use crate::backends::{BackendError, Backends, is_embedded};
 use crate::client::Client;
 use crate::entities::InvalidEntities;
 use crate::settings::{Role, Settings};
@@ -277,7 +278,14 @@ impl Assembly<'_> {
             source.log.clone(),
             source.tail(&running.workers).clone(),
             owner.to_owned(),
-            ViewsOptions::default(),
+            ViewsOptions {
+                subscription: SubscriptionOptions {
+                    take_over_at_start: is_embedded(self.settings),
+                    ..SubscriptionOptions::default()
+                },
+                policies: self.program.policies().clone(),
+                ..ViewsOptions::default()
+            },
         );
         let live = views.live();
         let (here, reactions) = (live.clone(), running.reactions.clone());
@@ -315,6 +323,7 @@ impl Assembly<'_> {
             reaction: Arc::clone(&reacting.reaction),
             states: source.log.clone(),
             live: running.reactions.clone(),
+            is_alone: is_embedded(self.settings),
         };
         let workers = &running.workers;
         match &reacting.follows {

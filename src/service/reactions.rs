@@ -11,9 +11,6 @@ use tidelog_eventbus::{
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// How many events a reaction is given at once, at most: so many may be repeated after a crash.
-const BATCH_MAX_EVENTS: usize = 100;
-
 /// How often it is looked whether a reaction that is held may go on.
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -104,6 +101,8 @@ pub(super) struct Keeper {
     /// Where its state is kept.
     pub(super) states: Arc<dyn StateStore>,
     pub(super) live: Reactions,
+    /// Whether no other process can run it.
+    pub(super) is_alone: bool,
 }
 
 impl Keeper {
@@ -117,10 +116,11 @@ impl Keeper {
     ) {
         let options = SubscriptionOptions::default();
         let options = SubscriptionOptions {
-            live_batch_max_events: BATCH_MAX_EVENTS,
-            log_page_max_events: BATCH_MAX_EVENTS,
+            live_batch_max_events: self.reaction.batch_max_events(),
+            log_page_max_events: self.reaction.batch_max_events(),
             concurrent_partitions: options.concurrent_partitions.min(concurrent_partitions),
             policy: self.reaction.policy(),
+            take_over_at_start: self.is_alone,
             ..options
         };
         loop {

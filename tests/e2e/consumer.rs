@@ -1,12 +1,14 @@
-//! A program of somebody else's, `examples/consumer.py`, follows a running service.
+//! What a running service puts on the bus, as programs of somebody else's see it: `examples/consumer.py`, and this one.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 use tidelog_test_support::{Process, python_path, shared};
 
+use crate::load::Load;
 use crate::log::{Row, read};
 use crate::services::{Backends, Site};
+use crate::waiting::eventually;
 
 /// What the program says of an event: partition, position, id, type, subject.
 fn line(row: &Row) -> String {
@@ -72,6 +74,48 @@ async fn a_python_program_gets_every_event_once_and_in_order() {
         said.entry(partition).or_default().push(line);
     }
     assert_eq!(said, expected, "{}", consumer.output());
+}
+
+/// Two processes relay: the one that commits, and the one that runs subscriptions.
+#[tokio::test]
+async fn the_relays_of_two_services_leave_each_event_once_and_in_order() {
+    let backends = Backends::fresh().await;
+    let site = Site::three(&backends).await;
+    let load = Load::start(&site.commands, 500);
+    assert_eq!(load.finish().await.count(), 500);
+    let rows = read(&backends.database_url).await;
+    let history = history(&site).await;
+    let client = redis::Client::open(shared::redis().await.url()).unwrap();
+    let redis = client.get_multiplexed_async_connection().await.unwrap();
+    for partition in 0..16 {
+        let of_it = rows.iter().filter(|row| row.partition == partition);
+        let in_log: Vec<_> = of_it
+            .map(|row| (row.position, row.event_id.clone()))
+            .collect();
+        let mut xrange = redis::cmd("XRANGE");
+        xrange.arg(format!("{{tidelog:events}}:{history}:{partition}"));
+        xrange.arg("-").arg("+");
+        let entries: Vec<(String, Vec<(String, String)>)> =
+            eventually("the bus has the log's head", async || {
+                let entries: Vec<(String, Vec<(String, String)>)> =
+                    xrange.query_async(&mut redis.clone()).await.unwrap();
+                match entries.len() < in_log.len() {
+                    true => Err(format!("{} of {}", entries.len(), in_log.len())),
+                    false => Ok(entries),
+                }
+            })
+            .await;
+        let on_bus = entries.into_iter().map(|(id, fields)| {
+            let [(field, event)] = fields.as_slice() else {
+                panic!("{} fields", fields.len());
+            };
+            assert_eq!(field, "event");
+            let event: serde_json::Value = serde_json::from_str(event).unwrap();
+            let position = id.strip_suffix("-0").unwrap().parse().unwrap();
+            (position, event["id"].as_str().unwrap().replace('-', ""))
+        });
+        assert_eq!(on_bus.collect::<Vec<_>>(), in_log);
+    }
 }
 
 /// The log's history, as `docs/wire-format.md` says that it can be known.

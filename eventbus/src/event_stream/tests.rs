@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tidelog_domain::{EventFilter, Partitions, Upcasters};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -207,6 +208,16 @@ async fn a_stream_goes_on_after_its_token() {
     assert_eq!(positions(&again), [4, 1]);
     bench.log.append(1, 1);
     assert_eq!(next(&mut again, 1).await, [(1, 2)]);
+}
+
+#[tokio::test]
+async fn what_is_not_of_the_set_moves_the_token_all_the_same() {
+    let bench = Bench::new();
+    bench.log.append(0, 3);
+    let mut stream = bench.stream(Start::Beginning).await.unwrap();
+    next(&mut stream, 2).await;
+    assert!(stream.next().now_or_never().is_none());
+    assert_eq!(positions(&stream), [3, 0]);
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn replay(
     let Path(name) = path.map_err(bad_path)?;
     let view = admin.views.catalog().get(&name).cloned();
     let view = view.ok_or_else(|| no_view(&name))?;
-    let replay = admin.views.replay();
+    let replay = admin.views.replay(&name);
     let running = tokio::spawn(async move { replay.run(&view, &|_| {}, &admin.shutdown).await });
     match running.await {
         Ok(Ok(replayed)) => {

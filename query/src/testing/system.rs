@@ -1,5 +1,6 @@
 //! The whole read side in one process: log, relay, tail, views, queries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,7 @@ impl System {
                 take_over_at_start: true,
                 ..SubscriptionOptions::default()
             },
+            policies: BTreeMap::new(),
             replay: ReplayOptions {
                 lease: Duration::from_millis(1_500),
                 beat: Duration::from_millis(100),

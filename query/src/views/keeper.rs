@@ -192,7 +192,7 @@ impl Keeper {
             log.clone(),
             tail.clone(),
         )
-        .with_options(options.subscription.clone());
+        .with_options(options.subscription_of(self.view.name()));
         let status = subscription.status();
         live.insert(self.view.name(), status.clone());
         let mut is_read = alias.built;
@@ -274,7 +274,7 @@ impl Keeper {
             ReplayProgress::Waiting { reason } => self.wait(reason),
             ReplayProgress::Switching => {}
         };
-        let replay = Replay::new(store.clone(), log.clone()).with_options(options.replay.clone());
+        let replay = Replay::new(store.clone(), log.clone()).with_options(options.replay_of(self.view.name()));
         let pause = match replay.run(&self.view, &progress, shutdown).await {
             Ok(_) => {
                 backoff.reset();

@@ -9,10 +9,11 @@
 //!   alone: a newer program has taken over.
 //! - Replays that died are cleared away, and collections that nobody is led to any more are dropped after a grace period.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_eventbus::{LogReader, SubscriptionOptions, Tail};
+use tidelog_eventbus::{FailurePolicy, LogReader, SubscriptionOptions, Tail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,8 @@ use keeper::Keeper;
 pub struct ViewsOptions {
     /// Of each view's subscription.
     pub subscription: SubscriptionOptions,
+    /// What is done about events that cannot be folded, for views that have a policy of their own, by name.
+    pub policies: BTreeMap<String, FailurePolicy>,
     /// Of replays that begin by themselves.
     pub replay: ReplayOptions,
     /// How often each view's alias is looked at: how soon a switch is followed. 500 ms.
@@ -43,10 +46,31 @@ pub struct ViewsOptions {
     pub drop_grace: Duration,
 }
 
+impl ViewsOptions {
+    /// Of the subscription of `view`.
+    fn subscription_of(&self, view: &str) -> SubscriptionOptions {
+        let mut options = self.subscription.clone();
+        if let Some(policy) = self.policies.get(view) {
+            options.policy.clone_from(policy);
+        }
+        options
+    }
+
+    /// Of a replay of `view`.
+    fn replay_of(&self, view: &str) -> ReplayOptions {
+        let mut options = self.replay.clone();
+        if let Some(policy) = self.policies.get(view) {
+            options.policy.clone_from(policy);
+        }
+        options
+    }
+}
+
 impl Default for ViewsOptions {
     fn default() -> Self {
         Self {
             subscription: SubscriptionOptions::default(),
+            policies: BTreeMap::new(),
             replay: ReplayOptions::default(),
             alias_poll: ALIAS_MAX_AGE,
             drop_grace: DROP_GRACE,
@@ -107,16 +131,16 @@ impl Views {
         &self.shared.catalog
     }
 
-    /// What replays a view on demand, with the same options as the replays that begin by themselves.
+    /// What replays `view` on demand, with the same options as the replays that begin by themselves.
     #[must_use]
-    pub fn replay(&self) -> Replay {
+    pub fn replay(&self, view: &str) -> Replay {
         let Shared {
             store,
             log,
             options,
             ..
         } = &*self.shared;
-        Replay::new(store.clone(), log.clone()).with_options(options.replay.clone())
+        Replay::new(store.clone(), log.clone()).with_options(options.replay_of(view))
     }
 
     /// Runs until `shutdown`; then finishes the batches in flight, writes the checkpoints and hands the partitions over.

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use tidelog::prelude::Utc;
 use tidelog::settings::Settings;
-use tidelog::{ReactionState, Start};
-use tidelog_eventbus::{ParkedState, restart};
+use tidelog::{Partition, ReactionState, Start};
+use tidelog_command::store::InMemoryEventStore;
+use tidelog_domain::Partitions;
+use tidelog_eventbus::{LogReader, ParkedState, Pause, StateRecord, StateStore, restart};
 use tidelog_test_support::shared;
 
 use super::kit::{
@@ -188,6 +191,29 @@ async fn a_reaction_is_held_after_a_new_history_until_somebody_says_where_it_goe
     memory.has(6).await;
     assert_eq!(memory.versions()["a"], [1, 4, 1, 2, 3, 4]);
     assert!(program.stop().await);
+}
+
+#[tokio::test]
+async fn a_restart_takes_a_partition_from_its_owner_and_leaves_it_paused() {
+    let log = InMemoryEventStore::default();
+    let history = log.identity().await.unwrap().history;
+    let pause = Pause {
+        reason: "for the night".to_owned(),
+        since: Utc::now(),
+    };
+    let taken = StateRecord::at_start(history)
+        .taken_by("a")
+        .with_pause(Some(pause.clone()));
+    let partition = Partition::new(3);
+    let written = log.compare_and_set_state("remember", partition, 0, &taken);
+    assert!(written.await.unwrap());
+    restart("remember", &log, &log, &Start::Now).await.unwrap();
+    let states = log.load_states("remember").await.unwrap();
+    assert_eq!(states.len(), usize::from(Partitions::DEFAULT.count()));
+    let (_, revision, record) = &states[3];
+    assert_eq!((*revision, &record.pause), (2, &Some(pause)));
+    assert_eq!(record.owner, None);
+    assert!(record.epoch > taken.epoch);
 }
 
 /// The same as [`Remember`], from now on.
