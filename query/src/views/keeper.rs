@@ -274,7 +274,8 @@ impl Keeper {
             ReplayProgress::Waiting { reason } => self.wait(reason),
             ReplayProgress::Switching => {}
         };
-        let replay = Replay::new(store.clone(), log.clone()).with_options(options.replay_of(self.view.name()));
+        let replay = Replay::new(store.clone(), log.clone())
+            .with_options(options.replay_of(self.view.name()));
         let pause = match replay.run(&self.view, &progress, shutdown).await {
             Ok(_) => {
                 backoff.reset();

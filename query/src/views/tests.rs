@@ -486,6 +486,10 @@ async fn an_old_version_is_kept_for_a_rollback_and_dropped_a_grace_after_the_nex
 
 async fn replay(process: &Process) {
     let cancel = tokio_util::sync::CancellationToken::new();
-    let replayed = process.views.replay("post").run(&posts(), &|_| {}, &cancel).await;
+    let replayed = process
+        .views
+        .replay("post")
+        .run(&posts(), &|_| {}, &cancel)
+        .await;
     replayed.unwrap();
 }
