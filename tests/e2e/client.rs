@@ -30,6 +30,7 @@ pub(crate) struct Answer {
 impl Client {
     /// A client of the service at `address`, `host:port`.
     pub(crate) fn new(address: &str) -> Self {
+        with_cryptography();
         let http = reqwest::Client::builder()
             .timeout(BOUND)
             .build()
@@ -43,6 +44,7 @@ impl Client {
     /// The same, but with a connection of its own for each request: for a client that tests share, as each test has
     /// a runtime that its connections end with.
     pub(crate) fn shared(&self) -> Self {
+        with_cryptography();
         let builder = reqwest::Client::builder().timeout(BOUND);
         let http = builder.pool_max_idle_per_host(0).build();
         Self {
@@ -106,6 +108,13 @@ impl Client {
             .expect("the service closes the connection");
         parse(&answer)
     }
+}
+
+/// Chooses a provider of cryptography, without which no client is made, though none here speaks TLS: the program under test
+/// runs in processes of its own, so it has not.
+fn with_cryptography() {
+    // One that was chosen before stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Sends a request.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::{ago, counted, short, table};
+use super::table::{ago, counted, end_of, short, table};
 use super::{Target, program, word};
 use crate::cli::commands::{self, say};
 use crate::{Outcome, ParkedEntry, SequenceState};
@@ -60,7 +60,7 @@ pub(super) fn next_steps(own: &ParkedEntry) -> String {
 fn why(own: &ParkedEntry) -> String {
     match &own.behind {
         Some(behind) => format!("waits behind {}", short(behind, MAX_ERROR)),
-        None => short(&own.error, MAX_ERROR),
+        None => end_of(&own.error, MAX_ERROR),
     }
 }
 

@@ -3,8 +3,11 @@
 use std::fmt::Write;
 
 use super::parked::next_steps;
-use super::table::ago;
+use super::table::{ago, wrapped};
 use crate::{ParkedEventEntry, SequenceState, ShownEvent};
+
+/// What stands below the values.
+const INDENT: &str = "              ";
 
 /// One after the other.
 pub(super) fn shown(all: &[ParkedEventEntry]) -> String {
@@ -45,17 +48,12 @@ fn one(text: &mut String, own: &ParkedEventEntry) {
         ),
     );
     if !parked.error.is_empty() {
-        line("error", &chain(&parked.error));
+        line("error", &wrapped(&parked.error, 100, INDENT));
     }
     match &own.event {
         None => line("event", "the log has none there"),
         Some(event) => of_event(&mut line, event),
     }
-}
-
-/// A cause a line.
-fn chain(error: &str) -> String {
-    error.replace(": ", ":\n                ")
 }
 
 fn of_event(line: &mut impl FnMut(&str, &str), event: &ShownEvent) {

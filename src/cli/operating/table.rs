@@ -63,6 +63,37 @@ pub(super) fn short(text: &str, max: usize) -> String {
     format!("{kept}…")
 }
 
+/// One line, at most so many characters: the end of the text, where an error has its first cause.
+pub(super) fn end_of(text: &str, max: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let count = line.chars().count();
+    if count <= max {
+        return line;
+    }
+    let kept: String = line.chars().skip(count - max + 1).collect();
+    format!("…{kept}")
+}
+
+/// Lines of at most so many characters, where the words allow it; all but the first begin with `indent`.
+pub(super) fn wrapped(text: &str, max: usize, indent: &str) -> String {
+    let mut wrapped = String::new();
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        let own = word.chars().count();
+        if width > 0 && width + 1 + own > max {
+            wrapped.push('\n');
+            wrapped.push_str(indent);
+            width = 0;
+        } else if width > 0 {
+            wrapped.push(' ');
+            width += 1;
+        }
+        wrapped.push_str(word);
+        width += own;
+    }
+    wrapped
+}
+
 /// `1 event`, `2 events`.
 pub(super) fn counted(count: u64, what: &str) -> String {
     match count {
@@ -95,5 +126,7 @@ mod tests {
     fn a_long_text_is_one_short_line() {
         assert_eq!(short("one\n two", 7), "one two");
         assert_eq!(short("one two three", 8), "one two…");
+        assert_eq!(end_of("one two three", 8), "…o three");
+        assert_eq!(wrapped("one two three", 8, "  "), "one two\n  three");
     }
 }

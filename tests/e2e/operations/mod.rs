@@ -45,12 +45,8 @@ impl Site {
     }
 
     async fn patch(&self, id: &str, title: &str) -> Answer {
-        let path = format!("/post/{id}");
-        let patched = self
-            .command
-            .commands()
-            .patch(&path, &json!({"title": title}));
-        let patched = patched.await;
+        let (path, change) = (format!("/post/{id}"), json!({"title": title}));
+        let patched = self.command.commands().patch(&path, &change).await;
         patched.data(200);
         patched
     }
