@@ -53,7 +53,7 @@
 //! | all 162 scripts of 3 events in 2 documents with 1 or 2 that fail: a crash | 249,372 | 29 |
 //! | the same at a cap of one sequence | 81,363 | 24 |
 //!
-//! `TIDELOG_TEST_LONG=1` makes each larger by an event or a fault (a quarter of an hour).
+//! `TIDELOG_TEST_LONG=1` makes each larger, most of them by an event (a quarter of an hour on two busy cores).
 //!
 //! The search found two things, which are negative controls now: a skip has to be written before a later event of its sequences is
 //! applied, and a renewal of a lease must not bring back what its owner knew before a write that was not answered.
@@ -141,7 +141,7 @@ fn a_zombie_disturbs_no_skip() {
 fn the_bus_and_a_group_and_poison_go_together() {
     let faults = Faults {
         losses: 1,
-        crashes: 1,
+        crashes: u8::from(!is_long()),
         steals: u8::from(is_long()),
         ..Faults::NONE
     };
