@@ -61,8 +61,8 @@ async fn pause(State(all): State<Subscriptions>, path: Name, request: Request) -
     }
     let name = name(path)?;
     let asked: Pause = body(request).await?.unwrap_or_default();
-    all.pause(&name, &asked.reason).await.map_err(problem)?;
-    answer(Ok(json!({"name": name, "paused": true})))
+    let rests = all.pause(&name, &asked.reason).await.map_err(problem)?;
+    answer(Ok(json!({"name": name, "paused": true, "at_rest": rests})))
 }
 
 async fn resume(State(all): State<Subscriptions>, path: Name, request: Request) -> Answer {

@@ -31,7 +31,7 @@ pub use model::{
 /// How long a partition that is behind may stand still before it counts as stalled.
 pub(crate) const STALL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long it is waited for what came of a retry or a skip.
+/// How long it is waited for what came of a pause, a retry or a skip.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether partitions move that run elsewhere.
@@ -221,16 +221,19 @@ impl Subscriptions {
         Ok(overview.iter().map(entry).collect())
     }
 
-    /// Stops a subscription, in whatever processes it runs, until it is resumed. What is being handled is finished first. One
-    /// that is paused already stays so, with its first reason.
+    /// Stops a subscription, in whatever processes it runs, until it is resumed. What is being handled is finished first: it
+    /// waits a moment for that, and says whether nothing is handled any more. One that is paused already stays so, with its
+    /// first reason.
     ///
     /// A replay of a view builds a new version of it, which is not paused.
     ///
     /// # Errors
     ///
     /// [`SubscriptionError`].
-    pub async fn pause(&self, name: &str, reason: &str) -> Result<(), SubscriptionError> {
-        Ok(self.operations(name).await?.pause(reason).await?)
+    pub async fn pause(&self, name: &str, reason: &str) -> Result<bool, SubscriptionError> {
+        let operations = self.operations(name).await?;
+        operations.pause(reason).await?;
+        Ok(operations.rests(ANSWER_PATIENCE).await?)
     }
 
     /// Lets a subscription go on that was paused.

@@ -5,12 +5,9 @@ use std::time::Duration;
 use tidelog_domain::{Partition, Position};
 use tokio::time::Instant;
 
-use super::{OperationError, Operations, Stored, check_length};
+use super::{LOOK_AGAIN, OperationError, Operations, Stored, check_length};
 use crate::parking::ParkedSequence;
 use crate::state::{Ask, Request, StateRecord};
-
-/// How often it is looked whether something that was asked for is done.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Something that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,9 +5,11 @@
 //! works on the partition, in order with the events; where nobody does, as soon as somebody will.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 use tidelog_domain::{HistoryId, Partition};
+use tokio::time::Instant;
 
 mod asking;
 mod error;
@@ -29,6 +31,9 @@ pub const MAX_REASON_CHARS: usize = 1_000;
 
 /// How often a change is tried against a record that its owner changes at the same time.
 const MAX_TRIES: usize = 64;
+
+/// How often it is looked whether something that was asked for is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What an operator does with one subscription. Cloning gives another handle to the same.
 #[derive(Clone)]
@@ -120,6 +125,24 @@ impl Operations {
         };
         let stop = |record: &StateRecord| Ok(Some(record.with_pause(Some(pause.clone()))));
         self.change(stored, stop).await
+    }
+
+    /// Whether it is at rest: paused, and given back by all its owners, so that nothing is handled any more. It waits for
+    /// that, at most for `patience`.
+    ///
+    /// # Errors
+    ///
+    /// [`OperationError::States`].
+    pub async fn rests(&self, patience: Duration) -> Result<bool, OperationError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let rests = |own: &Stored| own.record.is_paused() && own.record.owner.is_none();
+            let all_rest = self.all().await?.iter().all(rests);
+            if all_rest || Instant::now() >= deadline {
+                return Ok(all_rest);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Lets it go on in all partitions. One that is not stopped goes on as it does.

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -152,6 +151,8 @@ async fn a_pause_stops_all_partitions_also_those_that_nobody_has_begun_with() {
     assert_eq!(pause.reason, "a fix is on its way");
     assert_eq!(states.of(P1).pause, Some(pause.clone()));
     assert_eq!(states.of(P1).checkpoint.cursor, Cursor::START);
+    // Its owner has not given it back yet.
+    assert!(!posts.rests(Duration::ZERO).await.unwrap());
     posts.pause("another reason").await.unwrap();
     assert_eq!(states.of(P0).pause, Some(pause));
     posts.resume().await.unwrap();

@@ -31,11 +31,14 @@ pub(super) async fn operate(app: &App, settings: Settings, operation: &Operation
         }
         Operation::Pause { name, reason } => {
             let body = serde_json::json!({"reason": reason});
-            admin.post("subscriptions", name, "pause", &body).await?;
+            let paused = admin.post("subscriptions", name, "pause", &body).await?;
+            let how = match paused["at_rest"].as_bool() {
+                Some(true) => "nothing is handled any more, and nothing is lost",
+                _ => "what is being handled is finished first, and nothing is lost",
+            };
+            let (program, name) = (program(), word(name));
             format!(
-                "{name} is paused: what is being handled is finished, nothing is lost. Let it go on with\n\n  {} \
-                 subscriptions resume {name}",
-                program()
+                "{name} is paused: {how}\n\n  go on with:  {program} subscriptions resume {name}"
             )
         }
         Operation::Resume { name } => {
