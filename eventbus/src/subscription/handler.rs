@@ -63,8 +63,8 @@ pub trait Handler: Send + Sync {
 /// What became of a batch: by default, all of it was handled.
 #[derive(Debug, Default)]
 pub struct Handled {
-    /// The events that were not. Of each one's sequences, no later event of the batch was handled either, without being
-    /// listed; everything else was.
+    /// The events that were not. No later event of the batch that shares a sequence with one of them was handled either, nor any
+    /// that shares one with such an event, and so on, without being listed; everything else was.
     pub failed: Vec<EventFailure>,
     /// The events that the handler passed over for good, each with its reason: they are recorded. Later ones of their sequences
     /// were handled.

@@ -136,7 +136,16 @@ impl Lease {
 
     /// Writes the record as it is, so that it does not look abandoned.
     pub(super) async fn renew(&mut self) -> Result<Held, StateError> {
-        self.write(&self.progress()).await
+        for _ in 0..MAX_TRIES {
+            if self.try_write(self.record.clone()).await? {
+                return Ok(self.held());
+            }
+            // What is stored may be a write of ours whose answer was lost: what we knew before must not come back.
+            if self.reload().await? == Held::Lost {
+                break;
+            }
+        }
+        Ok(Held::Lost)
     }
 
     /// How a record that is ours is held.

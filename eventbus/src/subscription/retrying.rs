@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::delivery::sequences;
-use super::work::{Leave, Work};
+use super::work::{LOG_BEHIND, Leave, Work};
 use crate::failure::{FailureKind, FailurePolicy};
 use crate::parking::{ParkedSequence, ParkedState, Step, Why};
 use crate::state::{Ask, SkippedEvent};
@@ -116,10 +116,14 @@ impl Work {
             self.try_again(&mut run, event).await?;
             run.after = event.position;
         }
-        if run.members.is_empty() || run.after >= end || page.is_empty() {
+        if run.members.is_empty() || run.after >= end {
             self.end_run(run);
         } else {
             self.retries.run = Some(run);
+            if page.is_empty() {
+                // The log had more than this: what reads it from the checkpoint finds out.
+                self.pause_for(LOG_BEHIND).await?;
+            }
         }
         self.write_checkpoint().await
     }
@@ -204,6 +208,12 @@ impl Work {
 
     /// The run has come to where the subscription is, or none of its sequences can go on.
     fn end_run(&mut self, run: Run) {
+        if let Some((position, _)) = &run.skip {
+            tracing::warn!(
+                subscription = %self.running.records.subscription, partition = %self.partition, %position,
+                "an event was not skipped as somebody asked: it waits behind another sequence, which is to be retried or skipped first"
+            );
+        }
         if !run.members.is_empty() {
             tracing::info!(
                 subscription = %self.running.records.subscription, partition = %self.partition,
@@ -241,11 +251,14 @@ impl Work {
         }
         run.handled += 1;
         if let Some((_, reason)) = run.skip.take_if(|(at, _)| *at == event.position) {
+            // Written before it has an effect, so that only the owner does it, and whoever takes over cannot but do it too.
+            self.write_checkpoint().await?;
             while let Err(error) = running.handler.skip(event).await {
                 self.back_off(&causes(&error)).await?;
             }
             self.skip(event, &names, reason);
-            return Ok(());
+            // Written before a later event is applied: then nobody tries any more what was passed over.
+            return self.write_checkpoint().await;
         }
         match self.try_until_known(event).await? {
             None => self.progress.parked.applied(event.position, &names),

@@ -25,7 +25,7 @@ use crate::state::{Progress, StateError};
 use crate::tail::{Next, PartitionTail};
 
 /// How long to wait when the log does not have yet what the bus has.
-const LOG_BEHIND: Duration = Duration::from_millis(50);
+pub(super) const LOG_BEHIND: Duration = Duration::from_millis(50);
 
 /// How long to wait before another look at a record that could not be read, and at a cap that was reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
