@@ -62,17 +62,6 @@ async fn state(views: &Views, view: &str, what: &str, is: impl Fn(&ViewState) ->
     eventually(what, async || live.states().get(view).is_some_and(&is)).await;
 }
 
-/// Waits until all partitions of `collection` are in the state that they should be in.
-async fn partitions(process: &Process, collection: &str, is: impl Fn(&PartitionState) -> bool) {
-    let live = process.views.live();
-    let all = || {
-        let status = live.get(collection)?;
-        let partitions = status.partitions();
-        Some(partitions.iter().all(|partition| is(&partition.state)))
-    };
-    eventually(collection, async || all() == Some(true)).await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn views_are_kept_up_to_date() {
     let system = System::new();
