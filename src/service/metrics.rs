@@ -76,16 +76,12 @@ struct Seen {
     partitions: Vec<PartitionStatus>,
 }
 
-/// A metric of a partition of a subscription: its name, what it is, and its value.
-type Metric<'a> = (
-    &'static str,
-    &'static str,
-    &'a dyn Fn(&PartitionStatus) -> f64,
-);
+/// A metric of a partition: its name, what it is, and its value.
+type Metric<'a, P> = (&'static str, &'static str, &'a dyn Fn(&P) -> f64);
 
 fn subscription_metrics(text: &mut Text, all: &[Seen], owner: &str) {
     let now = Utc::now();
-    let metrics: [Metric<'_>; 8] = [
+    let metrics: [Metric<'_, PartitionStatus>; 8] = [
         (
             "tidelog_subscription_head_position",
             "The log's last position, as far as this process knows.",
@@ -179,7 +175,7 @@ fn labelled(all: &[Seen]) -> impl Iterator<Item = (Labels<'_>, &PartitionStatus)
 }
 
 fn relay_metrics(text: &mut Text, partitions: &[RelayPartition]) {
-    let metrics: [(_, _, &dyn Fn(&RelayPartition) -> f64); 3] = [
+    let metrics: [Metric<'_, RelayPartition>; 3] = [
         (
             "tidelog_relay_head_position",
             "The log's last position, as far as this process knows.",

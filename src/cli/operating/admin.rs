@@ -113,11 +113,11 @@ impl Admin {
         let mut body: Value = serde_json::from_slice(&body)
             .map_err(|_| format!("the answer of http://{host} is no JSON (status {status}): is it this program's admin address?"))?;
         if status == 200 {
-            return Ok(body["data"].take());
+            let data = body.get_mut("data").map(Value::take);
+            return Ok(data.unwrap_or_default());
         }
-        let detail = body["detail"]
-            .as_str()
-            .unwrap_or("the request was turned down");
+        let detail = body.get("detail").and_then(Value::as_str);
+        let detail = detail.unwrap_or("the request was turned down");
         Err(detail.trim_end_matches('.').into())
     }
 

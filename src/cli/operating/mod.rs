@@ -32,7 +32,8 @@ pub(super) async fn operate(app: &App, settings: Settings, operation: &Operation
         Operation::Pause { name, reason } => {
             let body = serde_json::json!({"reason": reason});
             let paused = admin.post("subscriptions", name, "pause", &body).await?;
-            let how = match paused["at_rest"].as_bool() {
+            let rests = paused.get("at_rest").and_then(serde_json::Value::as_bool);
+            let how = match rests {
                 Some(true) => "nothing is handled any more, and nothing is lost",
                 _ => "what is being handled is finished first, and nothing is lost",
             };
