@@ -30,12 +30,8 @@ pub(crate) struct Answer {
 impl Client {
     /// A client of the service at `address`, `host:port`.
     pub(crate) fn new(address: &str) -> Self {
-        let http = reqwest::Client::builder()
-            .timeout(BOUND)
-            .build()
-            .expect("an HTTP client");
         Self {
-            http,
+            http: http(reqwest::Client::builder()),
             address: address.to_owned(),
         }
     }
@@ -43,10 +39,8 @@ impl Client {
     /// The same, but with a connection of its own for each request: for a client that tests share, as each test has
     /// a runtime that its connections end with.
     pub(crate) fn shared(&self) -> Self {
-        let builder = reqwest::Client::builder().timeout(BOUND);
-        let http = builder.pool_max_idle_per_host(0).build();
         Self {
-            http: http.expect("an HTTP client"),
+            http: http(reqwest::Client::builder().pool_max_idle_per_host(0)),
             address: self.address.clone(),
         }
     }
@@ -106,6 +100,12 @@ impl Client {
             .expect("the service closes the connection");
         parse(&answer)
     }
+}
+
+fn http(builder: reqwest::ClientBuilder) -> reqwest::Client {
+    // The client wants one although it never encrypts; where a program in this process has chosen one, it stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    builder.timeout(BOUND).build().expect("an HTTP client")
 }
 
 /// Sends a request.
