@@ -1,5 +1,6 @@
 //! What processes of the program share: the servers, and what is on them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,10 +169,14 @@ impl Ground {
         }
     }
 
-    /// Waits until everything is as the log has it, which nobody writes to any more: the views equal the fold, the reaction has seen
-    /// each event, and nothing is set aside. Checks that nothing was done twice in a view, nor out of order anywhere.
+    /// Waits until everything is as the log has it, which nobody writes to any more: all subscriptions are at its end, the views equal
+    /// the fold, the reaction has seen each event, and nothing is set aside. Checks that nothing was done twice in a view, nor out of
+    /// order anywhere.
     pub(crate) async fn comes_to_the_fold(&self) {
-        let expected = Expected::of(&self.rows().await, |_, _| true);
+        let rows = self.rows().await;
+        let expected = Expected::of(&rows, |_, _| true);
+        // What is to be done again, is done again before this.
+        self.at_the_end(&rows).await;
         within("the views to equal the fold", async || {
             expected.compare(self).await
         })
@@ -189,6 +194,30 @@ impl Ground {
         })
         .await;
         expected.assert_seen_in_order(&seen);
+    }
+}
+
+impl Ground {
+    /// Waits until the checkpoints of all subscriptions are at the end of the log.
+    async fn at_the_end(&self, rows: &[Row]) {
+        let mut heads: BTreeMap<i64, i64> = BTreeMap::new();
+        for row in rows {
+            heads.insert(row.partition, row.position);
+        }
+        for subscription in SUBSCRIPTIONS {
+            within("a subscription to be at the end of the log", async || {
+                let states = self.states(subscription).await;
+                let reached = states.iter().map(|(partition, _, own)| {
+                    let position = own.checkpoint.cursor.position.number();
+                    (i64::from(partition.number()), position.cast_signed())
+                });
+                let reached: BTreeMap<_, _> = reached.filter(|(_, at)| *at > 0).collect();
+                (reached == heads)
+                    .then_some(())
+                    .ok_or(format!("{subscription}: {reached:?} of {heads:?}"))
+            })
+            .await;
+        }
     }
 }
 
