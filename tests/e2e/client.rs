@@ -30,13 +30,8 @@ pub(crate) struct Answer {
 impl Client {
     /// A client of the service at `address`, `host:port`.
     pub(crate) fn new(address: &str) -> Self {
-        with_cryptography();
-        let http = reqwest::Client::builder()
-            .timeout(BOUND)
-            .build()
-            .expect("an HTTP client");
         Self {
-            http,
+            http: http(reqwest::Client::builder()),
             address: address.to_owned(),
         }
     }
@@ -44,11 +39,8 @@ impl Client {
     /// The same, but with a connection of its own for each request: for a client that tests share, as each test has
     /// a runtime that its connections end with.
     pub(crate) fn shared(&self) -> Self {
-        with_cryptography();
-        let builder = reqwest::Client::builder().timeout(BOUND);
-        let http = builder.pool_max_idle_per_host(0).build();
         Self {
-            http: http.expect("an HTTP client"),
+            http: http(reqwest::Client::builder().pool_max_idle_per_host(0)),
             address: self.address.clone(),
         }
     }
@@ -110,11 +102,10 @@ impl Client {
     }
 }
 
-/// Chooses a provider of cryptography, without which no client is made, though none here speaks TLS: the program under test
-/// runs in processes of its own, so it has not.
-fn with_cryptography() {
-    // One that was chosen before stays.
+fn http(builder: reqwest::ClientBuilder) -> reqwest::Client {
+    // The client wants one although it never encrypts; where a program in this process has chosen one, it stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    builder.timeout(BOUND).build().expect("an HTTP client")
 }
 
 /// Sends a request.

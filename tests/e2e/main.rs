@@ -21,6 +21,7 @@ mod waiting;
 // Tests.
 mod bad_input;
 mod bus;
+mod chaos;
 mod concurrency;
 mod consumer;
 mod containers;

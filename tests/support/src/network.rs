@@ -67,11 +67,20 @@ struct Network {
     ambush: Mutex<Option<Ambush>>,
 }
 
-/// The next client bytes that hold `pattern` reach the server; its answer reaches nobody.
+/// What becomes of the next client bytes that hold `pattern`.
 #[derive(Debug)]
 struct Ambush {
     pattern: Vec<u8>,
+    trap: Trap,
     sprung: oneshot::Sender<()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trap {
+    /// They reach the server; its answer reaches nobody.
+    LoseAnswer,
+    /// They are held, and all else with them.
+    Stall,
 }
 
 /// The connection is over: an end was closed, or the network made it so.
@@ -157,15 +166,29 @@ impl TcpProxy {
     /// The pattern is looked for in the plain bytes, so the connection must not be encrypted, and the client must not send
     /// before it has its earlier answers. A later call takes the place of one that is still waiting.
     pub fn lose_answer_to(&self, pattern: &[u8]) -> impl Future<Output = ()> + use<> {
-        let (sprung, lost) = oneshot::channel();
+        self.lay(pattern, Trap::LoseAnswer)
+    }
+
+    /// From the first client bytes on that hold `pattern`, forwards nothing, as after [`stall`](Self::stall): those bytes reach the
+    /// server only after [`pass`](Self::pass), and they do so even if their client is dead by then. The future is ready when they are
+    /// held.
+    ///
+    /// What is said of the pattern, and of a later call, at [`lose_answer_to`](Self::lose_answer_to) holds here too.
+    pub fn stall_at(&self, pattern: &[u8]) -> impl Future<Output = ()> + use<> {
+        self.lay(pattern, Trap::Stall)
+    }
+
+    fn lay(&self, pattern: &[u8], trap: Trap) -> impl Future<Output = ()> + use<> {
+        let (sprung, done) = oneshot::channel();
         *self.network.ambush() = Some(Ambush {
             pattern: pattern.to_vec(),
+            trap,
             sprung,
         });
         async move {
-            if lost.await.is_err() {
+            if done.await.is_err() {
                 panic!(
-                    "no answer was lost: the connection or the proxy ended first, or a later call took over"
+                    "nothing came of {trap:?}: the connection or the proxy ended first, or a later call took over"
                 );
             }
         }
@@ -183,14 +206,14 @@ impl Network {
         self.ambush.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the ambush that these client bytes walk into.
-    fn spring(&self, bytes: &[u8]) -> Option<oneshot::Sender<()>> {
+    /// Takes the ambush of this kind that these client bytes walk into.
+    fn spring(&self, trap: Trap, bytes: &[u8]) -> Option<oneshot::Sender<()>> {
         let holds = |pattern: &[u8]| {
             pattern.is_empty() || bytes.windows(pattern.len()).any(|part| part == pattern)
         };
         Some(
             self.ambush()
-                .take_if(|ambush| holds(&ambush.pattern))?
+                .take_if(|ambush| ambush.trap == trap && holds(&ambush.pattern))?
                 .sprung,
         )
     }
@@ -250,8 +273,13 @@ async fn forward_requests(
         if client.read_buf(&mut bytes).await.map_err(|_| Closed)? == 0 {
             return server.shutdown().await.map_err(|_| Closed);
         }
+        if let Some(sprung) = network.spring(Trap::Stall, &bytes) {
+            network.mode.send_replace(Mode::Stall);
+            // It fails only when the test no longer waits for it.
+            sprung.send(()).ok();
+        }
         pass_time(&mut mode).await?;
-        if let Some(sprung) = network.spring(&bytes) {
+        if let Some(sprung) = network.spring(Trap::LoseAnswer, &bytes) {
             *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(sprung);
         }
         server.write_all(&bytes).await.map_err(|_| Closed)?;

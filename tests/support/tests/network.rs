@@ -131,6 +131,23 @@ async fn a_lost_answer_is_one_whose_request_was_served() {
 }
 
 #[tokio::test]
+async fn what_is_held_reaches_the_server_although_its_client_is_gone() {
+    let (proxy, mut reported) = echo().await;
+    let mut client = client(&proxy).await;
+    let held = proxy.stall_at(b"COMMIT");
+    assert_eq!(ask(&mut client, "INSERT").await, "INSERT");
+    assert_eq!(reported.recv().await.unwrap(), b"INSERT");
+    client.write_all(b"do COMMIT").await.unwrap();
+    held.await;
+    drop(client);
+    timeout(SILENCE, reported.recv())
+        .await
+        .expect_err("nothing reaches the server");
+    proxy.pass();
+    assert_eq!(reported.recv().await.unwrap(), b"do COMMIT");
+}
+
+#[tokio::test]
 async fn a_url_is_led_through_the_proxy() {
     let (proxy, _reported) = echo().await;
     let url = proxy.url("mysql://root@127.0.0.1:3306/tidelog?ssl-mode=DISABLED");

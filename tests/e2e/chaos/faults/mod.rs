@@ -1,0 +1,3 @@
+//! With servers that are killed, emptied and stopped, too.
+
+mod random;
