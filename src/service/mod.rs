@@ -294,7 +294,7 @@ impl Assembly<'_> {
             Subscriptions::of(self.program, &source.log, store, Arc::new(statuses))?;
         let administration = views_admin_router(views.clone(), running.workers.stop.clone())
             .merge(subscriptions::router(subscriptions.clone()));
-        running.admin.administer(administration);
+        running.admin.administer(app(administration));
         let metrics = &running.admin.metrics;
         metrics.of_subscriptions(subscriptions.clone(), owner);
         running.subscriptions = Some(subscriptions.clone());

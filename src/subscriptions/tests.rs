@@ -91,13 +91,6 @@ async fn what_is_asked_wrongly_is_a_problem_document() {
         ),
         (
             "GET",
-            "/admin/api/parked?subscription=%ff",
-            None,
-            400,
-            "malformed-request",
-        ),
-        (
-            "GET",
             "/admin/api/parked?subscription=nothing",
             None,
             404,
