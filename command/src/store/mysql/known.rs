@@ -84,6 +84,11 @@ impl Known {
         if self.wary.is_there() {
             return None;
         }
+        // A key that is not recorded has no row that the unique key could find: it is asked for.
+        let only_asks = |append: &Append| append.key.is_some_and(|key| !key.records);
+        if batch.iter().any(only_asks) {
+            return None;
+        }
         let mut versions = HashMap::new();
         for write in batch.iter().flat_map(|append| &append.writes) {
             if write.events.is_empty() {
