@@ -280,7 +280,9 @@ pub(crate) struct Site {
 impl Site {
     /// `dev`: one process on one file.
     pub(crate) async fn dev() -> Self {
-        Self::of(vec![Service::start_with(Role::Dev, &[]).await])
+        // A slow disk is no failure: each partition's record is a sync of the file when it is given back.
+        let patience = ("TIDELOG_SHUTDOWN_GRACE", "90s");
+        Self::of(vec![Service::start_with(Role::Dev, &[patience]).await])
     }
 
     /// `serve`: one process on servers.
