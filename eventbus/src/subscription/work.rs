@@ -1,9 +1,11 @@
 //! Working on a partition that is held: read, handle, set aside what cannot be handled, write the checkpoint.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tidelog_domain::{Cursor, Partition, Position, RecordedEvent, causes};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -502,18 +504,25 @@ impl Work {
 }
 
 /// Keeps the lease alive until the work is done, however long it takes and waits for its turn.
+///
+/// The work goes on while the lease is renewed: both may wait for the same connection, and work that is not polled would hold its
+/// place in the queue before the renewal for ever.
 async fn keep_alive<T>(lease: &mut Lease, lasts: Duration, work: impl Future<Output = T>) -> T {
-    tokio::pin!(work);
+    let mut work = pin!(work);
     let mut renew_at = lease.written_at() + renewal(lasts);
     loop {
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = tokio::time::sleep_until(renew_at) => {
-                // Whatever comes of it, the work finishes; then the checkpoint finds out whose record it is.
-                let _ = lease.renew().await;
-                renew_at = Instant::now() + renewal(lasts);
+            () = tokio::time::sleep_until(renew_at) => {}
+        }
+        // Whatever comes of it, the work finishes; then the checkpoint finds out whose record it is.
+        match select(&mut work, pin!(lease.renew())).await {
+            Either::Left((done, renewing)) => {
+                let _ = renewing.await;
+                return done;
             }
+            Either::Right(_) => renew_at = Instant::now() + renewal(lasts),
         }
     }
 }

@@ -204,6 +204,25 @@ async fn a_partition_that_is_paused_in_the_middle_of_a_long_batch_rests_after_it
 }
 
 #[tokio::test]
+async fn a_renewal_and_the_batch_beside_it_may_wait_for_the_same_connection() {
+    let (log, states, bus, handler) = (Log::new(), States::new(), in_process(), Recorder::new());
+    let held = handler.gate.write().await;
+    let _consumer = Consumer::start("a", &log, &bus, states.clone(), &handler, quick());
+    log.append_to(&stream_in(P0), 10).await;
+    eventually("the batch waits for its turn", || async {
+        handler.waiting() > 0
+    })
+    .await;
+    states.wait_at(&handler.gate);
+    eventually("the renewal waits behind it", || async {
+        states.writes_at_gate() > 0
+    })
+    .await;
+    drop(held);
+    handler.has_all_of(&log).await;
+}
+
+#[tokio::test]
 async fn state_records_that_went_back_in_time_take_the_subscription_along() {
     // They lie beside the data, and were restored together with it: what came later is to be handled again.
     let (log, states, bus, handler) = (Log::new(), States::new(), in_process(), Recorder::new());

@@ -22,7 +22,7 @@ pub(crate) struct Recorder {
     wants: Box<dyn Fn(&RecordedEvent) -> bool + Send + Sync>,
     sequences: Sequences,
     /// Held by a test to stop the handler in the middle.
-    pub(crate) gate: tokio::sync::RwLock<()>,
+    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     /// How many batches it was given.
     batches: AtomicUsize,
     /// How many it has ended with.
@@ -56,7 +56,7 @@ impl Recorder {
             behaviour: Mutex::new(Arc::new(|_| Ok(()))),
             wants,
             sequences,
-            gate: tokio::sync::RwLock::new(()),
+            gate: Arc::default(),
             batches: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
         }

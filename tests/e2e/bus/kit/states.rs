@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use tidelog_domain::Partition;
 use tidelog_eventbus::{StateError, StateRecord, StateStore};
 use tidelog_query::store::InMemoryReadStore;
+use tokio::sync::RwLock;
 
 /// Where subscriptions keep their state, in memory; it can fail, and be restored from a backup.
 pub(crate) struct States {
@@ -18,6 +19,10 @@ pub(crate) struct States {
     loads_to_answer: AtomicUsize,
     /// So many answers to writes that are done are still to be lost.
     answers_to_lose: AtomicUsize,
+    /// Writes wait for their turn at this gate, as they do for the only connection of a pool.
+    gate: Mutex<Option<Arc<RwLock<()>>>>,
+    /// So many writes have come to the gate.
+    at_gate: AtomicUsize,
 }
 
 impl States {
@@ -27,6 +32,8 @@ impl States {
             is_down: AtomicBool::new(false),
             loads_to_answer: AtomicUsize::new(0),
             answers_to_lose: AtomicUsize::new(0),
+            gate: Mutex::default(),
+            at_gate: AtomicUsize::new(0),
         })
     }
 
@@ -41,6 +48,16 @@ impl States {
 
     pub(crate) fn loads_to_answer(&self) -> usize {
         self.loads_to_answer.load(Ordering::SeqCst)
+    }
+
+    /// Lets writes wait for their turn at `gate` from now on.
+    pub(crate) fn wait_at(&self, gate: &Arc<RwLock<()>>) {
+        *self.gate.lock().unwrap() = Some(Arc::clone(gate));
+    }
+
+    /// How many writes have come to the gate.
+    pub(crate) fn writes_at_gate(&self) -> usize {
+        self.at_gate.load(Ordering::SeqCst)
     }
 
     /// What is behind it, which never fails.
@@ -96,6 +113,14 @@ impl StateStore for States {
         expected: u64,
         record: &StateRecord,
     ) -> Result<bool, StateError> {
+        let gate = self.gate.lock().unwrap().clone();
+        let _turn = match gate {
+            Some(gate) => {
+                self.at_gate.fetch_add(1, Ordering::SeqCst);
+                Some(gate.write_owned().await)
+            }
+            None => None,
+        };
         let store = self.store()?;
         let written = store.compare_and_set_state(subscription, partition, expected, record);
         let written = written.await?;
