@@ -1,49 +1,33 @@
 """Follows the events of an app: over Redis while it brings them, from the command service's feed where it does not.
 
-usage: consumer.py APP REDIS_URL COMMAND_URL PARTITIONS, such as: consumer.py tidelog redis://127.0.0.1 http://127.0.0.1:3000 16
+usage: consumer.py REDIS_URL COMMAND_URL, such as: consumer.py redis://127.0.0.1 http://127.0.0.1:3000
 
 Needs redis-py (`pip install redis`). `docs/wire-format.md` says what is on the bus.
 """
 
-import json
-import sys
+import json, sys
 from urllib.request import urlopen
-
 import redis
 
-app, redis_url, command_url, partitions = sys.argv[1:]
-position = dict.fromkeys(range(int(partitions)), 0)  # Of the last event that was handled, by partition.
-cursor = {}  # The feed's cursor after it.
-
+bus, feed = redis.Redis.from_url(sys.argv[1], protocol=2), f"{sys.argv[2]}/events"
+log = json.load(urlopen(f"{feed}/heads"))["data"]
+stream, last, after = f"{{{log['app']}:events}}:{log['history']}", [0] * len(log["heads"]), [""] * len(log["heads"])
 
 def handle(event):
-    print(event["partition"], event["position"], event["id"], event["type"], event["subject"], flush=True)
-    position[event["partition"]] = int(event["position"])
-
+    partition, position, event_id = event["partition"], int(event["position"]), event["id"]
+    print(partition, position, event_id, event["type"], event["subject"], flush=True)
+    last[partition], after[partition] = position, f"&after=1.{log['history']}.{partition}-{position}-{event_id.replace('-', '')}"
 
 def read_feed(partition):
-    page = {"data": "unknown"}
-    while page["data"]:
-        after = f"&after={cursor[partition]}" if partition in cursor else ""
-        page = json.load(urlopen(f"{command_url}/events?partition={partition}{after}"))
-        for event in page["data"]:
-            handle(event)
-        cursor[partition] = page["next"]
+    while events := json.load(urlopen(f"{feed}?partition={partition}{after[partition]}"))["data"]:
+        for event in events: handle(event)
 
-
-for partition in position:
-    read_feed(partition)
-history = cursor[0].split(".")[1]
-bus = redis.Redis.from_url(redis_url, protocol=2)
 while True:
-    streams = {f"{{{app}:events}}:{history}:{partition}": f"{last}-0" for partition, last in position.items()}
-    found = bus.xread(streams, count=100, block=5000)
+    found = bus.xread({f"{stream}:{partition}": f"{position}-0" for partition, position in enumerate(last)}, block=5000)
     for event in (json.loads(fields[b"event"]) for _, entries in found for _, fields in entries):
-        partition, this, last = event["partition"], int(event["position"]), position[event["partition"]]
-        if this == last + 1:
+        if int(event["position"]) > last[event["partition"]] + 1:
+            read_feed(event["partition"])  # The bus has lost what is between.
+        elif int(event["position"]) > last[event["partition"]]:
             handle(event)
-            cursor[partition] = f"1.{history}.{partition}-{this}-{event['id'].replace('-', '')}"
-        elif this > last:
-            read_feed(partition)  # The bus has lost what is between.
-    for partition in () if found else position:
-        read_feed(partition)  # It may have lost the end.
+    for partition in () if found else range(len(last)):
+        read_feed(partition)  # The bus may have lost the end.

@@ -7,6 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use tidelog_eventbus::{PartitionStatus, RelayPartition, RelayState, RelayStatus};
+use tidelog_query::{LiveViews, ViewState};
 
 use crate::subscriptions::{STALL_PATIENCE, Subscriptions, WorkState};
 
@@ -20,6 +21,7 @@ pub(super) struct Metrics {
     relay: Arc<OnceLock<RelayStatus>>,
     /// The subscriptions, and the name by which this process owns partitions.
     subscriptions: Arc<OnceLock<(Subscriptions, String)>>,
+    views: Arc<OnceLock<LiveViews>>,
 }
 
 impl Metrics {
@@ -29,6 +31,7 @@ impl Metrics {
             role,
             relay: Arc::default(),
             subscriptions: Arc::default(),
+            views: Arc::default(),
         }
     }
 
@@ -41,6 +44,11 @@ impl Metrics {
     /// From now on also of the subscriptions, whose partitions this process owns as `owner`.
     pub(super) fn of_subscriptions(&self, subscriptions: Subscriptions, owner: &str) {
         let _ = self.subscriptions.set((subscriptions, owner.to_owned()));
+    }
+
+    /// From now on also of what is done for the views.
+    pub(super) fn of_views(&self, views: LiveViews) {
+        let _ = self.views.set(views);
     }
 
     /// All of them, as they are now.
@@ -64,6 +72,9 @@ impl Metrics {
                 partitions: status.partitions(),
             });
             subscription_metrics(&mut text, &running.collect::<Vec<_>>(), owner);
+        }
+        if let Some(views) = self.views.get() {
+            view_metrics(&mut text, views);
         }
         text.page
     }
@@ -141,6 +152,23 @@ fn subscription_metrics(text: &mut Text, all: &[Seen], owner: &str) {
         let state = state.map_or("standby", |(state, _)| state.name());
         let [subscription, kind, partition] = labels.of();
         text.sample(&[subscription, kind, partition, ("state", state)], 1.0);
+    }
+}
+
+fn view_metrics(text: &mut Text, views: &LiveViews) {
+    text.family(
+        "tidelog_view_state",
+        "1 for what this process does for a view: the label `state`.",
+    );
+    for (view, state) in views.states() {
+        let state = match state {
+            ViewState::Starting => "starting",
+            ViewState::Building { .. } => "building",
+            ViewState::Following { .. } => "following",
+            ViewState::Replaying { .. } => "replaying",
+            _ => "waiting",
+        };
+        text.sample(&[("view", &view), ("state", state)], 1.0);
     }
 }
 

@@ -10,6 +10,7 @@ mod metrics;
 mod reactions;
 mod source;
 mod stalls;
+mod waits;
 mod watch;
 
 use std::sync::Arc;
@@ -297,10 +298,12 @@ impl Assembly<'_> {
         running.admin.administer(app(administration));
         let metrics = &running.admin.metrics;
         metrics.of_subscriptions(subscriptions.clone(), owner);
+        metrics.of_views(live.clone());
         running.subscriptions = Some(subscriptions.clone());
+        let watched = live.clone();
         running
             .workers
-            .spawn(|stop| stalls::watch(subscriptions, stop));
+            .spawn(|stop| stalls::watch(subscriptions, watched, stop));
         running
             .workers
             .spawn(async move |stop| views.run(stop).await);

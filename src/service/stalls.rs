@@ -5,21 +5,30 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tidelog_eventbus::{PartitionStatus, SubscriptionStatus};
+use tidelog_query::LiveViews;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::waits::Waits;
 use crate::subscriptions::{STALL_PATIENCE, Subscriptions, WorkState};
 
 /// How often it looks: with the patience before, an alarm comes within ten seconds.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Watches the subscriptions that run in this process, until `stop`.
-pub(super) async fn watch(subscriptions: Subscriptions, stop: CancellationToken) {
+// What is promised: an alarm comes within ten seconds, with the second in which a head or a checkpoint is heard of.
+const _: () = assert!(STALL_PATIENCE.as_secs() + INTERVAL.as_secs() < 10);
+
+/// Watches the subscriptions that run in this process, and the `views` that it cannot run one for, until `stop`.
+pub(super) async fn watch(subscriptions: Subscriptions, views: LiveViews, stop: CancellationToken) {
     let mut alarms = Alarms::default();
+    let mut waits = Waits::default();
     while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
         let running = subscriptions.running().into_iter();
         let running = running.map(|(name, _, status)| (name, status));
         for change in alarms.look(running) {
+            change.tell();
+        }
+        for change in waits.look(views.states(), Instant::now()) {
             change.tell();
         }
     }

@@ -39,7 +39,7 @@ async fn a_python_program_gets_every_event_once_and_in_order() {
     command
         .env("PYTHONPATH", python_path().await)
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .args([program, "tidelog", &backends.bus_url, &command_url, "16"]);
+        .args([program, &backends.bus_url, &command_url]);
     let consumer = Process::start(command);
     let is_up_to_date = async || {
         for row in &read(&backends.database_url).await {

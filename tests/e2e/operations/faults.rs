@@ -1,5 +1,7 @@
 //! Subscriptions that stand still, because a server is gone or their process hangs.
 
+use std::time::Duration;
+
 use tidelog_test_support::{Engine, Server, Signal, fresh_mongodb_database};
 
 use super::Site;
@@ -81,6 +83,34 @@ async fn a_read_store_that_is_gone_is_an_alarm_and_the_writes_go_on() {
     assert!(!is_stalled(&page(&admin).await));
     // It was said once.
     assert_eq!(told("a subscription is stalled").len(), 1);
+}
+
+/// How long nothing may be told: longer than an alarm takes.
+const QUIET: Duration = Duration::from_secs(12);
+
+#[tokio::test]
+async fn a_quiet_store_is_no_alarm() {
+    let site = Site::new().await;
+    let eventbus = site.start(Role::EventBus).await;
+    let query = site.start(Role::Query).await;
+    let written = site.write("before").await;
+    let queries = query.queries();
+    queries
+        .get_after("/post/before", written.token())
+        .await
+        .data(200);
+    tokio::time::sleep(QUIET).await;
+    assert!(!is_stalled(&page(&eventbus.admin()).await));
+    let listed = site.cli(&["subscriptions"]).await.succeeded();
+    assert!(!listed.stdout.contains("STALLED"), "{}", listed.stdout);
+    let output = eventbus.process().output();
+    assert!(!output.contains("stalled"), "{output}");
+    // And it still moves.
+    let written = site.write("after").await;
+    queries
+        .get_after("/post/after", written.token())
+        .await
+        .data(200);
 }
 
 #[tokio::test]

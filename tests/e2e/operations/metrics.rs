@@ -120,6 +120,8 @@ async fn a_subscription_tells_how_far_it_is_and_who_works_on_it() {
             "{name}"
         );
     }
+    let following = ["view=\"post\"", "state=\"following\""];
+    assert_eq!(sample(&page, "tidelog_view_state", &following), Some(1.0));
     let heartbeat = sample(&page, "tidelog_subscription_heartbeat_seconds", &[]);
     assert!(heartbeat.is_some_and(|seconds| seconds >= 0.0), "{page}");
 }
