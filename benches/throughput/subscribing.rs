@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -93,10 +93,12 @@ impl Handler for Counting {
     }
 }
 
-/// A log that seems empty until it is shown, and counts the events that are read from it.
+/// A log that seems empty until it is shown, and then to have what the bus has brought, as where nobody is behind. Counts the events
+/// that are read from it.
 struct Hidden {
     log: Arc<dyn LogReader>,
     is_shown: AtomicBool,
+    brought: Arc<Mutex<Vec<Position>>>,
     read: AtomicU64,
 }
 
@@ -107,11 +109,7 @@ impl LogReader for Hidden {
     }
 
     async fn heads(&self) -> Result<Vec<Position>, LogError> {
-        let heads = self.log.heads().await?;
-        Ok(match self.is_shown.load(Ordering::SeqCst) {
-            true => heads,
-            false => vec![Position::START; heads.len()],
-        })
+        Ok(self.brought.lock().unwrap().clone())
     }
 
     async fn read(
@@ -123,17 +121,45 @@ impl LogReader for Hidden {
         if !self.is_shown.load(Ordering::SeqCst) {
             return Ok(Vec::new());
         }
-        let events = self.log.read(partition, cursor, limit).await?;
+        let mut events = self.log.read(partition, cursor, limit).await?;
+        let brought = self.brought.lock().unwrap()[partition.index()];
+        events.retain(|event| event.position <= brought);
         let count = u64::try_from(events.len()).unwrap();
         self.read.fetch_add(count, Ordering::Relaxed);
         Ok(events)
     }
 }
 
-/// A bus that nothing is read from until it is opened.
+/// A bus that nothing is read from until it is opened, and then no faster than `reader` handles it: the tail keeps only so much, and who
+/// is behind that reads the log.
 struct Gated {
     bus: Arc<dyn EventBus>,
     open: watch::Sender<bool>,
+    reader: OnceLock<SubscriptionStatus>,
+    /// The last position of each partition that was read.
+    brought: Arc<Mutex<Vec<Position>>>,
+}
+
+impl Gated {
+    /// Waits until the tail has room for what is read next after these positions.
+    async fn room(&self, after: &[(Partition, Position)], limit: usize) {
+        let room = TailOptions::default().ring_max_events - limit;
+        let room = u64::try_from(room).unwrap();
+        let Some(reader) = self.reader.get() else {
+            return;
+        };
+        let has_room = || {
+            let at = reader.partitions();
+            let mut read = after.iter();
+            read.all(|(partition, last)| {
+                let handled = at[partition.index()].cursor.position;
+                last.number() <= handled.number() + room
+            })
+        };
+        while !has_room() {
+            sleep(PAUSE / 4).await;
+        }
+    }
 }
 
 #[async_trait]
@@ -163,7 +189,13 @@ impl EventBus for Gated {
         wait: Duration,
     ) -> Result<Vec<RecordedEvent>, BusError> {
         let _ = self.open.subscribe().wait_for(|open| *open).await;
-        self.bus.read(history, after, limit, wait).await
+        self.room(after, limit).await;
+        let events = self.bus.read(history, after, limit, wait).await?;
+        let mut brought = self.brought.lock().unwrap();
+        for event in &events {
+            brought[event.partition.index()] = event.position;
+        }
+        Ok(events)
     }
 }
 
@@ -248,13 +280,17 @@ async fn from_redis(posts: &Posts, redis: &Server) -> (f64, f64) {
     let heads = posts.log.heads().await.unwrap();
     let history = posts.log.identity().await.unwrap().history;
     let bus: Arc<dyn EventBus> = Arc::new(RedisEventBus::new(redis.url(), "from-redis").unwrap());
+    let brought = Arc::new(Mutex::new(vec![Position::START; heads.len()]));
     let gated = Arc::new(Gated {
         bus: bus.clone(),
         open: watch::Sender::new(false),
+        reader: OnceLock::new(),
+        brought: brought.clone(),
     });
     let log = Arc::new(Hidden {
         log: posts.log.clone(),
         is_shown: AtomicBool::new(false),
+        brought,
         read: AtomicU64::new(0),
     });
     // It hears of events by the bus alone: what is published after it has begun.
@@ -286,6 +322,7 @@ async fn from_redis(posts: &Posts, redis: &Server) -> (f64, f64) {
         }
     }
     log.is_shown.store(true, Ordering::SeqCst);
+    drop(gated.reader.set(subscribed.status.clone()));
     let began = Instant::now();
     gated.open.send_replace(true);
     subscribed.reached(&heads).await;
