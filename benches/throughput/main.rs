@@ -16,6 +16,7 @@
 )]
 
 mod commands;
+mod handing_over;
 mod posts;
 mod projecting;
 mod relaying;

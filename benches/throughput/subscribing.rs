@@ -23,7 +23,7 @@ use crate::posts::Posts;
 use crate::projecting::{rate, write};
 
 /// How often it is looked whether a subscription is there.
-const PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const PAUSE: Duration = Duration::from_millis(1);
 
 /// How many commands a second are followed to the handler.
 const PACE: u64 = 1_000;
@@ -62,13 +62,14 @@ pub(crate) async fn measure(events: usize, time: Duration) {
         at(990),
         at(1_000)
     );
+    crate::handing_over::measure(&posts, &redis).await;
 }
 
 /// Counts, and remembers when the events came that somebody waits for.
 #[derive(Default)]
-struct Counting {
-    events: AtomicU64,
-    came: Option<Mutex<HashMap<(Partition, Position), Instant>>>,
+pub(crate) struct Counting {
+    pub(crate) events: AtomicU64,
+    pub(crate) came: Option<Mutex<HashMap<(Partition, Position), Instant>>>,
 }
 
 #[async_trait]
@@ -200,14 +201,16 @@ impl EventBus for Gated {
 }
 
 /// A subscription that runs, with a tail of its own.
-struct Subscribed {
-    status: SubscriptionStatus,
+pub(crate) struct Subscribed {
+    pub(crate) status: SubscriptionStatus,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
 impl Subscribed {
-    fn start(
+    /// As the process `owner`.
+    pub(crate) fn start(
+        owner: &str,
         name: &str,
         handler: Arc<dyn Handler>,
         states: Arc<dyn StateStore>,
@@ -215,7 +218,7 @@ impl Subscribed {
         tail: Tail,
     ) -> Self {
         let stop = CancellationToken::new();
-        let subscription = Subscription::new(name, "bench", handler, states, log, tail.clone());
+        let subscription = Subscription::new(name, owner, handler, states, log, tail.clone());
         let status = subscription.status();
         let (tail_stop, subscription_stop) = (stop.clone(), stop.clone());
         let mut tasks = JoinSet::new();
@@ -230,7 +233,7 @@ impl Subscribed {
         }
     }
 
-    async fn reached(&self, heads: &[Position]) {
+    pub(crate) async fn reached(&self, heads: &[Position]) {
         let is_there = || {
             let partitions = self.status.partitions();
             let mut both = partitions.iter().zip(heads);
@@ -241,7 +244,7 @@ impl Subscribed {
         }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tasks.join_all().await;
     }
@@ -266,7 +269,14 @@ async fn from_log(posts: &Posts) -> f64 {
     );
     let handler = Arc::new(Counting::default());
     let began = Instant::now();
-    let subscribed = Subscribed::start("from-log", handler.clone(), posts.log.clone(), log, tail);
+    let subscribed = Subscribed::start(
+        "bench",
+        "from-log",
+        handler.clone(),
+        posts.log.clone(),
+        log,
+        tail,
+    );
     subscribed.reached(&heads).await;
     let rate = rate(sum(&heads), began);
     subscribed.stop().await;
@@ -307,7 +317,14 @@ async fn from_redis(posts: &Posts, redis: &Server) -> (f64, f64) {
     );
     let handler = Arc::new(Counting::default());
     let states = posts.log.clone();
-    let subscribed = Subscribed::start("from-redis", handler.clone(), states, log.clone(), tail);
+    let subscribed = Subscribed::start(
+        "bench",
+        "from-redis",
+        handler.clone(),
+        states,
+        log.clone(),
+        tail,
+    );
     let is_live = |own: &PartitionStatus| own.state == PartitionState::Live;
     while !subscribed.status.partitions().iter().all(is_live) {
         sleep(PAUSE).await;
@@ -362,21 +379,10 @@ async fn followed(posts: &Arc<Posts>, redis: &Server, time: Duration) -> Vec<Dur
         TailOptions::default(),
     );
     let states = posts.log.clone();
-    let subscribed = Subscribed::start("followed", handler.clone(), states, log, tail);
+    let subscribed = Subscribed::start("bench", "followed", handler.clone(), states, log, tail);
     let heads = posts.log.heads().await.unwrap();
     subscribed.reached(&heads).await;
-    let mut pace = tokio::time::interval(Duration::from_secs(1) / u32::try_from(PACE).unwrap());
-    let mut commands = JoinSet::new();
-    let until = Instant::now() + time + Duration::from_secs(1);
-    while Instant::now() < until {
-        pace.tick().await;
-        let posts = posts.clone();
-        commands.spawn(async move {
-            let place = posts.create().await;
-            (place, Instant::now())
-        });
-    }
-    let answered = commands.join_all().await;
+    let answered = commit(posts, PACE, time + Duration::from_secs(1)).await;
     let heads = posts.log.heads().await.unwrap();
     subscribed.reached(&heads).await;
     subscribed.stop().await;
@@ -386,6 +392,26 @@ async fn followed(posts: &Arc<Posts>, redis: &Server, time: Duration) -> Vec<Dur
     let took = answered.into_iter().skip(WARM_UP);
     took.map(|(place, answered)| came[&place].saturating_duration_since(answered))
         .collect()
+}
+
+/// Commits `pace` commands a second for `time`, whatever becomes of them; where each one's event is, and when it was answered.
+pub(crate) async fn commit(
+    posts: &Arc<Posts>,
+    pace: u64,
+    time: Duration,
+) -> Vec<((Partition, Position), Instant)> {
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / u32::try_from(pace).unwrap());
+    let mut commands = JoinSet::new();
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        pace.tick().await;
+        let posts = posts.clone();
+        commands.spawn(async move {
+            let place = posts.create().await;
+            (place, Instant::now())
+        });
+    }
+    commands.join_all().await
 }
 
 /// Relays and handles `events` events of a log that makes them up as it goes, and prints what memory it took on the way.
@@ -420,7 +446,7 @@ pub(crate) async fn soak(events: u64) {
     );
     let handler = Arc::new(Counting::default());
     let states: Arc<dyn StateStore> = posts.log.clone();
-    let subscribed = Subscribed::start("soak", handler.clone(), states, log, tail);
+    let subscribed = Subscribed::start("bench", "soak", handler.clone(), states, log, tail);
     println!("{events} events, relayed onto Redis (10,000 a partition are kept) and handled\n");
     println!("| events | events/s | this process | Redis |\n|---|---|---|---|");
     let partitions = u64::from(Partitions::DEFAULT.count());
