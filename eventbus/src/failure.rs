@@ -129,6 +129,15 @@ impl FailurePolicy {
         rand::random_range(Duration::ZERO..=self.delay_bound(attempts))
     }
 
+    /// What is to be done about `failure`: what it says itself, unless it came by `?`.
+    #[must_use]
+    pub fn judge(&self, failure: &Failure) -> FailureKind {
+        match failure.kind {
+            FailureKind::Permanent => self.kind_of(&*failure.cause),
+            said => said,
+        }
+    }
+
     /// What is to be done about a permanent failure because of `cause`: what the policy says of it or of the first of its sources
     /// that it knows.
     #[must_use]

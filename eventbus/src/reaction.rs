@@ -137,10 +137,7 @@ impl<R: Reaction> ReactionHandler<R> {
 
     /// What the policy makes of a failure that does not say itself what is to be done.
     fn judged(&self, failure: Failure) -> Failure {
-        let kind = match failure.kind {
-            FailureKind::Permanent => self.policy.kind_of(&*failure.cause),
-            said => said,
-        };
+        let kind = self.policy.judge(&failure);
         Failure { kind, ..failure }
     }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use chrono::Utc;
 use tidelog_domain::{Cursor, Position, RecordedEvent, causes};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -11,8 +10,8 @@ use uuid::Uuid;
 use super::delivery::sequences;
 use super::work::{LOG_BEHIND, Leave, Work};
 use crate::failure::{FailureKind, FailurePolicy};
-use crate::parking::{ParkedSequence, ParkedState, Step, Why};
-use crate::state::{Ask, SkippedEvent};
+use crate::parking::{Parked, ParkedSequence, ParkedState, Step, Why};
+use crate::state::Ask;
 
 /// How many events are tried again at a time, at most, before the live ones have their turn.
 const MAX_TRIED_AT_ONCE: usize = 100;
@@ -57,33 +56,48 @@ impl Retries {
             self.due.insert(sequence.clone(), Instant::now() + delay);
         }
     }
+
+    /// When one of what is set aside is due; never where it waits for an operator, or for another one.
+    fn due(
+        &mut self,
+        own: &ParkedSequence,
+        parked: &Parked,
+        policy: &FailurePolicy,
+        now: Instant,
+    ) -> Option<Instant> {
+        match &own.state {
+            ParkedState::Parked => None,
+            ParkedState::Retrying => {
+                let due = self.due.entry(own.sequence.clone());
+                // Another process set it aside: its clock is not ours.
+                Some(*due.or_insert_with(|| now + policy.delay(own.attempts)))
+            }
+            ParkedState::Waiting { behind } => {
+                let waits = *behind != own.sequence && parked.get(behind).is_some();
+                // What it waits for is gone.
+                (!waits).then_some(now)
+            }
+        }
+    }
 }
 
 impl Work {
     /// When something is to be tried again; never where nothing is.
     pub(super) fn retry_at(&mut self) -> Option<Instant> {
+        let now = Instant::now();
         let is_open = |id| !self.progress.done.contains(id);
         let is_asked = self.lease.requests().iter().any(|own| is_open(&own.id));
         if self.retries.run.is_some() || is_asked {
-            return Some(Instant::now());
+            return Some(now);
         }
         if self.progress.parked.is_empty() {
             return None;
         }
         let policy = &self.running.options.policy;
-        let (parked, due) = (&self.progress.parked, &mut self.retries.due);
-        let times = parked.iter().filter_map(|own| match &own.state {
-            ParkedState::Parked => None,
-            ParkedState::Retrying => Some(*due.entry(own.sequence.clone()).or_insert_with(|| {
-                // Another process set it aside: its clock is not ours.
-                Instant::now() + policy.delay(own.attempts)
-            })),
-            // What it waits for is gone.
-            ParkedState::Waiting { behind } => {
-                let waits = *behind != own.sequence && parked.get(behind).is_some();
-                (!waits).then(Instant::now)
-            }
-        });
+        let (parked, retries) = (&self.progress.parked, &mut self.retries);
+        let times = parked
+            .iter()
+            .filter_map(|own| retries.due(own, parked, policy, now));
         times.min()
     }
 
@@ -172,18 +186,10 @@ impl Work {
             run.requests.push(request.id);
         }
         let policy = &self.running.options.policy;
-        for own in self.progress.parked.iter() {
-            let is_due = match &own.state {
-                ParkedState::Parked => false,
-                ParkedState::Retrying => {
-                    let due = self.retries.due.get(&own.sequence);
-                    due.is_some_and(|due| *due <= now)
-                }
-                ParkedState::Waiting { behind } => {
-                    *behind == own.sequence || self.progress.parked.get(behind).is_none()
-                }
-            };
-            if is_due {
+        let parked = &self.progress.parked;
+        for own in parked.iter() {
+            let due = self.retries.due(own, parked, policy, now);
+            if due.is_some_and(|due| due <= now) {
                 run.members.insert(own.sequence.clone());
                 // Should the try not come to an end, the next one is not at once.
                 let next = now + policy.delay(own.attempts.saturating_add(1));
@@ -256,7 +262,8 @@ impl Work {
             while let Err(error) = running.handler.skip(event).await {
                 self.back_off(&causes(&error)).await?;
             }
-            self.skip(event, &names, reason);
+            self.progress.parked.applied(event.position, &names);
+            self.pass_over(event, &names, reason);
             // Written before a later event is applied: then nobody tries any more what was passed over.
             return self.write_checkpoint().await;
         }
@@ -291,16 +298,13 @@ impl Work {
                 Ok(handled) => {
                     let mut handled = handled.unwrap_or_default();
                     if let Some((_, reason)) = handled.skipped.pop() {
-                        self.skip(event, &[event.stream.to_string()], reason);
+                        self.pass_over(event, &[event.stream.to_string()], reason);
                     }
                     let Some(failed) = handled.failed.pop() else {
                         return Ok(None);
                     };
-                    let kind = match failed.failure.kind {
-                        FailureKind::Permanent => policy.kind_of(&*failed.failure.cause),
-                        kind => kind,
-                    };
-                    (kind, causes(&*failed.failure.cause))
+                    let failure = failed.failure;
+                    (policy.judge(&failure), causes(&*failure.cause))
                 }
                 Err(failure) if failure.is_transient() => {
                     (FailureKind::Transient, causes(&failure))
@@ -312,21 +316,5 @@ impl Work {
             }
             self.back_off(&reason).await?;
         }
-    }
-
-    /// Passes over an event that is set aside.
-    fn skip(&mut self, event: &RecordedEvent, sequences: &[String], reason: String) {
-        tracing::warn!(
-            subscription = %self.running.records.subscription, partition = %self.partition,
-            position = %event.position, event = %event.id, stream = %event.stream, reason,
-            "an event is skipped"
-        );
-        self.progress.parked.applied(event.position, sequences);
-        self.progress.skip(SkippedEvent {
-            position: event.position,
-            sequences: sequences.to_vec(),
-            reason,
-            at: Utc::now(),
-        });
     }
 }

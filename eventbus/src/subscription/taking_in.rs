@@ -12,7 +12,6 @@ use super::sorting::{Aside, Sorted};
 use super::work::{Leave, Work};
 use crate::failure::{Failure, FailureKind};
 use crate::parking::Why;
-use crate::state::SkippedEvent;
 
 impl Work {
     /// Takes in what became of `portion`. What failed for good is to be set aside when the cursor passes it, with what comes after it in
@@ -32,7 +31,7 @@ impl Work {
         let mut failed = handled;
         let mut open: Vec<RecordedEvent> = portion.to_vec();
         loop {
-            let Judged { again, reason } = self.judge(&open, failed, &mut aside).await?;
+            let Judged { again, reason } = self.judge(&open, failed, &mut aside);
             let Some(reason) = reason else {
                 break;
             };
@@ -61,12 +60,12 @@ impl Work {
     }
 
     /// Sorts `open` into what is set aside, and what is to be tried again with the reason for it.
-    async fn judge(
+    fn judge(
         &mut self,
         open: &[RecordedEvent],
         handled: Handled,
         aside: &mut Vec<Aside>,
-    ) -> Result<Judged, Leave> {
+    ) -> Judged {
         let running = Arc::clone(&self.running);
         let policy = &running.options.policy;
         let mut failed: HashMap<Position, Failure> = handled
@@ -90,10 +89,7 @@ impl Work {
                 Ok(None) | Err(_) => vec![event.stream.to_string()],
             };
             let failure = failed.remove(&event.position);
-            let kind = failure.as_ref().map(|failure| match failure.kind {
-                FailureKind::Permanent => policy.kind_of(&*failure.cause),
-                kind => kind,
-            });
+            let kind = failure.as_ref().map(|failure| policy.judge(failure));
             let is_again = names.iter().any(|name| again.contains(name))
                 || kind == Some(FailureKind::Transient);
             let waits_behind = names.iter().find_map(|name| behind.get(name)).cloned();
@@ -124,24 +120,16 @@ impl Work {
                 why,
             });
         }
-        Ok(judged)
+        judged
     }
 
     /// Remembers what the handler skipped.
     fn note_skipped(&mut self, portion: &[RecordedEvent], handled: &Handled) {
         for (position, reason) in &handled.skipped {
-            let event = portion.iter().find(|event| event.position == *position);
-            let names = event.map_or_else(Vec::new, |event| vec![event.stream.to_string()]);
-            tracing::warn!(
-                subscription = %self.running.records.subscription, partition = %self.partition, %position, reason,
-                "the handler skipped an event"
-            );
-            self.progress.skip(SkippedEvent {
-                position: *position,
-                sequences: names,
-                reason: reason.clone(),
-                at: Utc::now(),
-            });
+            let mut events = portion.iter();
+            if let Some(event) = events.find(|event| event.position == *position) {
+                self.pass_over(event, &[event.stream.to_string()], reason.clone());
+            }
         }
     }
 }

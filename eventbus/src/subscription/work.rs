@@ -1,18 +1,16 @@
 //! Working on a partition that is held: read, handle, set aside what cannot be handled, write the checkpoint.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use tidelog_domain::{Cursor, Partition, Position, RecordedEvent, causes};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use super::delivery::{Portions, Undelivered, deliver, sequences};
+use super::delivery::{Portions, Undelivered, deliver};
 use super::handler::Handled;
-use super::lease::{Held, Lease, renewal};
+use super::keeping::{interrupted, keep_alive};
+use super::lease::Lease;
 use super::observer::Seen;
 use super::retrying::Retries;
 use super::sorting::{Sorted, Stop, sort};
@@ -20,17 +18,12 @@ use super::status::PartitionState;
 use super::worker::{BACKOFF_FIRST, BACKOFF_MAX, sleep_until};
 use super::{Ending, Running};
 use crate::backoff::Backoff;
-use crate::failure::FailureKind;
 use crate::log::LogError;
-use crate::parking::{ParkedState, Why};
 use crate::state::{Progress, StateError};
 use crate::tail::{Next, PartitionTail};
 
 /// How long to wait when the log does not have yet what the bus has.
 pub(super) const LOG_BEHIND: Duration = Duration::from_millis(50);
-
-/// How long to wait before another look at a record that could not be read, and at a cap that was reached.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why work on a partition ends.
 #[derive(Debug)]
@@ -53,7 +46,7 @@ pub(super) struct Work {
     pub(super) partition: Partition,
     pub(super) lease: Lease,
     tail: PartitionTail,
-    seen: watch::Receiver<Option<Seen>>,
+    pub(super) seen: watch::Receiver<Option<Seen>>,
     /// What is done; the stored record may be behind by events that nobody wanted.
     pub(super) progress: Progress,
     /// What of it is tried again, and when.
@@ -61,7 +54,7 @@ pub(super) struct Work {
     /// For what may pass.
     backoff: Backoff,
     /// For an event that nothing can be done about.
-    stuck: Backoff,
+    pub(super) stuck: Backoff,
 }
 
 /// What is to be done next.
@@ -148,18 +141,6 @@ impl Work {
                 () = sleep_until(retry_at) => return Ok(Todo::Retry),
             }
         }
-    }
-
-    /// When the record is to be written next: soon, when events were passed over that nobody wanted; else in time to
-    /// keep the lease.
-    fn write_at(&self) -> Instant {
-        let options = &self.running.options;
-        let delay = if self.progress.cursor == self.lease.checkpoint() {
-            renewal(options.lease)
-        } else {
-            options.idle_checkpoint_delay
-        };
-        self.lease.written_at() + delay
     }
 
     /// Reads the log after `cursor`.
@@ -270,101 +251,10 @@ impl Work {
         Ok(false)
     }
 
-    /// One event cannot be handled, and nothing before it is open: its sequences are set aside, in the same write that passes it.
-    async fn cannot_be_handled(
-        &mut self,
-        sorted: &mut Sorted<'_>,
-        event: &RecordedEvent,
-        failure: &Undelivered,
-    ) -> Result<(), Leave> {
-        let running = Arc::clone(&self.running);
-        let policy = &running.options.policy;
-        let reason = causes(failure);
-        let kind = policy.kind_of(failure.cause());
-        if kind == FailureKind::Transient {
-            return self.back_off(&reason).await;
-        }
-        let names = match sequences(&*running.handler, event) {
-            // The filter cannot tell either: the stream is what is known.
-            Err(Undelivered::Panicked(_)) | Ok(None) => vec![event.stream.to_string()],
-            Err(Undelivered::Failed(_)) => return self.stay_failed(event.position, &reason).await,
-            Ok(Some(names)) => names,
-        };
-        let growth = self.progress.parked.growth(&names);
-        if !self.has_room(growth) {
-            return self.wait_for_room(growth).await;
-        }
-        let why = self.why(kind, reason, 0);
-        self.tell_set_aside(event, &names, &why);
-        // What was sorted to wait before it.
-        sorted.pass(event.position, &mut self.progress.parked);
-        self.progress.parked.set_aside(event.position, &names, &why);
-        self.progress.cursor = event.cursor();
-        self.retries.schedule(&names, kind, policy, 1);
-        self.stuck.reset();
-        self.write_checkpoint().await?;
-        self.is_well();
-        Ok(())
-    }
-
     /// Everything up to `cursor` is handled or set aside.
     pub(super) fn pass(&mut self, sorted: &mut Sorted<'_>, cursor: Cursor) {
         sorted.pass(cursor.position, &mut self.progress.parked);
         self.progress.cursor = cursor;
-    }
-
-    /// Why a sequence is set aside after its event was tried `attempts` times before.
-    pub(super) fn why(&self, kind: FailureKind, error: String, attempts: u32) -> Why {
-        let policy = &self.running.options.policy;
-        let last = attempts.saturating_add(1) >= policy.attempts;
-        let state = match kind {
-            FailureKind::Park => ParkedState::Parked,
-            FailureKind::Permanent if last => ParkedState::Parked,
-            _ => ParkedState::Retrying,
-        };
-        Why {
-            error,
-            counts: !matches!(kind, FailureKind::RetryAfter(_)),
-            state,
-            at: chrono::Utc::now(),
-        }
-    }
-
-    /// Says that sequences are set aside.
-    pub(super) fn tell_set_aside(&self, event: &RecordedEvent, sequences: &[String], why: &Why) {
-        let subscription = &*self.running.records.subscription;
-        let (partition, position, id) = (self.partition, event.position, event.id);
-        let (stream, event_type, reason) = (&event.stream, &*event.event_type, &why.error);
-        if why.state == ParkedState::Parked {
-            tracing::error!(
-                subscription, %partition, %position, event = %id, %stream, event_type, ?sequences, %reason,
-                "an event cannot be handled: its sequence is parked until somebody retries or skips it, and all others \
-                 go on (`parked` lists what waits)"
-            );
-        } else {
-            tracing::warn!(
-                subscription, %partition, %position, event = %id, %stream, event_type, ?sequences, %reason,
-                "an event cannot be handled: its sequence is set aside and tried again, and all others go on"
-            );
-        }
-    }
-
-    /// Whether so many sequences more may be set aside.
-    pub(super) fn has_room(&self, growth: usize) -> bool {
-        growth == 0 || self.progress.parked.len() + growth <= self.running.options.policy.max_parked
-    }
-
-    /// Waits until so many sequences more may be set aside: nothing is dropped.
-    pub(super) async fn wait_for_room(&mut self, growth: usize) -> Result<(), Leave> {
-        while !self.has_room(growth) {
-            self.write_checkpoint().await?;
-            let parked = self.progress.parked.len();
-            let max = self.running.options.policy.max_parked;
-            self.set_state(PartitionState::Full { parked, max });
-            self.retry_some().await?;
-            self.pause_for(LOOK_AGAIN).await?;
-        }
-        Ok(())
     }
 
     /// Gives a portion to the handler.
@@ -379,27 +269,6 @@ impl Work {
             deliver(&*running.handler, partition, portion).await
         };
         keep_alive(&mut self.lease, running.options.lease, delivery).await
-    }
-
-    async fn checkpoint_if_due(&mut self, had_effect: bool) -> Result<(), Leave> {
-        if had_effect || Instant::now() >= self.write_at() {
-            self.write_checkpoint().await?;
-        }
-        Ok(())
-    }
-
-    /// Writes the record, however long that takes.
-    pub(super) async fn write_checkpoint(&mut self) -> Result<(), Leave> {
-        loop {
-            match self.lease.write(&self.progress).await {
-                Ok(held) => {
-                    self.progress.done.clear();
-                    self.tell_progress(Position::START);
-                    return leave_unless_held(held);
-                }
-                Err(error) => self.back_off(&causes(&error)).await?,
-            }
-        }
     }
 
     /// Waits before another try of what may pass.
@@ -434,44 +303,8 @@ impl Work {
         self.pause_for(wait).await
     }
 
-    /// Waits, keeps the lease alive, and leaves when there is a reason to.
-    pub(super) async fn pause_for(&mut self, wait: Duration) -> Result<(), Leave> {
-        let until = Instant::now() + wait;
-        let mut renew_at = self.lease.written_at() + renewal(self.running.options.lease);
-        loop {
-            tokio::select! {
-                biased;
-                interruption = interrupted(&self.running, &mut self.seen, self.lease.revision()) => {
-                    self.meet(interruption).await?;
-                }
-                () = tokio::time::sleep_until(until) => return Ok(()),
-                () = tokio::time::sleep_until(renew_at) => {
-                    if let Ok(held) = self.lease.write(&self.progress).await {
-                        leave_unless_held(held)?;
-                    }
-                    renew_at = Instant::now() + renewal(self.running.options.lease);
-                }
-            }
-        }
-    }
-
-    /// What an interruption means.
-    async fn meet(&mut self, interruption: Interruption) -> Result<(), Leave> {
-        match interruption {
-            Interruption::Stop => Err(Leave::Stopping),
-            Interruption::RecordChanged => match self.lease.reload().await {
-                Ok(held) => leave_unless_held(held),
-                Err(_) => {
-                    // The next write of the checkpoint finds out, and says so when it fails.
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                    Ok(())
-                }
-            },
-        }
-    }
-
     /// Says that all is well, and how far it is.
-    fn is_well(&mut self) {
+    pub(super) fn is_well(&mut self) {
         let head = self.tail.head();
         let cursor = self.progress.cursor;
         let state = if head > cursor.position.plus(self.live_bound()) {
@@ -485,13 +318,13 @@ impl Work {
         self.running.status.set(self.partition, state);
     }
 
-    fn set_state(&self, state: PartitionState) {
+    pub(super) fn set_state(&self, state: PartitionState) {
         self.tell_progress(Position::START);
         self.running.status.set(self.partition, state);
     }
 
     /// Shows how far it is and what is set aside; the log is known to have `head`.
-    fn tell_progress(&self, head: Position) {
+    pub(super) fn tell_progress(&self, head: Position) {
         let progress = &self.progress;
         let status = &self.running.status;
         status.reached_by(self.partition, progress.cursor, &progress.parked, head);
@@ -500,73 +333,5 @@ impl Work {
     /// How far behind it may be and still count as live: one batch.
     fn live_bound(&self) -> u64 {
         u64::try_from(self.running.options.live_batch_max_events).unwrap_or(u64::MAX)
-    }
-}
-
-/// Keeps the lease alive until the work is done, however long it takes and waits for its turn.
-///
-/// The work goes on while the lease is renewed: both may wait for the same connection, and work that is not polled would hold its
-/// place in the queue before the renewal for ever.
-async fn keep_alive<T>(lease: &mut Lease, lasts: Duration, work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
-    let mut renew_at = lease.written_at() + renewal(lasts);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            () = tokio::time::sleep_until(renew_at) => {}
-        }
-        // Whatever comes of it, the work finishes; then the checkpoint finds out whose record it is.
-        match select(&mut work, pin!(lease.renew())).await {
-            Either::Left((done, renewing)) => {
-                let _ = renewing.await;
-                return done;
-            }
-            Either::Right(_) => renew_at = Instant::now() + renewal(lasts),
-        }
-    }
-}
-
-/// Something that work must look at before it goes on.
-enum Interruption {
-    Stop,
-    RecordChanged,
-}
-
-/// Waits until the subscription stops, or somebody changed the record since `revision`. The stop comes first: a record
-/// that changed and cannot be read must not hold it up.
-async fn interrupted(
-    running: &Running,
-    seen: &mut watch::Receiver<Option<Seen>>,
-    revision: u64,
-) -> Interruption {
-    loop {
-        if running.stop.is_cancelled() {
-            return Interruption::Stop;
-        }
-        let changed = seen
-            .borrow_and_update()
-            .as_ref()
-            .is_some_and(|seen| seen.revision > revision);
-        if changed {
-            return Interruption::RecordChanged;
-        }
-        tokio::select! {
-            biased;
-            () = running.stop.cancelled() => return Interruption::Stop,
-            // The observer ends only with the subscription.
-            changed = seen.changed() => if changed.is_err() {
-                return Interruption::Stop;
-            },
-        }
-    }
-}
-
-fn leave_unless_held(held: Held) -> Result<(), Leave> {
-    match held {
-        Held::Yes => Ok(()),
-        Held::Paused => Err(Leave::Paused),
-        Held::Wanted => Err(Leave::HandOver),
-        Held::Lost => Err(Leave::Lost),
     }
 }
