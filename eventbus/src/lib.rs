@@ -68,7 +68,7 @@ pub use signal::CommitSignal;
 pub use start::{Start, StartError};
 pub use state::{
     Ask, Checkpoint, Claim, MAX_REQUESTS, MAX_SKIPPED, Pause, Progress, Request, SkippedEvent,
-    StateError, StateRecord, StateStore,
+    StateError, StateRecord, StateStore, Trouble, TroubleKind,
 };
 pub use subscription::{
     CatchUp, CatchUpError, CatchUpProgress, Cause, EventFailure, Handled, Handler, HandlerError,

@@ -29,14 +29,25 @@ pub struct ParkedSequence {
     pub first: Position,
     /// The last event that was seen to wait.
     pub last: Position,
-    /// Why: the error and its causes, at most [`MAX_ERROR_CHARS`].
+    /// Why: the error and its causes, at most [`MAX_ERROR_CHARS`]. Empty while it waits for another sequence, and once it goes on.
     pub error: String,
     /// How often the first event was tried.
     pub attempts: u32,
     /// What it waits for.
     pub state: ParkedState,
-    /// Since when.
+    /// Since when it is set aside.
     pub since: DateTime<Utc>,
+    /// When its handler wants to see it again, at the earliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<DateTime<Utc>>,
+}
+
+impl ParkedSequence {
+    /// Whether `first` is an event of it, and not just the place after the last one that was handled.
+    #[must_use]
+    pub fn first_is_known(&self) -> bool {
+        !self.error.is_empty() || matches!(self.state, ParkedState::Waiting { .. })
+    }
 }
 
 /// What a sequence that is set aside waits for.
@@ -64,6 +75,8 @@ pub struct Why {
     pub counts: bool,
     /// What its sequences wait for from now on.
     pub state: ParkedState,
+    /// When it is to be tried again at the earliest, if the handler said so.
+    pub not_before: Option<DateTime<Utc>>,
     /// Now.
     pub at: DateTime<Utc>,
 }
@@ -78,6 +91,7 @@ impl Why {
             state: ParkedState::Waiting {
                 behind: behind.to_owned(),
             },
+            not_before: None,
             at,
         }
     }
@@ -159,6 +173,7 @@ impl Parked {
                         attempts: u32::from(why.counts),
                         state: why.state.clone(),
                         since: why.at,
+                        not_before: why.not_before,
                     },
                 ),
             }
@@ -210,8 +225,10 @@ impl Parked {
         for name in sequences {
             if let Some(own) = self.get_mut(name) {
                 own.first = own.first.max(position.next());
+                own.error.clear();
                 own.attempts = 0;
                 own.state = ParkedState::Retrying;
+                own.not_before = None;
             }
         }
     }
@@ -232,7 +249,7 @@ impl Parked {
                 own.error = shortened(&why.error);
                 own.attempts = own.attempts.saturating_add(u32::from(why.counts));
                 own.state = why.state.clone();
-                own.since = why.at;
+                own.not_before = why.not_before;
             }
         }
     }
@@ -253,7 +270,8 @@ impl Parked {
     }
 }
 
-fn shortened(error: &str) -> String {
+/// As much of a text as is kept.
+pub(crate) fn shortened(error: &str) -> String {
     error.chars().take(MAX_ERROR_CHARS).collect()
 }
 
@@ -274,6 +292,7 @@ mod tests {
             error: "poison".to_owned(),
             counts: true,
             state: ParkedState::Parked,
+            not_before: None,
             at: DateTime::UNIX_EPOCH,
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidelog_domain::{Cursor, HistoryId, Partition, Position};
 use uuid::Uuid;
 
-use crate::parking::Parked;
+use crate::parking::{Parked, shortened};
 use crate::retry::Retry;
 
 /// How many skipped events a record remembers: the latest.
@@ -48,6 +48,33 @@ pub struct StateRecord {
     /// Whether an operator has stopped it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Why its owner does not get on, if it does not: for people who ask from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
+
+/// Why the owner of a partition does not get on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What it does about that.
+    pub kind: TroubleKind,
+    /// Why, for people; at most [`MAX_ERROR_CHARS`](crate::MAX_ERROR_CHARS).
+    pub reason: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// What the owner of a partition does that does not get on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TroubleKind {
+    /// Something is unavailable: it tries again, without end.
+    BackingOff,
+    /// As many sequences are set aside as may be: it waits until there is room.
+    Full,
+    /// It waits at an event that cannot be handled, and of which cannot be told what it belongs to.
+    Failed,
 }
 
 /// A stop that an operator asked for.
@@ -129,11 +156,28 @@ pub struct Progress {
     pub skipped: Vec<SkippedEvent>,
     /// The requests that are done.
     pub done: Vec<Uuid>,
+    /// Why it does not get on, if it does not.
+    pub trouble: Option<Trouble>,
 }
 
 impl Progress {
-    /// Remembers an event that is skipped.
-    pub fn skip(&mut self, skipped: SkippedEvent) {
+    /// Remembers why it does not get on, since now unless that is known.
+    pub fn trouble(&mut self, kind: TroubleKind, reason: &str) {
+        let reason = shortened(reason);
+        let known = self.trouble.as_ref();
+        if known.is_none_or(|known| (known.kind, &known.reason) != (kind, &reason)) {
+            let since = Utc::now();
+            self.trouble = Some(Trouble {
+                kind,
+                reason,
+                since,
+            });
+        }
+    }
+
+    /// Remembers an event that is skipped, with at most [`MAX_ERROR_CHARS`](crate::MAX_ERROR_CHARS) of the reason.
+    pub fn skip(&mut self, mut skipped: SkippedEvent) {
+        skipped.reason = shortened(&skipped.reason);
         if self.skipped.len() >= MAX_SKIPPED {
             self.skipped.remove(0);
         }
@@ -170,6 +214,7 @@ impl StateRecord {
             requests: Vec::new(),
             paused: false,
             pause: None,
+            trouble: None,
         }
     }
 
@@ -180,6 +225,7 @@ impl StateRecord {
             owner: Some(owner.to_owned()),
             epoch: self.epoch.saturating_add(1),
             wanted_by: None,
+            trouble: None,
             ..self.clone()
         }
     }
@@ -214,6 +260,7 @@ impl StateRecord {
             parked: progress.parked.clone(),
             skipped: progress.skipped.clone(),
             requests: self.requests.iter().filter(open).cloned().collect(),
+            trouble: progress.trouble.clone(),
             ..self.clone()
         }
     }
@@ -226,6 +273,7 @@ impl StateRecord {
             parked: self.parked.clone(),
             skipped: self.skipped.clone(),
             done: Vec::new(),
+            trouble: self.trouble.clone(),
         }
     }
 

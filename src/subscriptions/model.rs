@@ -6,7 +6,7 @@ use serde_json::Value;
 use tidelog_domain::{Partition, RecordedEvent};
 use tidelog_eventbus::{
     Answer, ParkedEvent, ParkedSequence, ParkedState, PartitionOverview, PartitionState,
-    PartitionStatus, SkippedEvent,
+    PartitionStatus, SkippedEvent, TroubleKind,
 };
 
 use super::STALL_PATIENCE;
@@ -291,6 +291,14 @@ fn state_of(
     match told.filter(|(state, _)| *state != WorkState::Paused) {
         Some(told) => told,
         None if record.owner.is_none() => (WorkState::Unowned, None),
+        None if let Some(trouble) = &record.trouble => {
+            let state = match trouble.kind {
+                TroubleKind::Full => WorkState::Full,
+                TroubleKind::Failed => WorkState::Failed,
+                _ => WorkState::BackingOff,
+            };
+            (state, Some(trouble.reason.clone()))
+        }
         None if overview.lag() > 0 => (WorkState::CatchingUp, None),
         None => (WorkState::Live, None),
     }

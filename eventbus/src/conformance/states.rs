@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::parking::{Parked, ParkedState, Why};
 use crate::state::{
-    Ask, Checkpoint, Pause, Request, SkippedEvent, StateError, StateRecord, StateStore,
+    Ask, Checkpoint, Pause, Request, SkippedEvent, StateError, StateRecord, StateStore, Trouble,
+    TroubleKind,
 };
 
 /// The partition of the cases that need one.
@@ -174,6 +175,7 @@ fn parked(count: u32) -> Parked {
             state: ParkedState::Waiting {
                 behind: "$q".to_owned(),
             },
+            not_before: Some(Utc::now()),
             at: Utc::now(),
         };
         let sequence = format!("p$1.\0 \"quoted\" é {number}");
@@ -211,6 +213,11 @@ fn state(position: u64) -> StateRecord {
         paused: true,
         pause: Some(Pause {
             reason: "for the night".to_owned(),
+            since: Utc::now(),
+        }),
+        trouble: Some(Trouble {
+            kind: TroubleKind::BackingOff,
+            reason: "no \"server\"".to_owned(),
             since: Utc::now(),
         }),
     }

@@ -104,6 +104,7 @@ fn record(position: u64, parked: &[(&str, u64)]) -> StateRecord {
             error: "poison".to_owned(),
             counts: true,
             state: ParkedState::Parked,
+            not_before: None,
             at: DateTime::UNIX_EPOCH,
         };
         let sequences = [(*sequence).to_owned()];

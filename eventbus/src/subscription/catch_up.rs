@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::{Portions, Undelivered, deliver, sequences};
+use super::delivery::{Portions, Undelivered, deliver, sequences_of};
 use super::handler::{Handled, Handler, HandlerError};
 use super::lease::{Held, Lease, Records};
 use super::sorting::{Sorted, Stop, sort};
@@ -331,10 +331,8 @@ impl PartitionRun {
             name,
             ..
         } = &*self.catch_up;
-        let names = match sequences(&**handler, event) {
-            Err(Undelivered::Panicked(_)) | Ok(None) => vec![event.stream.to_string()],
-            Err(Undelivered::Failed(_)) => return Err(self.stopped(event.position, failure)),
-            Ok(Some(names)) => names,
+        let Ok(names) = sequences_of(&**handler, event) else {
+            return Err(self.stopped(event.position, failure));
         };
         sorted.pass(event.position, &mut progress.parked);
         if progress.parked.len() + progress.parked.growth(&names) > policy.max_parked {
@@ -354,6 +352,7 @@ impl PartitionRun {
             } else {
                 ParkedState::Parked
             },
+            not_before: None,
             at: Utc::now(),
         };
         progress.parked.set_aside(event.position, &names, &why);

@@ -42,11 +42,19 @@ pub(super) fn sequences(
     handler: &dyn Handler,
     event: &RecordedEvent,
 ) -> Result<Option<Vec<String>>, Undelivered> {
-    let telling = || match handler.wants(event) {
-        true => handler.sequences(event).map(Some),
-        false => Ok(None),
-    };
-    match std::panic::catch_unwind(AssertUnwindSafe(telling)) {
+    match std::panic::catch_unwind(AssertUnwindSafe(|| handler.wants(event))) {
+        Ok(false) => Ok(None),
+        // A filter that is broken says nothing of what the event belongs to.
+        Ok(true) | Err(_) => sequences_of(handler, event).map(Some),
+    }
+}
+
+/// The sequences that `event` belongs to, should the handler want it.
+pub(super) fn sequences_of(
+    handler: &dyn Handler,
+    event: &RecordedEvent,
+) -> Result<Vec<String>, Undelivered> {
+    match std::panic::catch_unwind(AssertUnwindSafe(|| handler.sequences(event))) {
         Ok(told) => told.map_err(Undelivered::Failed),
         Err(panic) => Err(Undelivered::Panicked(message(&*panic))),
     }

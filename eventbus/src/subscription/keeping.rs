@@ -17,11 +17,11 @@ use super::work::{Leave, Work};
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Work {
-    /// When the record is to be written next: soon, when events were passed over that nobody wanted; else in time to
-    /// keep the lease.
+    /// When the record is to be written next: soon, when events were passed over that nobody wanted or a trouble is over; else in time
+    /// to keep the lease.
     pub(super) fn write_at(&self) -> Instant {
         let options = &self.running.options;
-        let delay = if self.progress.cursor == self.lease.checkpoint() {
+        let delay = if self.lease.tells(&self.progress) {
             renewal(options.lease)
         } else {
             options.idle_checkpoint_delay
@@ -48,6 +48,13 @@ impl Work {
                 Err(error) => self.back_off(&causes(&error)).await?,
             }
         }
+    }
+
+    /// Whether the subscription stops, or somebody changed the record.
+    pub(super) fn is_interrupted(&self) -> bool {
+        let seen = self.seen.borrow();
+        let changed = seen.as_ref().map(|seen| seen.revision);
+        self.running.stop.is_cancelled() || changed > Some(self.lease.revision())
     }
 
     /// Waits, keeps the lease alive, and leaves when there is a reason to.

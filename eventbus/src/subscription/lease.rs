@@ -104,6 +104,11 @@ impl Lease {
         self.record.checkpoint.cursor
     }
 
+    /// Whether the record says all of `progress` that others may want to know.
+    pub(super) fn tells(&self, progress: &Progress) -> bool {
+        self.checkpoint() == progress.cursor && self.record.trouble == progress.trouble
+    }
+
     /// When the record was written last.
     pub(super) const fn written_at(&self) -> Instant {
         self.written_at

@@ -30,6 +30,7 @@ mod setting_aside;
 mod sorting;
 mod status;
 mod taking_in;
+mod trying_again;
 mod work;
 mod worker;
 

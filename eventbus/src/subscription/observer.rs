@@ -26,7 +26,7 @@ pub(super) struct Seen {
     pub(super) revision: u64,
     /// The record.
     pub(super) record: Option<Arc<StateRecord>>,
-    /// Since when it has this revision, as far as it was looked: on this process' own clock.
+    /// Since when its owner has not written it, as far as it was looked: on this process' own clock.
     pub(super) unchanged_since: Instant,
 }
 
@@ -111,18 +111,43 @@ impl Observer {
                 if seen.as_ref().is_some_and(|seen| seen.revision == revision) {
                     return false;
                 }
+                let unchanged_since = match seen.as_ref() {
+                    Some(before) if !is_by_owner(before.record.as_deref(), record.as_deref()) => {
+                        before.unchanged_since
+                    }
+                    _ => now,
+                };
                 let owner = record.as_ref().and_then(|record| record.owner.as_deref());
-                status.heard_of(number, owner, now.into_std());
+                status.heard_of(number, owner, unchanged_since.into_std());
                 *seen = Some(Seen {
                     revision,
                     record,
-                    unchanged_since: now,
+                    unchanged_since,
                 });
                 true
             });
         }
         Ok(())
     }
+}
+
+/// Whether a change of a record is a sign of life of its owner. What others ask of him is none: otherwise each process that comes would
+/// give a dead owner another lease.
+fn is_by_owner(before: Option<&StateRecord>, after: Option<&StateRecord>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else {
+        return true;
+    };
+    let of_others = |record: &StateRecord| StateRecord {
+        wanted_by: None,
+        requests: Vec::new(),
+        paused: false,
+        pause: None,
+        ..record.clone()
+    };
+    let is_asked = before.wanted_by != after.wanted_by
+        || before.requests != after.requests
+        || before.is_paused() != after.is_paused();
+    before.owner.is_none() || !is_asked || of_others(before) != of_others(after)
 }
 
 /// What was seen of all partitions, as the group's rules want it.
@@ -134,4 +159,32 @@ pub(super) fn shares(seen: &[(Seen, bool)]) -> Vec<Share<'_>> {
         is_alive: *is_alive,
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_domain::{Cursor, HistoryId, Position};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_others_ask_of_an_owner_is_no_sign_of_life_of_his() {
+        let begun = StateRecord::at_start(HistoryId::new(Uuid::from_u128(1))).taken_by("a");
+        let is_alive = |after: &StateRecord| is_by_owner(Some(&begun), Some(after));
+        assert!(!is_alive(&begun.wanted_by("b")));
+        assert!(!is_alive(&begun.with_paused(true)));
+        assert!(is_alive(&begun), "a renewal changes the revision alone");
+        let cursor = Cursor {
+            position: Position::new(1),
+            event_id: None,
+        };
+        assert!(is_alive(&begun.wanted_by("b").advanced_to(cursor)));
+        assert!(is_alive(&begun.wanted_by("b").released()));
+        assert!(is_alive(&begun.taken_by("b")));
+        // One that is nobody's stays another one's for a lease from when it was given back.
+        let free = begun.released();
+        assert!(is_by_owner(Some(&free), Some(&free.wanted_by("c"))));
+        assert!(is_by_owner(None, Some(&begun)));
+    }
 }

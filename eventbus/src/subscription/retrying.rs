@@ -1,20 +1,20 @@
-//! Trying again what was set aside: page by page, between live batches.
+//! When what was set aside is tried again, and what of it: page by page, between live batches.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
-use tidelog_domain::{Cursor, Position, RecordedEvent, causes};
+use chrono::Utc;
+use tidelog_domain::{Cursor, Position, RecordedEvent};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::delivery::sequences;
 use super::work::{LOG_BEHIND, Leave, Work};
 use crate::failure::{FailureKind, FailurePolicy};
-use crate::parking::{Parked, ParkedSequence, ParkedState, Step, Why};
+use crate::parking::{Parked, ParkedSequence, ParkedState};
 use crate::state::Ask;
 
-/// How many events are tried again at a time, at most, before the live ones have their turn.
-const MAX_TRIED_AT_ONCE: usize = 100;
+/// The longest wait for the next try.
+const LONGEST_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// When sequences that are set aside are tried again, and what is being tried.
 #[derive(Default)]
@@ -26,17 +26,21 @@ pub(super) struct Retries {
 }
 
 /// Going through the log with some sequences.
-struct Run {
+pub(super) struct Run {
     /// Those that are tried.
-    members: BTreeSet<String>,
+    pub(super) members: BTreeSet<String>,
     /// Everything up to here was looked at.
-    after: Position,
+    pub(super) after: Position,
+    /// What comes after that, as far as it was read.
+    pub(super) page: VecDeque<RecordedEvent>,
+    /// How many events are given to the handler at once: more and more while that goes well.
+    pub(super) size: usize,
     /// The event to pass over, and why.
-    skip: Option<(Position, String)>,
+    pub(super) skip: Option<(Position, String)>,
     /// The requests that are done when it ends.
-    requests: Vec<Uuid>,
+    pub(super) requests: Vec<Uuid>,
     /// How many events it handled.
-    handled: usize,
+    pub(super) handled: usize,
 }
 
 impl Retries {
@@ -52,6 +56,7 @@ impl Retries {
             FailureKind::RetryAfter(delay) => delay,
             _ => policy.delay(attempts),
         };
+        let delay = delay.min(LONGEST_DELAY);
         for sequence in sequences {
             self.due.insert(sequence.clone(), Instant::now() + delay);
         }
@@ -70,7 +75,12 @@ impl Retries {
             ParkedState::Retrying => {
                 let due = self.due.entry(own.sequence.clone());
                 // Another process set it aside: its clock is not ours.
-                Some(*due.or_insert_with(|| now + policy.delay(own.attempts)))
+                Some(*due.or_insert_with(|| {
+                    let wanted = own.not_before.map(|at| (at - Utc::now()).to_std());
+                    let delay = wanted.map(Result::unwrap_or_default);
+                    let delay = delay.unwrap_or_else(|| policy.delay(own.attempts));
+                    now + delay.min(LONGEST_DELAY)
+                }))
             }
             ParkedState::Waiting { behind } => {
                 let waits = *behind != own.sequence && parked.get(behind).is_some();
@@ -113,28 +123,20 @@ impl Work {
             return self.write_checkpoint().await;
         };
         let end = self.progress.cursor.position;
-        let from = Cursor {
-            position: run.after,
-            event_id: None,
-        };
-        let page = if run.members.is_empty() || run.after >= end {
-            Vec::new()
-        } else {
-            self.read_log(from).await?
-        };
-        let enough = run.handled + MAX_TRIED_AT_ONCE;
-        for event in page.iter().filter(|event| event.position <= end) {
-            if run.members.is_empty() || run.handled >= enough {
-                break;
-            }
-            self.try_again(&mut run, event).await?;
-            run.after = event.position;
+        if run.page.is_empty() && !run.members.is_empty() && run.after < end {
+            let from = Cursor {
+                position: run.after,
+                event_id: None,
+            };
+            run.page = self.read_log(from).await?.into();
         }
+        let is_missing = run.page.is_empty();
+        self.try_page(&mut run, end).await?;
         if run.members.is_empty() || run.after >= end {
             self.end_run(run);
         } else {
             self.retries.run = Some(run);
-            if page.is_empty() {
+            if is_missing {
                 // The log had more than this: what reads it from the checkpoint finds out.
                 self.pause_for(LOG_BEHIND).await?;
             }
@@ -147,6 +149,8 @@ impl Work {
         let mut run = Run {
             members: BTreeSet::new(),
             after: Position::START,
+            page: VecDeque::new(),
+            size: 1,
             skip: None,
             requests: Vec::new(),
             handled: 0,
@@ -192,7 +196,8 @@ impl Work {
             if due.is_some_and(|due| due <= now) {
                 run.members.insert(own.sequence.clone());
                 // Should the try not come to an end, the next one is not at once.
-                let next = now + policy.delay(own.attempts.saturating_add(1));
+                let delay = policy.delay(own.attempts.saturating_add(1));
+                let next = now + delay.min(LONGEST_DELAY);
                 self.retries.due.insert(own.sequence.clone(), next);
             }
         }
@@ -233,88 +238,5 @@ impl Work {
         self.retries
             .due
             .retain(|name, _| parked.get(name).is_some());
-    }
-
-    /// Tries one event again, if it belongs to what is being tried.
-    async fn try_again(&mut self, run: &mut Run, event: &RecordedEvent) -> Result<(), Leave> {
-        let running = Arc::clone(&self.running);
-        let names = match sequences(&*running.handler, event) {
-            Ok(None) => return Ok(()),
-            Ok(Some(names)) => names,
-            Err(failure) => {
-                // Whose it is cannot be told: nobody may pass it.
-                let names: Vec<_> = run.members.iter().cloned().collect();
-                let why = self.why(FailureKind::Park, causes(&failure), 0);
-                self.tell_set_aside(event, &names, &why);
-                let parked = &mut self.progress.parked;
-                parked.failed(&mut run.members, event.position, &names, &why);
-                return Ok(());
-            }
-        };
-        let parked = &mut self.progress.parked;
-        if parked.step(&mut run.members, event.position, &names) != Step::Apply {
-            return Ok(());
-        }
-        run.handled += 1;
-        if let Some((_, reason)) = run.skip.take_if(|(at, _)| *at == event.position) {
-            // Written before it has an effect, so that only the owner does it, and whoever takes over cannot but do it too.
-            self.write_checkpoint().await?;
-            while let Err(error) = running.handler.skip(event).await {
-                self.back_off(&causes(&error)).await?;
-            }
-            self.progress.parked.applied(event.position, &names);
-            self.pass_over(event, &names, reason);
-            // Written before a later event is applied: then nobody tries any more what was passed over.
-            return self.write_checkpoint().await;
-        }
-        match self.try_until_known(event).await? {
-            None => self.progress.parked.applied(event.position, &names),
-            Some((kind, reason)) => {
-                let tried = names
-                    .iter()
-                    .filter_map(|name| self.progress.parked.get(name));
-                let attempts = tried.map(|own| own.attempts).max().unwrap_or(0);
-                let why: Why = self.why(kind, reason, attempts);
-                self.tell_set_aside(event, &names, &why);
-                let attempts = attempts.saturating_add(1);
-                self.retries
-                    .schedule(&names, kind, &running.options.policy, attempts);
-                let parked = &mut self.progress.parked;
-                parked.failed(&mut run.members, event.position, &names, &why);
-            }
-        }
-        Ok(())
-    }
-
-    /// Handles one event, waiting for what is unavailable; says why, if it cannot be handled.
-    async fn try_until_known(
-        &mut self,
-        event: &RecordedEvent,
-    ) -> Result<Option<(FailureKind, String)>, Leave> {
-        let running = Arc::clone(&self.running);
-        let policy = &running.options.policy;
-        loop {
-            let (kind, reason) = match self.handle(std::slice::from_ref(event)).await {
-                Ok(handled) => {
-                    let mut handled = handled.unwrap_or_default();
-                    if let Some((_, reason)) = handled.skipped.pop() {
-                        self.pass_over(event, &[event.stream.to_string()], reason);
-                    }
-                    let Some(failed) = handled.failed.pop() else {
-                        return Ok(None);
-                    };
-                    let failure = failed.failure;
-                    (policy.judge(&failure), causes(&*failure.cause))
-                }
-                Err(failure) if failure.is_transient() => {
-                    (FailureKind::Transient, causes(&failure))
-                }
-                Err(failure) => (policy.kind_of(failure.cause()), causes(&failure)),
-            };
-            if kind != FailureKind::Transient {
-                return Ok(Some((kind, reason)));
-            }
-            self.back_off(&reason).await?;
-        }
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use chrono::Utc;
 use tidelog_domain::{RecordedEvent, causes};
 
-use super::delivery::{Undelivered, sequences};
+use super::delivery::{Undelivered, sequences_of};
 use super::sorting::Sorted;
 use super::status::PartitionState;
 use super::work::{Leave, Work};
 use crate::failure::FailureKind;
 use crate::parking::{ParkedState, Why};
-use crate::state::SkippedEvent;
+use crate::state::{SkippedEvent, TroubleKind};
 
 /// How long to wait before another look whether there is room, at a cap that was reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -32,11 +32,10 @@ impl Work {
         if kind == FailureKind::Transient {
             return self.back_off(&reason).await;
         }
-        let names = match sequences(&*running.handler, event) {
-            // The filter cannot tell either: the stream is what is known.
-            Err(Undelivered::Panicked(_)) | Ok(None) => vec![event.stream.to_string()],
-            Err(Undelivered::Failed(_)) => return self.stay_failed(event.position, &reason).await,
-            Ok(Some(names)) => names,
+        // A filter that is broken, too, says nothing of what the event belongs to.
+        let Ok(names) = sequences_of(&*running.handler, event) else {
+            self.stay_failed(event.position, &reason).await?;
+            return self.retry_some().await;
         };
         let growth = self.progress.parked.growth(&names);
         if !self.has_room(growth) {
@@ -68,6 +67,12 @@ impl Work {
             error,
             counts: !matches!(kind, FailureKind::RetryAfter(_)),
             state,
+            not_before: match kind {
+                FailureKind::RetryAfter(delay) => chrono::TimeDelta::from_std(delay)
+                    .ok()
+                    .and_then(|delay| Utc::now().checked_add_signed(delay)),
+                _ => None,
+            },
             at: Utc::now(),
         }
     }
@@ -96,10 +101,21 @@ impl Work {
         growth == 0 || self.progress.parked.len() + growth <= self.running.options.policy.max_parked
     }
 
+    fn fullness(&self) -> String {
+        let (parked, max) = (
+            self.progress.parked.len(),
+            self.running.options.policy.max_parked,
+        );
+        format!("{parked} sequences are set aside, of {max} that may be")
+    }
+
     /// Waits until so many sequences more may be set aside: nothing is dropped.
     pub(super) async fn wait_for_room(&mut self, growth: usize) -> Result<(), Leave> {
-        while !self.has_room(growth) {
+        if !self.has_room(growth) {
+            self.progress.trouble(TroubleKind::Full, &self.fullness());
             self.write_checkpoint().await?;
+        }
+        while !self.has_room(growth) {
             let parked = self.progress.parked.len();
             let max = self.running.options.policy.max_parked;
             self.set_state(PartitionState::Full { parked, max });

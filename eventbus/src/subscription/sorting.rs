@@ -146,6 +146,7 @@ mod tests {
             error: "poison".to_owned(),
             counts: true,
             state: ParkedState::Parked,
+            not_before: None,
             at: Utc::now(),
         };
         parked.set_aside(Position::new(3), &["3".to_owned()], &why);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::Utc;
 use tidelog_domain::{Position, RecordedEvent, causes};
 
-use super::delivery::sequences;
-use super::handler::Handled;
+use super::delivery::sequences_of;
+use super::handler::{EventFailure, Handled};
 use super::sorting::{Aside, Sorted};
 use super::work::{Leave, Work};
 use crate::failure::{Failure, FailureKind};
@@ -40,7 +40,10 @@ impl Work {
             failed = loop {
                 match self.handle(&open).await {
                     Ok(handled) => break handled.unwrap_or_default(),
-                    Err(failure) => self.back_off(&causes(&failure)).await?,
+                    Err(failure) if failure.is_transient() => {
+                        self.back_off(&causes(&failure)).await?;
+                    }
+                    Err(_) => break self.handle_singly(&open).await?,
                 }
             };
             self.note_skipped(&open, &failed);
@@ -84,11 +87,16 @@ impl Work {
             })
             .collect();
         for event in open {
-            let names = match sequences(&*running.handler, event) {
-                Ok(Some(names)) => names,
-                Ok(None) | Err(_) => vec![event.stream.to_string()],
-            };
             let failure = failed.remove(&event.position);
+            let names = match sequences_of(&*running.handler, event) {
+                Ok(names) => names,
+                Err(unkeyed) => {
+                    // Whether it waits with another one cannot be told: nobody passes it before that can be.
+                    judged.reason.get_or_insert(causes(&unkeyed));
+                    judged.again.push(event.clone());
+                    continue;
+                }
+            };
             let kind = failure.as_ref().map(|failure| policy.judge(failure));
             let is_again = names.iter().any(|name| again.contains(name))
                 || kind == Some(FailureKind::Transient);
@@ -121,6 +129,30 @@ impl Work {
             });
         }
         judged
+    }
+
+    /// Handles events one by one that cannot be handled together, but for those that wait behind one that failed.
+    async fn handle_singly(&mut self, open: &[RecordedEvent]) -> Result<Handled, Leave> {
+        let running = Arc::clone(&self.running);
+        let mut handled = Handled::default();
+        let mut behind: HashSet<String> = HashSet::new();
+        for event in open {
+            let names = sequences_of(&*running.handler, event);
+            let names = names.unwrap_or_else(|_| vec![event.stream.to_string()]);
+            if names.iter().any(|name| behind.contains(name)) {
+                behind.extend(names);
+                continue;
+            }
+            if let Some((kind, reason)) = self.try_until_known(event).await? {
+                behind.extend(names);
+                let cause = reason.into();
+                handled.failed.push(EventFailure {
+                    position: event.position,
+                    failure: Failure { kind, cause },
+                });
+            }
+        }
+        Ok(handled)
     }
 
     /// Remembers what the handler skipped.

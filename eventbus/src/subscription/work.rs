@@ -19,7 +19,7 @@ use super::worker::{BACKOFF_FIRST, BACKOFF_MAX, sleep_until};
 use super::{Ending, Running};
 use crate::backoff::Backoff;
 use crate::log::LogError;
-use crate::state::{Progress, StateError};
+use crate::state::{Progress, StateError, TroubleKind};
 use crate::tail::{Next, PartitionTail};
 
 /// How long to wait when the log does not have yet what the bus has.
@@ -202,6 +202,7 @@ impl Work {
                     Some(Stop::Full(growth)) => self.wait_for_room(growth).await?,
                     Some(Stop::Unkeyed(position, failure)) => {
                         self.stay_failed(position, &causes(&failure)).await?;
+                        self.retry_some().await?;
                     }
                 }
             }
@@ -275,6 +276,7 @@ impl Work {
     pub(super) async fn back_off(&mut self, reason: &str) -> Result<(), Leave> {
         let wait = self.backoff.next_wait();
         let attempts = self.backoff.attempts();
+        self.progress.trouble(TroubleKind::BackingOff, reason);
         self.running
             .fails(self.partition, reason.to_owned(), attempts);
         self.pause_for(wait).await
@@ -295,6 +297,8 @@ impl Work {
                  waits at it"
             );
         }
+        let at = format!("at position {position}: {reason}");
+        self.progress.trouble(TroubleKind::Failed, &at);
         self.set_state(PartitionState::Failed {
             position,
             reason: reason.to_owned(),
@@ -313,6 +317,7 @@ impl Work {
             PartitionState::Live
         };
         self.backoff.reset();
+        self.progress.trouble = None;
         self.running.outage.recovered(Some(self.partition));
         self.tell_progress(head);
         self.running.status.set(self.partition, state);

@@ -253,6 +253,7 @@ pub(crate) fn why_failed(attempts_before: u32) -> Why {
         } else {
             ParkedState::Parked
         },
+        not_before: None,
         at: DateTime::UNIX_EPOCH,
     }
 }

@@ -11,6 +11,7 @@ mod history;
 mod leases;
 mod parking;
 mod relay;
+mod retrying;
 mod rights;
 mod server;
 mod subscription;

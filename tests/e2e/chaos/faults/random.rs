@@ -14,7 +14,7 @@ use crate::chaos::kit::{Ground, Load, Program, Watcher, Writers};
 use crate::services::Backends;
 
 /// How long it lasts, and in the long form.
-const LASTS: [Duration; 2] = [Duration::from_secs(40), Duration::from_secs(60)];
+const LASTS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(60)];
 
 /// How many seeds the long form has.
 const SEEDS: usize = 20;
