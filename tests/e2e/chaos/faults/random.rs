@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use crate::chaos::kit::{Ground, Load, Program, Watcher, Writers};
 use crate::services::Backends;
 
-/// How long it lasts, and in the long form.
-const LASTS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(60)];
+/// How long each seed lasts.
+const LASTS: Duration = Duration::from_secs(60);
 
 /// How many seeds the long form has.
 const SEEDS: usize = 20;
@@ -39,7 +39,7 @@ async fn whatever_dies_at_whatever_time_nothing_is_lost_or_done_twice_in_a_view(
     for _ in 0..count {
         let seed = told.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
         eprintln!("TIDELOG_CHAOS_SEED={seed} repeats what comes now");
-        chaos(seed, LASTS[usize::from(is_long)]).await;
+        chaos(seed, LASTS).await;
     }
 }
 
