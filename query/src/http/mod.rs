@@ -10,10 +10,12 @@ mod admin;
 mod cursor;
 mod filters;
 mod openapi;
+mod operators;
 mod parameters;
 mod prefer;
 mod read;
 mod representation;
+mod selection;
 mod shape;
 #[cfg(test)]
 mod tests;

@@ -56,12 +56,20 @@ pub(super) enum NoScalar {
     Ambiguous,
 }
 
-impl Scalar {
+/// What a field may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    kinds: Kinds,
+    /// What a list in it may hold.
+    items: Kinds,
+}
+
+impl Shape {
     /// What the field at `path` holds by `schema`.
     ///
     /// # Errors
     ///
-    /// [`NoScalar`].
+    /// [`NoScalar::Unknown`] and [`NoScalar::FreeForm`].
     pub(super) fn of(schema: &Value, path: &[&str]) -> Result<Self, NoScalar> {
         let look = Look { root: schema };
         let mut steps = MAX_STEPS;
@@ -81,11 +89,68 @@ impl Scalar {
             }
             places = found;
         }
-        let kinds: Kinds = places
+        let (mut kinds, mut items) = (Kinds::new(), Vec::new());
+        for place in places {
+            kinds.extend(look.kinds(place, &mut steps));
+            look.items(place, &mut items, &mut steps);
+        }
+        if ALL.iter().all(|kind| kinds.contains(kind)) {
+            return Err(NoScalar::FreeForm);
+        }
+        let items = items
             .into_iter()
-            .flat_map(|place| look.kinds(place, &mut steps))
-            .collect();
-        Self::from_kinds(&kinds)
+            .flat_map(|place| look.kinds(place, &mut steps));
+        Ok(Self {
+            items: items.collect(),
+            kinds,
+        })
+    }
+
+    /// A field of a kind that needs no schema.
+    pub(super) fn one(kind: Kind) -> Self {
+        Self {
+            kinds: Kinds::from([kind]),
+            items: Kinds::new(),
+        }
+    }
+
+    /// It as a scalar; lists and objects aside.
+    ///
+    /// # Errors
+    ///
+    /// [`NoScalar::Composite`] and [`NoScalar::Ambiguous`].
+    pub(super) fn scalar(&self) -> Result<Scalar, NoScalar> {
+        Scalar::from_kinds(&self.kinds)
+    }
+
+    /// What the items of a list in it are, if they are scalars of which a client can name one.
+    pub(super) fn item(&self) -> Option<Scalar> {
+        let is_list = self.kinds.contains(&Kind::Array);
+        let scalar = Scalar::from_kinds(&self.items).ok()?;
+        is_list.then_some(scalar)
+    }
+
+    /// Whether its values have an order: there are no lists and no objects among them.
+    pub(super) fn has_order(&self) -> bool {
+        let composite = [Kind::Array, Kind::Object];
+        !composite.iter().any(|kind| self.kinds.contains(kind))
+    }
+}
+
+impl Scalar {
+    /// Whether it may be a value of this kind.
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.kinds.contains(&kind)
+    }
+
+    /// What `text` stands for as a bound of a range: a text or a number; else what would be right.
+    pub(super) fn bound(&self, text: &str) -> Result<Value, String> {
+        let numbers = [Kind::Integer, Kind::Number].into_iter();
+        let numbers: Kinds = numbers.filter(|kind| self.has(*kind)).collect();
+        if self.has(Kind::String) || numbers.is_empty() {
+            return self.value(text);
+        }
+        Self { kinds: numbers }.value(text)
     }
 
     fn from_kinds(kinds: &Kinds) -> Result<Self, NoScalar> {
@@ -168,7 +233,7 @@ impl Scalar {
 }
 
 /// The fields by which can be filtered, by their dotted names: those that `schema` names, `max` at most.
-pub(super) fn filterable(schema: &Value, max: usize) -> Vec<(String, Scalar)> {
+pub(super) fn filterable(schema: &Value, max: usize) -> Vec<(String, Shape)> {
     let look = Look { root: schema };
     let mut found = Vec::new();
     let mut waiting = vec![(Vec::<String>::new(), vec![schema])];
@@ -186,16 +251,22 @@ pub(super) fn filterable(schema: &Value, max: usize) -> Vec<(String, Scalar)> {
             let mut path = path.clone();
             path.push(name.to_owned());
             let by_name: Vec<&str> = path.iter().map(String::as_str).collect();
-            match Scalar::of(schema, &by_name) {
-                Ok(scalar) if found.len() < max => found.push((path.join("."), scalar)),
-                Err(NoScalar::Composite | NoScalar::FreeForm) if path.len() < MAX_LISTED_DEPTH => {
-                    let mut inner = Vec::new();
-                    for place in &places {
-                        look.fields(place, name, &mut inner, &mut steps);
-                    }
-                    deeper.push((path, inner));
+            let shape = Shape::of(schema, &by_name);
+            let is_open = shape.as_ref().is_err_and(|why| *why == NoScalar::FreeForm);
+            let is_object = shape
+                .as_ref()
+                .is_ok_and(|shape| shape.kinds.contains(&Kind::Object));
+            if (is_open || is_object) && path.len() < MAX_LISTED_DEPTH {
+                let mut inner = Vec::new();
+                for place in &places {
+                    look.fields(place, name, &mut inner, &mut steps);
                 }
-                _ => {}
+                deeper.push((path.clone(), inner));
+            }
+            if let Ok(shape) = shape
+                && found.len() < max
+            {
+                found.push((path.join("."), shape));
             }
         }
         // The next to be looked at is the last of the list.
@@ -269,6 +340,18 @@ impl<'s> Look<'s> {
         }
         for part in self.parts(schema) {
             self.names(part, found, steps);
+        }
+    }
+
+    /// Finds what `schema` says of the items of a list.
+    fn items(&self, schema: &'s Value, found: &mut Vec<&'s Value>, steps: &mut usize) {
+        let (Some(left), Value::Object(schema)) = (steps.checked_sub(1), schema) else {
+            return;
+        };
+        *steps = left;
+        found.extend(schema.get("items"));
+        for part in self.parts(schema) {
+            self.items(part, found, steps);
         }
     }
 
@@ -419,7 +502,7 @@ mod tests {
     }
 
     fn of(path: &str) -> Result<Scalar, NoScalar> {
-        Scalar::of(&schema(), &path.split('.').collect::<Vec<_>>())
+        Shape::of(&schema(), &path.split('.').collect::<Vec<_>>())?.scalar()
     }
 
     fn value(path: &str, text: &str) -> Result<Value, String> {
@@ -467,17 +550,44 @@ mod tests {
                 "subtitle",
                 "status",
                 "level",
+                "address",
+                "tags",
                 "tag_or_tags",
+                "code",
+                "counts",
+                "open",
                 "bounded",
                 "address.city",
                 "address.zip",
                 "owner.name",
             ]
         );
-        let rating = &listed[2].1;
-        assert_eq!(rating.schema(), json!({"type": ["null", "number"]}));
-        assert_eq!(listed[0].1.schema(), json!({"type": "string"}));
+        let schema_of = |n: usize| listed[n].1.scalar().unwrap().schema();
+        assert_eq!(schema_of(2), json!({"type": ["null", "number"]}));
+        assert_eq!(schema_of(0), json!({"type": "string"}));
         assert_eq!(filterable(&schema(), 3).len(), 3);
+    }
+
+    #[test]
+    fn a_list_says_what_its_items_are_and_has_no_order() {
+        let of = |path| Shape::of(&schema(), &[path]).unwrap();
+        for path in ["tags", "tag_or_tags"] {
+            let item = of(path).item();
+            // A list whose items the schema does not type has none that a client could name.
+            assert_eq!(item.is_some(), path == "tags", "{path}");
+            assert!(!of(path).has_order(), "{path}");
+        }
+        assert!(of("title").has_order() && of("rating").has_order());
+        assert!(!of("address").has_order() && of("title").item().is_none());
+    }
+
+    #[test]
+    fn a_bound_is_a_number_or_a_text() {
+        let bound = |path, text| of(path).unwrap().bound(text);
+        assert_eq!(bound("rating", "4"), Ok(json!(4)));
+        assert_eq!(bound("title", "4"), Ok(json!("4")));
+        assert_eq!(bound("rating", "null"), Err("a number".to_owned()));
+        assert_eq!(bound("likes", "true"), Err("a whole number".to_owned()));
     }
 
     #[test]
@@ -519,6 +629,6 @@ mod tests {
         ] {
             assert_eq!(of(path), Err(why), "{path:?}");
         }
-        assert_eq!(Scalar::of(&json!(true), &["x"]), Err(NoScalar::FreeForm));
+        assert_eq!(Shape::of(&json!(true), &["x"]), Err(NoScalar::FreeForm));
     }
 }

@@ -74,10 +74,8 @@ fn documents() -> impl Strategy<Value = Vec<Document>> {
 
 /// Random filters, and of each document one that it surely meets.
 fn filters() -> impl Strategy<Value = Vec<Filter>> {
-    let filter = (vec(name(), 0..4), value()).prop_map(|(path, value)| Filter {
-        field: Field::Data(path),
-        value,
-    });
+    let filter =
+        (vec(name(), 0..4), value()).prop_map(|(path, value)| Filter::is(Field::Data(path), value));
     vec(filter, 1..12)
 }
 
@@ -86,9 +84,9 @@ fn own_filters(documents: &[Document]) -> Vec<Filter> {
     let fields = documents.iter().flat_map(|document| &document.data);
     fields
         .flat_map(|(name, value)| {
-            let at = |path: &[&String], value: &Value| Filter {
-                field: Field::Data(path.iter().map(|name| (*name).clone()).collect()),
-                value: value.clone(),
+            let at = |path: &[&String], value: &Value| {
+                let path = path.iter().map(|name| (*name).clone()).collect();
+                Filter::is(Field::Data(path), value.clone())
             };
             let inner = value.as_object().into_iter().flatten();
             inner
@@ -134,7 +132,7 @@ pub async fn generated_filters_find_what_their_definition_says(factory: &dyn Rea
                     .map(|document| document.id.clone())
                     .collect();
                 let query = Query {
-                    filters: vec![filter.clone()],
+                    filter: filter.clone(),
                     ..everything()
                 };
                 let found = find_ids(&*store, &collection, &query).await;
