@@ -70,6 +70,7 @@ macro_rules! read_store_conformance {
             the_envelope_can_be_filtered_by,
             all_filters_must_hold_and_pages_are_full,
             generated_filters_find_what_their_definition_says,
+            generated_queries_find_what_their_definition_says,
             generated_data_comes_back_as_it_was,
             numbers_come_back_as_they_were,
             texts_come_back_as_they_were,
