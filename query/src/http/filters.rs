@@ -77,6 +77,16 @@ pub(crate) fn page(
     Ok(asked)
 }
 
+/// What a URL's query asks of a list.
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) fn asked(
+    view: &dyn ViewDefinition,
+    query: &str,
+    settings: &QuerySettings,
+) -> Result<Asked, Problem> {
+    page(view, &super::parameters::parse(Some(query))?, settings)
+}
+
 /// The query for the first document of `view` that fits.
 ///
 /// # Errors
@@ -296,11 +306,7 @@ mod tests {
     }
 
     fn asked(query: &str) -> Result<Asked, Problem> {
-        page(
-            &posts(),
-            &parse(Some(query)).unwrap(),
-            &QuerySettings::default(),
-        )
+        super::asked(&posts(), query, &QuerySettings::default())
     }
 
     fn query(text: &str) -> Query {

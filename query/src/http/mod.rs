@@ -21,7 +21,11 @@ mod shape;
 mod tests;
 
 pub use admin::views_admin_router;
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) use filters::asked;
 pub use openapi::query_document;
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) use read::next;
 
 use crate::catalog::Catalog;
 use crate::consistency::Consistency;

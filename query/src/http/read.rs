@@ -338,7 +338,11 @@ fn shown_as(asked: &Asked, document: Document) -> Value {
 }
 
 /// The cursor of the next page, behind `last`.
-fn next(view: &dyn ViewDefinition, query: &Query, last: &Document) -> Result<String, Problem> {
+pub(crate) fn next(
+    view: &dyn ViewDefinition,
+    query: &Query,
+    last: &Document,
+) -> Result<String, Problem> {
     let order = Order {
         view: view.name(),
         sort: &query.sort,
