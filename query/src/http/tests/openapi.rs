@@ -1,6 +1,8 @@
 //! The document says what the service does: it is compared with the service itself.
 
 use super::*;
+use crate::http::filters::WORDS;
+use crate::http::operators::Operator;
 use crate::http::query_document;
 
 fn document() -> Value {
@@ -180,4 +182,28 @@ fn each_operator_of_each_field_is_described_and_each_word() {
     expected.extend(words(&["limit", "after", "count"]));
     assert_eq!(names("/posts"), expected);
     assert_eq!(names("/post/{id}"), ["fields", "deleted"]);
+}
+
+/// The guide has an example of each operator and each word of the language.
+#[test]
+fn the_guide_shows_each_operator_and_each_word() {
+    let guide = include_str!("../../../../docs/query.md");
+    let has_line = |name: &str, example: &str| {
+        let named = format!("`{name}`");
+        let mut lines = guide.lines().filter(|line| line.starts_with('|'));
+        lines.any(|line| line.contains(&named) && line.contains(example))
+    };
+    for operator in Operator::ALL {
+        let example = format!("[{}]=", operator.name());
+        assert!(has_line(operator.name(), &example), "{}", operator.name());
+    }
+    for word in WORDS {
+        let example = format!("{word}=");
+        assert!(
+            guide
+                .lines()
+                .any(|line| line.starts_with(&format!("| `{word}")) && line.contains(&example)),
+            "{word}"
+        );
+    }
 }

@@ -149,7 +149,18 @@ impl MongoReadStore {
 
     /// How long the server may search.
     fn search_time(&self) -> Duration {
-        self.timeout * SEARCH_TIME_PERCENT / 100
+        // None at all would mean no bound.
+        (self.timeout * SEARCH_TIME_PERCENT / 100).max(Duration::from_millis(1))
+    }
+
+    /// What a search gives, if it gives it in time.
+    async fn searched<T>(
+        &self,
+        search: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        tokio::time::timeout(self.timeout, search)
+            .await
+            .unwrap_or_else(|_| Err(ReadError::TooSlow(Box::new(Fault::Timeout(self.timeout)))))
     }
 
     /// The documents of at most [`GET_MAX_IDS`] ids.
@@ -242,7 +253,7 @@ impl ReadStore for MongoReadStore {
             Some(limit) => finding.limit(limit),
             None => finding,
         };
-        self.in_time(async {
+        self.searched(async {
             let mut found = Vec::new();
             let mut cursor = finding.await.map_err(failed_search)?;
             while (found.len() < query.limit || !sorted)
@@ -277,14 +288,14 @@ impl ReadStore for MongoReadStore {
                 .count_documents(search.filter())
                 .max_time(self.search_time());
             return self
-                .in_time(async { counting.await.map_err(failed_search) })
+                .searched(async { counting.await.map_err(failed_search) })
                 .await;
         }
         let finding = collection
             .find(search.filter())
             .batch_size(BATCH_MAX_DOCUMENTS)
             .max_time(self.search_time());
-        self.in_time(async {
+        self.searched(async {
             let mut count = 0;
             let mut cursor = finding.await.map_err(failed_search)?;
             while cursor.advance().await.map_err(failed_search)? {
