@@ -20,8 +20,8 @@ pub(super) fn shown(document: Document, deleted: bool) -> Value {
     let mut shown = Map::with_capacity(document.data.len() + ENVELOPE.len());
     shown.insert("id".to_owned(), Value::from(document.id));
     let own = document.data.into_iter();
-    let is_own = |name: &str| !ENVELOPE.contains(&name) && !(deleted && name == DELETED);
-    shown.extend(own.filter(|(name, _)| is_own(name)));
+    let is_set = |name: &str| ENVELOPE.contains(&name) || deleted && name == DELETED;
+    shown.extend(own.filter(|(name, _)| !is_set(name)));
     shown.insert("created_at".to_owned(), time(document.created_at));
     shown.insert("updated_at".to_owned(), time(document.updated_at));
     shown.insert("version".to_owned(), json!(document.version));

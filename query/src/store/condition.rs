@@ -252,45 +252,48 @@ fn on_number(
 
 /// A test of a value of `data`; `None` where a database may see it otherwise.
 fn on_data<'q>(subject: Subject<'q>, test: &'q Test) -> Option<Condition<'q>> {
-    let ask = match test {
-        Test::Is(value) => match scalar(value)? {
-            None => return Some(Condition::Never),
-            Some(value) => Ask::Is(value),
-        },
-        Test::Not(value) => match scalar(value)? {
-            None => return Some(Condition::Always),
-            Some(value) => Ask::Not(value),
-        },
+    let on = |ask| Some(Condition::Test(subject, ask));
+    let value = |value, ask: fn(Scalar<'q>) -> Ask<'q>, nowhere| match Wanted::of(value) {
+        Wanted::Scalar(value) => on(ask(value)),
+        Wanted::Nowhere => Some(nowhere),
+        Wanted::Composite => None,
+    };
+    match test {
+        Test::Is(wanted) => value(wanted, Ask::Is, Condition::Never),
+        Test::Not(wanted) => value(wanted, Ask::Not, Condition::Always),
+        Test::HasItem(wanted) => value(wanted, Ask::HasItem, Condition::Never),
         Test::OneOf(values) => {
-            let values: Option<Vec<_>> = values.iter().map(scalar).collect();
-            let storable: Vec<_> = values?.into_iter().flatten().collect();
-            if storable.is_empty() {
+            let mut wanted = Vec::new();
+            for value in values {
+                match Wanted::of(value) {
+                    Wanted::Scalar(value) => wanted.push(value),
+                    Wanted::Nowhere => {}
+                    Wanted::Composite => return None,
+                }
+            }
+            if wanted.is_empty() {
                 return Some(Condition::Never);
             }
-            Ask::OneOf(storable)
+            on(Ask::OneOf(wanted))
         }
-        Test::Prefix(start) => Ask::Between(start, successor(start)),
-        Test::ContainsText(part) if part.is_empty() => Ask::Between(part, None),
-        Test::ContainsText(part) => Ask::Contains(part),
-        Test::HasItem(value) => match scalar(value)? {
-            None => return Some(Condition::Never),
-            Some(value) => Ask::HasItem(value),
-        },
-        Test::Exists(true) => Ask::Not(Scalar::Null),
-        Test::Exists(false) => Ask::Is(Scalar::Null),
+        Test::Prefix(start) => on(Ask::Between(start, successor(start))),
+        Test::ContainsText(part) if part.is_empty() => on(Ask::Between(part, None)),
+        Test::ContainsText(part) => on(Ask::Contains(part)),
+        Test::Exists(true) => on(Ask::Not(Scalar::Null)),
+        Test::Exists(false) => on(Ask::Is(Scalar::Null)),
         Test::Above(_) | Test::AtLeast(_) | Test::Below(_) | Test::AtMost(_) => {
-            let (relation, value) = relation(test)?;
-            match scalar(value) {
-                Some(Some(bound @ (Scalar::Whole(_) | Scalar::Float(_) | Scalar::Text(_)))) => {
-                    Ask::Than(relation, bound)
+            let (relation, bound) = relation(test)?;
+            match Wanted::of(bound) {
+                Wanted::Scalar(bound @ (Scalar::Whole(_) | Scalar::Float(_) | Scalar::Text(_))) => {
+                    on(Ask::Than(relation, bound))
                 }
-                // No number that can be stored, and yet others can be above or below it.
-                Some(None) => return None,
-                _ => return Some(Condition::Never),
+                // Nothing is beside null, a truth value, a list or an object.
+                Wanted::Scalar(_) | Wanted::Composite => Some(Condition::Never),
+                // No document has this number, and yet theirs can be above or below it.
+                Wanted::Nowhere => None,
             }
         }
-    };
-    Some(Condition::Test(subject, ask))
+    }
 }
 
 /// What is behind `place` in the order of `subjects`, and then of ids.
@@ -333,9 +336,10 @@ fn key<'q>(field: &Field, value: &'q Value) -> Option<Key<'q>> {
         Field::Id => value.as_str().map(Scalar::Text),
         Field::Version => exact(version(value)),
         Field::CreatedAt | Field::UpdatedAt => exact(Instant::of(value)),
-        Field::Data(_) => match scalar(value) {
-            None => return Some(Key::Composite),
-            Some(value) => value,
+        Field::Data(_) => match Wanted::of(value) {
+            Wanted::Scalar(value) => Some(value),
+            Wanted::Nowhere => None,
+            Wanted::Composite => return Some(Key::Composite),
         },
     }
     .map(Key::Scalar)
@@ -401,15 +405,29 @@ const fn relation(test: &Test) -> Option<(Relation, &Value)> {
     }
 }
 
-/// `value` as a scalar: `None` when it is a list or an object, `Some(None)` when it is a number that no document can have.
-fn scalar(value: &Value) -> Option<Option<Scalar<'_>>> {
-    Some(match value {
-        Value::Null => Some(Scalar::Null),
-        Value::Bool(value) => Some(Scalar::Bool(*value)),
-        Value::String(text) => Some(Scalar::Text(text)),
-        Value::Number(number) => storable(number),
-        Value::Array(_) | Value::Object(_) => return None,
-    })
+/// What a database may be asked for where a value is wanted.
+enum Wanted<'q> {
+    /// A scalar that documents can have.
+    Scalar(Scalar<'q>),
+    /// A number that no document can have.
+    Nowhere,
+    /// A list or an object, which a database may compare otherwise.
+    Composite,
+}
+
+impl<'q> Wanted<'q> {
+    fn of(value: &'q Value) -> Self {
+        Self::Scalar(match value {
+            Value::Null => Scalar::Null,
+            Value::Bool(value) => Scalar::Bool(*value),
+            Value::String(text) => Scalar::Text(text),
+            Value::Number(number) => match storable(number) {
+                Some(number) => number,
+                None => return Self::Nowhere,
+            },
+            Value::Array(_) | Value::Object(_) => return Self::Composite,
+        })
+    }
 }
 
 /// The value of `number` as it may be stored, if it may.
