@@ -40,11 +40,14 @@ impl<'q> Search<'q> {
 
     /// What is asked.
     pub(super) fn filter(&self) -> Document {
-        // Documents have texts as their ids; state records, in the same collection, have not.
-        let mut conditions = vec![doc! { "_id": { "$gte": "" } }];
-        if !self.deleted {
-            conditions.push(doc! { "deleted": false });
-        }
+        // Documents say whether they are deleted; state records, in the same collection, do not. (Their ids tell them apart too, but a
+        // condition on the id has the server look for ids where it could go by an index on what is sorted by.)
+        let deleted = if self.deleted {
+            doc! { "$exists": true }
+        } else {
+            doc! { "$eq": false }
+        };
+        let mut conditions = vec![doc! { "deleted": deleted }];
         if self.asked.condition != Condition::Always {
             conditions.push(condition(&self.asked.condition));
         }
