@@ -480,3 +480,23 @@ fn check_id(view: &dyn ViewDefinition, id: &str) -> Result<(), Problem> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_too_much_is_told_to_ask_for_less() {
+        let slow = store_problem(&ReadError::TooSlow("interrupted: SELECT secret".into()));
+        let down = store_problem(&ReadError::Unavailable("no route to 10.0.0.1".into()));
+        for problem in [&slow, &down] {
+            assert_eq!(problem.kind(), ProblemKind::Unavailable);
+        }
+        let text = format!("{slow:?}");
+        assert!(
+            text.contains("filters") && !text.contains("secret"),
+            "{text}"
+        );
+        assert!(!format!("{down:?}").contains("filters"));
+    }
+}
