@@ -118,7 +118,7 @@ async fn insert_storable(
     stored
 }
 
-/// Each filter finds what [`matches`] says, no more and no less.
+/// Each filter finds what [`matches()`] says, no more and no less.
 pub async fn generated_filters_find_what_their_definition_says(factory: &dyn ReadStoreFactory) {
     let store = factory.store().await;
     run((documents(), filters()), |(documents, filters)| {
