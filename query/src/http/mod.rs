@@ -13,6 +13,7 @@ mod openapi;
 mod operators;
 mod parameters;
 mod prefer;
+mod problems;
 mod read;
 mod representation;
 mod selection;

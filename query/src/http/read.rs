@@ -10,17 +10,19 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition, causes};
+use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
 use tokio::time::{Instant, timeout};
 
 use super::cursor::Order;
 use super::filters::Asked;
 use super::parameters::{self, Parameter};
+pub(super) use super::problems::{RETRY_AFTER, bad_path, no_view};
+use super::problems::{store_problem, too_slow, unsettled};
 use super::representation::{entity_tag, header_value, is_known, shown};
 use super::{QueryService, QuerySettings, filters, prefer};
 use crate::catalog::Named;
-use crate::consistency::{ConsistencyError, ReadOf};
+use crate::consistency::ReadOf;
 use crate::projector::MAX_KEY_BYTES;
 use crate::store::{Document, Query, ReadError, place_of};
 use crate::versions::Current;
@@ -29,13 +31,10 @@ use crate::versions::Current;
 const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 
 /// How the preferences of a request were met.
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// How many events the view is behind the log.
 const PROJECTION_LAG: HeaderName = HeaderName::from_static("projection-lag");
-
-/// When to ask again after something that passes.
-pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -365,42 +364,6 @@ fn tokens(headers: &HeaderMap) -> Result<Vec<ConsistencyToken>, InvalidToken> {
     Ok(tokens)
 }
 
-/// The problem of a read that cannot be as fresh as it has to be.
-fn unsettled(view: &str, error: ConsistencyError, said: Option<&HeaderValue>) -> Problem {
-    let problem = match error {
-        ConsistencyError::Store(error) => return store_problem(&error),
-        ConsistencyError::NotYetProjected => Problem::new(
-            ProblemKind::NotYetProjected,
-            format!(
-                "The write is committed, and the view {view} has not applied it yet. Ask again, with \
-                 `Prefer: wait=<seconds>` to wait longer, or without the token to read what there is."
-            ),
-        ),
-        ConsistencyError::SetAside => Problem::new(
-            ProblemKind::NotYetProjected,
-            format!(
-                "The write is committed, but the view {view} cannot apply it, or one before it, and has set it aside (it is \
-                 parked). It is applied when that is tried again with success, which may need an operator. Ask without the \
-                 token to read what there is."
-            ),
-        )
-        .with("parked", json!(true)),
-        ConsistencyError::OtherHistory => Problem::new(
-            ProblemKind::NotYetProjected,
-            format!(
-                "The token belongs to another history of the log than the view {view}: either the log was restored, and \
-                 the write may be gone, or the view is being built anew. Ask again, or without the token to read \
-                 what there is."
-            ),
-        ),
-    };
-    let problem = problem.retry_after(RETRY_AFTER);
-    match said {
-        Some(said) => problem.with_header(PREFERENCE_APPLIED, said.clone()),
-        None => problem,
-    }
-}
-
 /// Gives the store its time, and no more.
 async fn within<T>(
     time: Duration,
@@ -414,54 +377,6 @@ async fn within<T>(
             Err(too_slow())
         }
     }
-}
-
-/// What a client hears of an error of the store; the log hears the rest.
-fn store_problem(error: &ReadError) -> Problem {
-    let causes = causes(error);
-    match error {
-        ReadError::Unavailable(_) => {
-            tracing::warn!(error = causes, "a read failed");
-            unavailable()
-        }
-        ReadError::TooSlow(_) => {
-            tracing::warn!(error = causes, "a read took too much");
-            too_slow()
-        }
-        _ => {
-            tracing::error!(error = causes, "a read failed");
-            Problem::internal()
-        }
-    }
-}
-
-fn too_slow() -> Problem {
-    Problem::new(
-        ProblemKind::Unavailable,
-        "The read store did not answer in the time that it has. Ask again; for a list, ask for less with filters.",
-    )
-    .retry_after(RETRY_AFTER)
-}
-
-fn unavailable() -> Problem {
-    Problem::new(
-        ProblemKind::Unavailable,
-        "The read store cannot be reached at the moment. Ask again.",
-    )
-    .retry_after(RETRY_AFTER)
-}
-
-pub(super) fn bad_path(_: PathRejection) -> Problem {
-    let detail = "The path is not UTF-8 in percent-encoding.";
-    Problem::new(ProblemKind::MalformedRequest, detail)
-}
-
-pub(super) fn no_view(name: &str) -> Problem {
-    let name: String = name.chars().take(64).collect();
-    Problem::new(
-        ProblemKind::NotFound,
-        format!("There is no view called {name:?}."),
-    )
 }
 
 /// Turns down what can be no document's id.
@@ -478,25 +393,5 @@ fn check_id(view: &dyn ViewDefinition, id: &str) -> Result<(), Problem> {
             ProblemKind::MalformedRequest,
             format!("The id is not valid: {reason}."),
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_asks_for_too_much_is_told_to_ask_for_less() {
-        let slow = store_problem(&ReadError::TooSlow("interrupted: SELECT secret".into()));
-        let down = store_problem(&ReadError::Unavailable("no route to 10.0.0.1".into()));
-        for problem in [&slow, &down] {
-            assert_eq!(problem.kind(), ProblemKind::Unavailable);
-        }
-        let text = format!("{slow:?}");
-        assert!(
-            text.contains("filters") && !text.contains("secret"),
-            "{text}"
-        );
-        assert!(!format!("{down:?}").contains("filters"));
     }
 }
