@@ -290,6 +290,11 @@ impl Site {
         Self::of(vec![Service::start(Role::All, backends).await])
     }
 
+    /// One process that runs everything, with these variables in its environment.
+    pub(crate) async fn with(role: Role, settings: &[(&str, &str)]) -> Self {
+        Self::of(vec![Service::start_with(role, settings).await])
+    }
+
     /// `serve --role …`: each role its own process.
     pub(crate) async fn three(backends: &Backends) -> Self {
         let mut services = Vec::new();

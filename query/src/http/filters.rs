@@ -1,14 +1,14 @@
-//! What a client asks for, checked against the view's schema: fields and operators are allowed one by one, values are typed.
+//! What a client asks for, checked against the view's schema: the words of the query language, and filters.
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::Value;
 use tidelog_domain::ViewDefinition;
 use tidelog_http::Problem;
 
+use super::QuerySettings;
+use super::cursor::{BadCursor, Order};
+use super::operators::{Operator, Target, digits, filter, no_field};
 use super::parameters::Parameter;
-use super::shape::{NoScalar, Scalar};
-use super::{QuerySettings, cursor};
-use crate::store::{Field, Filter, Query};
+use super::selection::Selection;
+use crate::store::{Direction, Field, Filter, Query, Sort};
 
 /// The words that are no fields. A field of such a name is reached by `name[eq]=`.
 ///
@@ -17,60 +17,172 @@ pub(super) const WORDS: [&str; 7] = [
     "match", "sort", "limit", "after", "fields", "count", "deleted",
 ];
 
-/// How deep a field may be nested.
-const MAX_PATH: usize = 16;
+/// The most filters of a request.
+pub(super) const MAX_FILTERS: usize = 32;
 
-/// The fields of every document, whatever its view.
-const ENVELOPE: [(&str, Field); 4] = [
-    ("id", Field::Id),
-    ("version", Field::Version),
-    ("created_at", Field::CreatedAt),
-    ("updated_at", Field::UpdatedAt),
-];
+/// The most fields that can be sorted by.
+pub(super) const MAX_SORTS: usize = 4;
 
-/// The query for a page of `view`: filters, `limit`, `after`.
+/// What a client asks of a view.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Asked {
+    /// Which documents.
+    pub(crate) query: Query,
+    /// What is shown of them; all, if nothing is said.
+    pub(super) fields: Option<Selection>,
+    /// Whether they are counted.
+    pub(crate) count: bool,
+}
+
+/// The query for a page of `view`.
 ///
 /// # Errors
 ///
 /// A problem that names the parameter that does not fit.
-pub(super) fn page(
+pub(crate) fn page(
     view: &dyn ViewDefinition,
     parameters: &[Parameter],
     settings: &QuerySettings,
-) -> Result<Query, Problem> {
-    let mut query = Query {
-        limit: settings.default_limit,
-        ..Query::default()
-    };
+) -> Result<Asked, Problem> {
+    let mut asked = Asked::default();
+    asked.query.limit = settings.default_limit;
+    let mut after = None;
+    let mut filters = Filters::default();
     for parameter in parameters {
         match word(parameter) {
-            Some("limit") => query.limit = limit(parameter, settings.max_limit)?,
-            Some("after") => query.after = Some(after(parameter)?),
-            Some(_) => return Err(parameter.unknown("it is not supported by this version.")),
-            None => add_filter(&mut query, view, parameter)?,
+            Some("limit") => asked.query.limit = limit(parameter, settings.max_limit)?,
+            Some("after") => after = Some(parameter),
+            Some("count") => asked.count = flag(parameter, "exact")?,
+            Some(word) => asked.set(view, word, parameter, &mut filters)?,
+            None => filters.add(view, parameter)?,
         }
     }
-    Ok(query)
+    // What a cursor means depends on the order, which may be written behind it.
+    if let Some(parameter) = after {
+        let order = Order {
+            view: view.name(),
+            sort: &asked.query.sort,
+        };
+        let place = order.decode(&parameter.value).map_err(|bad| match bad {
+            BadCursor::Malformed => {
+                parameter.malformed("what an earlier page gave as `next`, unchanged")
+            }
+            BadCursor::OtherOrder => {
+                parameter.malformed("of a page in the same order: with the same `sort` as this one")
+            }
+        })?;
+        asked.query.after = Some(place);
+    }
+    asked.query.filter = filters.joined();
+    Ok(asked)
 }
 
-/// The query for the first document of `view` that fits: filters alone.
+/// What a URL's query asks of a list.
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) fn asked(
+    view: &dyn ViewDefinition,
+    query: &str,
+    settings: &QuerySettings,
+) -> Result<Asked, Problem> {
+    page(view, &super::parameters::parse(Some(query))?, settings)
+}
+
+/// The query for the first document of `view` that fits.
 ///
 /// # Errors
 ///
 /// A problem that names the parameter that does not fit.
-pub(super) fn first(view: &dyn ViewDefinition, parameters: &[Parameter]) -> Result<Query, Problem> {
-    let mut query = Query {
-        limit: 1,
-        ..Query::default()
-    };
+pub(super) fn first(view: &dyn ViewDefinition, parameters: &[Parameter]) -> Result<Asked, Problem> {
+    let mut asked = Asked::default();
+    asked.query.limit = 1;
+    let mut filters = Filters::default();
     for parameter in parameters {
-        if word(parameter).is_some() {
-            let advice = format!("ask for /{} to get a list.", view.plural());
-            return Err(parameter.unknown(&advice));
+        match word(parameter) {
+            Some("limit" | "after" | "count") => {
+                let advice = format!("ask for /{} to get a list.", view.plural());
+                return Err(parameter.unknown(&advice));
+            }
+            Some(word) => asked.set(view, word, parameter, &mut filters)?,
+            None => filters.add(view, parameter)?,
         }
-        add_filter(&mut query, view, parameter)?;
     }
-    Ok(query)
+    asked.query.filter = filters.joined();
+    Ok(asked)
+}
+
+/// What is asked of one document of `view`: what is shown of it, and whether it may be deleted.
+///
+/// # Errors
+///
+/// A problem that names the parameter that does not fit.
+pub(super) fn one(view: &dyn ViewDefinition, parameters: &[Parameter]) -> Result<Asked, Problem> {
+    let mut asked = Asked::default();
+    for parameter in parameters {
+        match word(parameter) {
+            Some(word @ ("fields" | "deleted")) => {
+                asked.set(view, word, parameter, &mut Filters::default())?;
+            }
+            _ => return Err(parameter.unknown("one document takes `fields` and `deleted`.")),
+        }
+    }
+    Ok(asked)
+}
+
+impl Asked {
+    /// Sets what a word says that means the same everywhere.
+    fn set(
+        &mut self,
+        view: &dyn ViewDefinition,
+        word: &str,
+        parameter: &Parameter,
+        filters: &mut Filters,
+    ) -> Result<(), Problem> {
+        match word {
+            "match" => filters.any = match_any(parameter)?,
+            "sort" => self.query.sort = sort(view, parameter)?,
+            "fields" => self.fields = Some(Selection::of(view, parameter)?),
+            "deleted" => self.query.deleted = flag(parameter, "include")?,
+            _ => return Err(parameter.unknown("it is not a word of the query language here.")),
+        }
+        Ok(())
+    }
+}
+
+/// The filters of a request, and how they are joined.
+#[derive(Default)]
+struct Filters {
+    any: bool,
+    found: Vec<(Field, Operator, Filter)>,
+}
+
+impl Filters {
+    fn add(&mut self, view: &dyn ViewDefinition, parameter: &Parameter) -> Result<(), Problem> {
+        if self.found.len() == MAX_FILTERS {
+            return Err(parameter.too_many(&format!("a request has at most {MAX_FILTERS} filters")));
+        }
+        let (field, operator, filter) = filter(view, parameter)?;
+        let same = |(f, o, _): &&(Field, Operator, Filter)| *f == field && *o == operator;
+        // `name=` and `name[eq]=` are one.
+        if self.found.iter().any(|found| same(&found)) {
+            return Err(parameter.repeated());
+        }
+        self.found.push((field, operator, filter));
+        Ok(())
+    }
+
+    fn joined(self) -> Filter {
+        let filters: Vec<_> = self
+            .found
+            .into_iter()
+            .map(|(_, _, filter)| filter)
+            .collect();
+        // One of no filters would be met by nothing.
+        if self.any && !filters.is_empty() {
+            Filter::Any(filters)
+        } else {
+            Filter::All(filters)
+        }
+    }
 }
 
 /// The word of the query language that the parameter is, if it is no field.
@@ -85,251 +197,53 @@ fn limit(parameter: &Parameter, max: usize) -> Result<usize, Problem> {
     limit.ok_or_else(|| parameter.malformed(&format!("a whole number from 1 to {max}")))
 }
 
-/// The number that `text` writes in digits alone, without the sign that Rust would allow.
-fn digits(text: &str) -> Option<u64> {
-    let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    all_digits.then(|| text.parse().ok()).flatten()
-}
-
-fn after(parameter: &Parameter) -> Result<String, Problem> {
-    let wanted = "what an earlier page gave as `next`, unchanged";
-    cursor::decode(&parameter.value).ok_or_else(|| parameter.malformed(wanted))
-}
-
-/// Adds a condition. Two on the same field by equality would contradict or repeat each other.
-fn add_filter(
-    query: &mut Query,
-    view: &dyn ViewDefinition,
-    parameter: &Parameter,
-) -> Result<(), Problem> {
-    let filter = filter(view, parameter)?;
-    if query
-        .filters
-        .iter()
-        .any(|other| other.field == filter.field)
-    {
-        return Err(parameter.repeated());
-    }
-    query.filters.push(filter);
-    Ok(())
-}
-
-/// One condition.
-fn filter(view: &dyn ViewDefinition, parameter: &Parameter) -> Result<Filter, Problem> {
-    match parameter.operator.as_deref() {
-        None | Some("eq") => {}
-        Some(_) => {
-            return Err(parameter.unknown("there is no such operator; only `eq` is supported."));
-        }
-    }
-    if let Some((_, field)) = ENVELOPE.iter().find(|(name, _)| *name == parameter.name) {
-        return Ok(Filter {
-            value: envelope_value(field, parameter)?,
-            field: field.clone(),
-        });
-    }
-    let path: Vec<&str> = parameter.name.split('.').collect();
-    let scalar = if path.len() > MAX_PATH {
-        Err(NoScalar::Unknown)
+/// True, if the value is the only one that there is.
+fn flag(parameter: &Parameter, only: &str) -> Result<bool, Problem> {
+    if parameter.value == only {
+        Ok(true)
     } else {
-        Scalar::of(view.schema(), &path)
+        Err(parameter.malformed(&format!("`{only}`")))
+    }
+}
+
+fn match_any(parameter: &Parameter) -> Result<bool, Problem> {
+    match parameter.value.as_str() {
+        "any" => Ok(true),
+        "all" => Ok(false),
+        _ => Err(parameter.malformed("`any` or `all`")),
+    }
+}
+
+/// The order that `parameter` asks for: names of fields, with `-` before one that descends.
+fn sort(view: &dyn ViewDefinition, parameter: &Parameter) -> Result<Vec<Sort>, Problem> {
+    let wanted = || {
+        parameter.malformed(&format!(
+            "the names of at most {MAX_SORTS} different fields, with commas between them, and `-` before one that descends"
+        ))
     };
-    let scalar = scalar.map_err(|why| not_a_field(view, parameter, why))?;
-    Ok(Filter {
-        value: scalar
-            .value(&parameter.value)
-            .map_err(|wanted| parameter.malformed(&wanted))?,
-        field: Field::Data(path.into_iter().map(str::to_owned).collect()),
-    })
-}
-
-/// The value of a field that every document has.
-fn envelope_value(field: &Field, parameter: &Parameter) -> Result<Value, Problem> {
-    let text = &parameter.value;
-    match field {
-        Field::Version => digits(text)
-            .map(Value::from)
-            .ok_or_else(|| parameter.malformed("a whole number")),
-        Field::CreatedAt | Field::UpdatedAt => {
-            let time = DateTime::parse_from_rfc3339(text).map_err(|_| {
-                parameter.malformed("a time as in 2026-01-31T12:00:00Z (RFC 3339; write + as %2B)")
-            })?;
-            // As exact as it was written: a time between two microseconds is nobody's.
-            let time = time.with_timezone(&Utc);
-            Ok(Value::from(
-                time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-            ))
+    let mut sort: Vec<Sort> = Vec::new();
+    for written in parameter.value.split(',') {
+        let (name, direction) = match written.strip_prefix('-') {
+            Some(name) => (name, Direction::Descending),
+            None => (written, Direction::Ascending),
+        };
+        if name.is_empty() || sort.len() == MAX_SORTS {
+            return Err(wanted());
         }
-        Field::Id | Field::Data(_) => Ok(Value::from(text.as_str())),
+        let target = Target::of(view, name)
+            .map_err(|why| parameter.names_unknown(name, &no_field(view, why)))?;
+        if !target.shape.has_order() {
+            let advice = "the field may hold a list or an object, which have no order.";
+            return Err(parameter.names_unknown(name, advice));
+        }
+        let field = target.field;
+        if sort.iter().any(|other| other.field == field) {
+            return Err(wanted());
+        }
+        sort.push(Sort { field, direction });
     }
-}
-
-fn not_a_field(view: &dyn ViewDefinition, parameter: &Parameter, why: NoScalar) -> Problem {
-    let view = view.name();
-    match why {
-        NoScalar::Unknown => parameter.unknown(&format!("the view {view} has no such field.")),
-        NoScalar::FreeForm => parameter.unknown(&format!(
-            "the schema of the view {view} does not say what the field holds, so it cannot be compared."
-        )),
-        NoScalar::Composite => parameter.unknown(
-            "the field holds an object or a list; only texts, numbers, truth values and null can be compared.",
-        ),
-        NoScalar::Ambiguous => parameter.unknown(
-            "the field may hold a text or something else, so it is not clear what the value would mean.",
-        ),
-    }
+    Ok(sort)
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Map, json};
-    use tidelog_domain::{DecodeError, EventFilter, Folding, Keys, RecordedEvent};
-    use tidelog_http::ProblemKind;
-
-    use super::super::parameters::parse;
-    use super::*;
-
-    struct Posts(Value, EventFilter);
-
-    impl ViewDefinition for Posts {
-        fn name(&self) -> &str {
-            "post"
-        }
-        fn plural(&self) -> &str {
-            "posts"
-        }
-        fn schema(&self) -> &Value {
-            &self.0
-        }
-        fn fingerprint(&self) -> String {
-            String::new()
-        }
-        fn filter(&self) -> &EventFilter {
-            &self.1
-        }
-        fn folding(&self) -> Folding {
-            Folding::FullState
-        }
-        fn keys(&self, _: &RecordedEvent) -> Result<Keys, DecodeError> {
-            Ok(Keys::new())
-        }
-        fn project(
-            &self,
-            _: Option<Map<String, Value>>,
-            _: &str,
-            _: &RecordedEvent,
-        ) -> Result<Option<Map<String, Value>>, DecodeError> {
-            Ok(None)
-        }
-    }
-
-    fn posts() -> Posts {
-        let schema = json!({"properties": {
-            "title": {"type": "string"},
-            "limit": {"type": "integer"},
-            "author": {"properties": {"name": {"type": "string"}}},
-        }});
-        Posts(schema, EventFilter::Category("post".into()))
-    }
-
-    fn page_of(query: &str) -> Result<Query, Problem> {
-        page(
-            &posts(),
-            &parse(Some(query)).unwrap(),
-            &QuerySettings::default(),
-        )
-    }
-
-    fn data(path: &[&str]) -> Field {
-        Field::Data(path.iter().map(|name| (*name).to_owned()).collect())
-    }
-
-    #[test]
-    fn parameters_become_typed_filters() {
-        let query = page_of(
-            "title=a&author.name[eq]=ann&limit[eq]=3&limit=7&id=x&version=2&created_at=2026-01-31T13:00:00%2B01:00",
-        )
-        .unwrap();
-        let filters = [
-            (data(&["title"]), json!("a")),
-            (data(&["author", "name"]), json!("ann")),
-            (data(&["limit"]), json!(3)),
-            (Field::Id, json!("x")),
-            (Field::Version, json!(2)),
-            (Field::CreatedAt, json!("2026-01-31T12:00:00Z")),
-        ];
-        assert_eq!(
-            query,
-            Query {
-                filters: filters.map(|(field, value)| Filter { field, value }).into(),
-                after: None,
-                limit: 7,
-                deleted: false,
-            }
-        );
-        assert_eq!(page_of("").unwrap().limit, 20);
-        assert_eq!(page_of("limit=200").unwrap().limit, 200);
-        let after = page_of(&format!("after={}", cursor::encode("x")))
-            .unwrap()
-            .after;
-        assert_eq!(after.as_deref(), Some("x"));
-    }
-
-    #[test]
-    fn what_is_not_known_is_named_and_refused() {
-        for query in [
-            "title[$ne]=x",
-            "title[ne]=x",
-            "title[]=x",
-            "$where=1",
-            "title.$ne=x",
-            "data.title=x",
-            "author=ann",
-            "nothing=1",
-            "sort=title",
-            "fields=id",
-            "match=any",
-            "count=exact",
-            "deleted=include",
-            "limit[gt]=1",
-            "=x",
-        ] {
-            let problem = page_of(query).unwrap_err();
-            assert_eq!(problem.kind(), ProblemKind::UnknownParameter, "{query}");
-        }
-        let deep = vec!["author"; MAX_PATH + 1].join(".");
-        assert!(page_of(&format!("{deep}=1")).is_err());
-    }
-
-    #[test]
-    fn a_value_that_does_not_fit_is_malformed() {
-        for query in [
-            "title=a&title[eq]=a",
-            "limit=0",
-            "limit=201",
-            "limit=x",
-            "limit=-1",
-            "limit=%2B1",
-            "limit=99999999999999999999",
-            "limit=",
-            "version=%2B1",
-            "after=x",
-            "limit[eq]=x",
-            "version=x",
-            "version=1.5",
-            "created_at=yesterday",
-            "created_at=2026-01-31",
-        ] {
-            let problem = page_of(query).unwrap_err();
-            assert_eq!(problem.kind(), ProblemKind::MalformedRequest, "{query}");
-        }
-    }
-
-    #[test]
-    fn the_first_match_takes_filters_alone() {
-        let first = |query| first(&posts(), &parse(Some(query)).unwrap());
-        assert_eq!(first("title=a").unwrap().limit, 1);
-        assert!(first("limit=2").is_err());
-        assert!(first("after=x").is_err());
-    }
-}
+mod tests;

@@ -10,16 +10,23 @@ mod admin;
 mod cursor;
 mod filters;
 mod openapi;
+mod operators;
 mod parameters;
 mod prefer;
+mod problems;
 mod read;
 mod representation;
+mod selection;
 mod shape;
 #[cfg(test)]
 mod tests;
 
 pub use admin::views_admin_router;
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) use filters::asked;
 pub use openapi::query_document;
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) use read::next;
 
 use crate::catalog::Catalog;
 use crate::consistency::Consistency;

@@ -5,12 +5,19 @@ use tidelog_domain::ViewDefinition;
 use tidelog_http::{ApiDocument, ProblemKind, header, parameter, with};
 
 use super::QuerySettings;
-use super::filters::WORDS;
+use super::filters::{MAX_SORTS, WORDS};
+use super::operators::{ENVELOPE, MAX_VALUES, Operator, Target};
+use super::representation::DELETED;
+use super::selection::MAX_FIELDS;
 use super::shape::filterable;
 use crate::catalog::Catalog;
+use crate::store::Field;
 
-/// The most fields of a view that are listed as filters.
-const MAX_FILTERS: usize = 200;
+/// The most fields of a view that are listed.
+const MAX_LISTED_FIELDS: usize = 200;
+
+/// The most filters of a view that are listed. The service knows more of them, by the same rules.
+const MAX_LISTED_FILTERS: usize = 1_000;
 
 /// What may go wrong with any read.
 const ANY_READ: [ProblemKind; 6] = [
@@ -47,6 +54,7 @@ fn describe(api: &mut ApiDocument, view: &dyn ViewDefinition, settings: &QuerySe
         "properties": {
             "data": {"type": "array", "items": document},
             "next": {"type": ["string", "null"], "description": "The cursor for `after`; null on the last page."},
+            "count": {"type": "integer", "minimum": 0, "description": "With `count=exact`: how many there are on all pages."},
         },
         "required": ["data", "next"],
     });
@@ -57,27 +65,29 @@ fn describe(api: &mut ApiDocument, view: &dyn ViewDefinition, settings: &QuerySe
         &json!({"type": "string"}),
         "The document's id.",
     );
-    let filters = filters(view);
+    let fields = fields(view);
+    let shown = shown(&fields);
+    let found = [filters(&fields), ordering(&fields), shown.clone()].concat();
     let described = [
         (
             "get",
             format!("/{name}/{{id}}"),
             "one document",
-            vec![id],
+            [vec![id], shown].concat(),
             &one,
         ),
         (
             "list",
             format!("/{plural}"),
             "a page of documents",
-            [filters.clone(), paging(settings)].concat(),
+            [found.clone(), paging(settings)].concat(),
             &page,
         ),
         (
             "first",
             format!("/{name}"),
             "the first document that fits",
-            filters,
+            found,
             &one,
         ),
     ];
@@ -113,9 +123,12 @@ fn document(api: &mut ApiDocument, view: &dyn ViewDefinition) -> Value {
         "updated_at": time,
         "version": {"type": "integer", "minimum": 1},
     });
+    let deleted =
+        json!({"type": "boolean", "description": "With `deleted=include`: whether it is."});
+    let shown = with(fields.clone(), DELETED, deleted);
     let envelope = json!({
         "type": "object",
-        "properties": fields,
+        "properties": shown,
         "required": ["id", "created_at", "updated_at", "version"],
     });
     // The view's own fields are what `own` says; what it calls as the envelope does is not shown.
@@ -123,7 +136,7 @@ fn document(api: &mut ApiDocument, view: &dyn ViewDefinition) -> Value {
         Value::Object(own) if closed(own) => {
             let mut own = own.clone();
             if let (Some(Value::Object(properties)), Value::Object(more)) =
-                (own.get_mut("properties"), &fields)
+                (own.get_mut("properties"), &shown)
             {
                 properties.extend(more.clone());
             }
@@ -148,37 +161,135 @@ fn closed(schema: &Map<String, Value>) -> bool {
         })
 }
 
-/// The fields by which can be filtered.
-fn filters(view: &dyn ViewDefinition) -> Vec<Value> {
-    let text = json!({"type": "string"});
-    let time = json!({"type": "string", "format": "date-time"});
-    let envelope = [
-        ("id".to_owned(), text),
-        ("version".to_owned(), json!({"type": "integer"})),
-        ("created_at".to_owned(), time.clone()),
-        ("updated_at".to_owned(), time),
-    ];
-    let own = filterable(view.schema(), MAX_FILTERS);
+/// The fields of the documents, by their dotted names.
+fn fields(view: &dyn ViewDefinition) -> Vec<(String, Target)> {
+    let envelope = ENVELOPE.iter();
+    let envelope = envelope.map(|(name, field)| ((*name).to_owned(), Target::envelope(field)));
+    let own = filterable(view.schema(), MAX_LISTED_FIELDS);
     let own = own
         .into_iter()
-        .map(|(name, scalar)| (name, scalar.schema()))
-        .filter(|(name, _)| envelope.iter().all(|(known, _)| known != name))
-        .collect::<Vec<_>>();
-    envelope
-        .iter()
-        .cloned()
-        .chain(own)
-        .map(|(name, schema)| {
-            let is_word = WORDS.contains(&name.as_str());
-            let written = if is_word { format!("{name}[eq]") } else { name };
+        .filter(|(name, _)| ENVELOPE.iter().all(|(known, _)| known != name))
+        .map(|(name, shape)| {
+            let field = Field::Data(name.split('.').map(str::to_owned).collect());
+            (name, Target { field, shape })
+        });
+    envelope.chain(own).collect()
+}
+
+/// A filter for each operator that a field takes.
+fn filters(fields: &[(String, Target)]) -> Vec<Value> {
+    let filters = fields.iter().flat_map(|(name, target)| {
+        let taken = Operator::ALL.into_iter();
+        let taken = taken.filter(|operator| target.takes(*operator));
+        taken.map(|operator| filter(name, target, operator))
+    });
+    filters.take(MAX_LISTED_FILTERS).collect()
+}
+
+fn filter(name: &str, target: &Target, operator: Operator) -> Value {
+    let is_word = WORDS.contains(&name);
+    let written = match operator {
+        Operator::Eq if !is_word => name.to_owned(),
+        operator => format!("{name}[{}]", operator.name()),
+    };
+    let value = match target.shape.scalar() {
+        _ if target.is_time() => json!({"type": "string", "format": "date-time"}),
+        Ok(scalar) => scalar.schema(),
+        Err(_) => json!({}),
+    };
+    let text = json!({"type": "string"});
+    match operator {
+        Operator::Eq => parameter("query", &written, &value, "It is this."),
+        Operator::Ne => parameter("query", &written, &value, "It is not this, or is missing."),
+        Operator::In => listed(
+            &written,
+            &json!({"type": "array", "items": value, "minItems": 1, "maxItems": MAX_VALUES}),
+            "It is one of these. A value with a comma in it stands in double quotes.",
+        ),
+        Operator::Gt => parameter("query", &written, &value, "It is greater."),
+        Operator::Gte => parameter("query", &written, &value, "It is greater or equal."),
+        Operator::Lt => parameter("query", &written, &value, "It is less."),
+        Operator::Lte => parameter("query", &written, &value, "It is less or equal."),
+        Operator::Prefix => parameter("query", &written, &text, "It begins with this."),
+        Operator::Contains => match target.shape.item() {
+            Some(item) => parameter("query", &written, &item.schema(), "It has this item."),
+            None => parameter("query", &written, &text, "It has this text in it."),
+        },
+        Operator::Exists => {
+            let truth = json!({"type": "boolean"});
             parameter(
                 "query",
                 &written,
-                &schema,
-                "Only documents with this value.",
+                &truth,
+                "Whether it is there, and not null.",
             )
-        })
-        .collect()
+        }
+    }
+}
+
+/// A parameter whose value is a list with commas.
+fn listed(name: &str, schema: &Value, description: &str) -> Value {
+    let parameter = parameter("query", name, schema, description);
+    with(
+        with(parameter, "style", json!("form")),
+        "explode",
+        json!(false),
+    )
+}
+
+/// How filters are joined, and in which order documents come.
+fn ordering(fields: &[(String, Target)]) -> Vec<Value> {
+    let sortable = fields.iter().filter(|(_, target)| target.shape.has_order());
+    let names: Vec<String> = sortable
+        .flat_map(|(name, _)| [name.clone(), format!("-{name}")])
+        .collect();
+    let by = json!({
+        "type": "array",
+        "items": {"type": "string", "enum": names},
+        "minItems": 1,
+        "maxItems": MAX_SORTS,
+        "uniqueItems": true,
+    });
+    let joined = json!({"type": "string", "enum": ["all", "any"], "default": "all"});
+    vec![
+        parameter(
+            "query",
+            "match",
+            &joined,
+            "Whether all filters must hold, or one.",
+        ),
+        listed(
+            "sort",
+            &by,
+            "The order; `-` before a field that descends. What is equal in all of them comes by id.",
+        ),
+    ]
+}
+
+/// What is shown.
+fn shown(fields: &[(String, Target)]) -> Vec<Value> {
+    let names = fields.iter().map(|(name, _)| name.as_str());
+    let names: Vec<&str> = names.chain([DELETED]).collect();
+    let chosen = json!({
+        "type": "array",
+        "items": {"type": "string", "examples": names},
+        "minItems": 1,
+        "maxItems": MAX_FIELDS,
+    });
+    let deleted = json!({"type": "string", "enum": ["include"]});
+    vec![
+        listed(
+            "fields",
+            &chosen,
+            "Only these fields, and the id: what is not chosen is left out also where the document's schema requires it.",
+        ),
+        parameter(
+            "query",
+            DELETED,
+            &deleted,
+            "Deleted documents too, as they last were.",
+        ),
+    ]
 }
 
 fn paging(settings: &QuerySettings) -> Vec<Value> {
@@ -189,13 +300,20 @@ fn paging(settings: &QuerySettings) -> Vec<Value> {
         "default": settings.default_limit,
     });
     let cursor = json!({"type": "string"});
+    let count = json!({"type": "string", "enum": ["exact"]});
     vec![
         parameter("query", "limit", &limit, "The most documents."),
         parameter(
             "query",
             "after",
             &cursor,
-            "What an earlier page gave as `next`.",
+            "What an earlier page in the same order gave as `next`.",
+        ),
+        parameter(
+            "query",
+            "count",
+            &count,
+            "Says how many there are on all pages.",
         ),
     ]
 }

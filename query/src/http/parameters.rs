@@ -43,6 +43,21 @@ impl Parameter {
         })
     }
 
+    /// The problem that there is more of it than may be: `most`.
+    pub(super) fn too_many(&self, most: &str) -> Problem {
+        about(ProblemKind::MalformedRequest, &self.written(), |name| {
+            format!("The parameter `{name}` is one too many: {most}.")
+        })
+    }
+
+    /// The problem that its value names something that is not known, and `advice`.
+    pub(super) fn names_unknown(&self, value: &str, advice: &str) -> Problem {
+        let value: String = value.chars().take(MAX_QUOTED_CHARS).collect();
+        about(ProblemKind::UnknownParameter, &self.written(), |name| {
+            format!("The parameter `{name}` names `{value}`: {advice}")
+        })
+    }
+
     /// The problem that it is there twice.
     pub(super) fn repeated(&self) -> Problem {
         about(ProblemKind::MalformedRequest, &self.written(), |name| {

@@ -10,30 +10,31 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition, causes};
+use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
 use tokio::time::{Instant, timeout};
 
+use super::cursor::Order;
+use super::filters::Asked;
 use super::parameters::{self, Parameter};
+pub(super) use super::problems::{RETRY_AFTER, bad_path, no_view};
+use super::problems::{store_problem, too_slow, unsettled};
 use super::representation::{entity_tag, header_value, is_known, shown};
-use super::{QueryService, QuerySettings, cursor, filters, prefer};
+use super::{QueryService, QuerySettings, filters, prefer};
 use crate::catalog::Named;
-use crate::consistency::{ConsistencyError, ReadOf};
+use crate::consistency::ReadOf;
 use crate::projector::MAX_KEY_BYTES;
-use crate::store::{Document, Query, ReadError};
+use crate::store::{Document, Query, ReadError, place_of};
 use crate::versions::Current;
 
 /// What a write answered, and a read must see.
 const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 
 /// How the preferences of a request were met.
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// How many events the view is behind the log.
 const PROJECTION_LAG: HeaderName = HeaderName::from_static("projection-lag");
-
-/// When to ask again after something that passes.
-pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -49,6 +50,14 @@ enum Wanted<'a> {
     Id(&'a str),
     /// Those that fit.
     Query(&'a Query),
+    /// Those that fit, and how many there are on all pages.
+    Counted(&'a Query),
+}
+
+/// What was read.
+struct Found {
+    documents: Vec<Document>,
+    count: Option<u64>,
 }
 
 /// What is known about how a read was answered, for its headers.
@@ -88,9 +97,7 @@ pub(super) async fn document(
     };
     require_json_answer(&headers)?;
     check_id(&**view, &id)?;
-    if let Some(parameter) = parameters::parse(query.as_deref())?.first() {
-        return Err(parameter.unknown("one document takes no parameters."));
-    }
+    let asked = filters::one(&**view, &parameters::parse(query.as_deref())?)?;
     let read_of = ReadOf::Document(&id);
     let preference = reads.settle(view.name(), read_of, &headers).await?;
     let (current, found) = reads.read(&**view, Wanted::Id(&id)).await?;
@@ -98,8 +105,9 @@ pub(super) async fn document(
         current,
         preference,
     };
-    match found.into_iter().find(|document| !document.deleted) {
-        Some(document) => Ok(reads.one(&answered, document, &headers)),
+    let is_shown = |document: &Document| asked.query.deleted || !document.deleted;
+    match found.documents.into_iter().find(is_shown) {
+        Some(document) => Ok(reads.one(&answered, &asked, document, &headers)),
         None => Err(Problem::new(
             ProblemKind::NotFound,
             format!("There is no {} with this id.", view.name()),
@@ -139,15 +147,15 @@ impl Reads {
         parameters: &[Parameter],
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
-        let query = filters::first(view, parameters)?;
+        let asked = filters::first(view, parameters)?;
         let preference = self.settle(view.name(), ReadOf::Any, headers).await?;
-        let (current, found) = self.read(view, Wanted::Query(&query)).await?;
+        let (current, found) = self.read(view, Wanted::Query(&asked.query)).await?;
         let answered = Answered {
             current,
             preference,
         };
-        match found.into_iter().next() {
-            Some(document) => Ok(self.one(&answered, document, headers)),
+        match found.documents.into_iter().next() {
+            Some(document) => Ok(self.one(&answered, &asked, document, headers)),
             None => Err(Problem::new(
                 ProblemKind::NotFound,
                 format!("No {} fits the filters.", view.name()),
@@ -161,18 +169,36 @@ impl Reads {
         parameters: &[Parameter],
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
-        let mut query = filters::page(view, parameters, &self.settings)?;
+        let mut asked = filters::page(view, parameters, &self.settings)?;
         let preference = self.settle(view.name(), ReadOf::Any, headers).await?;
         // One more than is shown tells whether there is a next page.
-        let limit = query.limit;
-        query.limit = limit.saturating_add(1);
-        let (current, mut found) = self.read(view, Wanted::Query(&query)).await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().filter(|_| more);
-        let next = next.map(|last| cursor::encode(&last.id));
-        let data: Vec<Value> = found.into_iter().map(shown).collect();
-        let body = json!({"data": data, "next": next}).to_string();
+        let limit = asked.query.limit;
+        asked.query.limit = limit.saturating_add(1);
+        let wanted = if asked.count {
+            Wanted::Counted(&asked.query)
+        } else {
+            Wanted::Query(&asked.query)
+        };
+        let (current, found) = self.read(view, wanted).await?;
+        let Found {
+            mut documents,
+            count,
+        } = found;
+        let more = documents.len() > limit;
+        documents.truncate(limit);
+        let last = documents.last().filter(|_| more);
+        let next = last
+            .map(|last| next(view, &asked.query, last))
+            .transpose()?;
+        let data = documents
+            .into_iter()
+            .map(|document| shown_as(&asked, document));
+        let data: Vec<Value> = data.collect();
+        let mut body = json!({"data": data, "next": next});
+        if let (Some(count), Value::Object(body)) = (count, &mut body) {
+            body.insert("count".to_owned(), json!(count));
+        }
+        let body = body.to_string();
         let answered = Answered {
             current,
             preference,
@@ -181,9 +207,15 @@ impl Reads {
     }
 
     /// The answer with one document; 304 when the client has it.
-    fn one(&self, answered: &Answered, document: Document, headers: &HeaderMap) -> Response {
+    fn one(
+        &self,
+        answered: &Answered,
+        asked: &Asked,
+        document: Document,
+        headers: &HeaderMap,
+    ) -> Response {
         let version = document.version;
-        let body = json!({"data": shown(document)}).to_string();
+        let body = json!({"data": shown_as(asked, document)}).to_string();
         let tag = entity_tag(version, &body);
         let mut response = if is_known(headers, &tag) {
             let mut response = self.answer(answered, StatusCode::NOT_MODIFIED, String::new());
@@ -221,7 +253,7 @@ impl Reads {
         &self,
         view: &dyn ViewDefinition,
         wanted: Wanted<'_>,
-    ) -> Result<(Current, Vec<Document>), Problem> {
+    ) -> Result<(Current, Found), Problem> {
         let versions = &self.service.versions;
         let reading = async {
             let Some(mut current) = versions.current(view.name()).await? else {
@@ -229,11 +261,20 @@ impl Reads {
             };
             loop {
                 let collection = &current.alias.collection;
-                let found = match wanted {
-                    Wanted::Id(id) => self.service.store.get(collection, &[id]).await?,
-                    Wanted::Query(query) => self.service.store.find(collection, query).await?,
+                let store = &self.service.store;
+                let count = match wanted {
+                    Wanted::Counted(query) => Some(store.count(collection, query).await?),
+                    Wanted::Id(_) | Wanted::Query(_) => None,
                 };
-                if !found.is_empty() {
+                let documents = match wanted {
+                    Wanted::Id(id) => store.get(collection, &[id]).await?,
+                    Wanted::Query(query) | Wanted::Counted(query) => {
+                        store.find(collection, query).await?
+                    }
+                };
+                let is_empty = documents.is_empty();
+                let found = Found { documents, count };
+                if !is_empty {
                     return Ok(Some((current, found)));
                 }
                 // Nothing was found: make sure that it was not in a version that has been dropped meanwhile.
@@ -286,6 +327,32 @@ impl Reads {
     }
 }
 
+/// What a client sees of a document.
+fn shown_as(asked: &Asked, document: Document) -> Value {
+    let shown = shown(document, asked.query.deleted);
+    match &asked.fields {
+        Some(fields) => fields.apply(shown),
+        None => shown,
+    }
+}
+
+/// The cursor of the next page, behind `last`.
+pub(crate) fn next(
+    view: &dyn ViewDefinition,
+    query: &Query,
+    last: &Document,
+) -> Result<String, Problem> {
+    let order = Order {
+        view: view.name(),
+        sort: &query.sort,
+    };
+    let cursor = order.encode(&place_of(last, &query.sort));
+    cursor.ok_or_else(|| {
+        let detail = "A text by which `sort` sorts is too long for a cursor, so that this page could not be continued.";
+        Problem::new(ProblemKind::MalformedRequest, detail).with("parameter", json!("sort"))
+    })
+}
+
 /// The tokens of all writes that the read must see: in several headers or in one, where a proxy may have joined them.
 fn tokens(headers: &HeaderMap) -> Result<Vec<ConsistencyToken>, InvalidToken> {
     let mut tokens = Vec::new();
@@ -295,42 +362,6 @@ fn tokens(headers: &HeaderMap) -> Result<Vec<ConsistencyToken>, InvalidToken> {
         }
     }
     Ok(tokens)
-}
-
-/// The problem of a read that cannot be as fresh as it has to be.
-fn unsettled(view: &str, error: ConsistencyError, said: Option<&HeaderValue>) -> Problem {
-    let problem = match error {
-        ConsistencyError::Store(error) => return store_problem(&error),
-        ConsistencyError::NotYetProjected => Problem::new(
-            ProblemKind::NotYetProjected,
-            format!(
-                "The write is committed, and the view {view} has not applied it yet. Ask again, with \
-                 `Prefer: wait=<seconds>` to wait longer, or without the token to read what there is."
-            ),
-        ),
-        ConsistencyError::SetAside => Problem::new(
-            ProblemKind::NotYetProjected,
-            format!(
-                "The write is committed, but the view {view} cannot apply it, or one before it, and has set it aside (it is \
-                 parked). It is applied when that is tried again with success, which may need an operator. Ask without the \
-                 token to read what there is."
-            ),
-        )
-        .with("parked", json!(true)),
-        ConsistencyError::OtherHistory => Problem::new(
-            ProblemKind::NotYetProjected,
-            format!(
-                "The token belongs to another history of the log than the view {view}: either the log was restored, and \
-                 the write may be gone, or the view is being built anew. Ask again, or without the token to read \
-                 what there is."
-            ),
-        ),
-    };
-    let problem = problem.retry_after(RETRY_AFTER);
-    match said {
-        Some(said) => problem.with_header(PREFERENCE_APPLIED, said.clone()),
-        None => problem,
-    }
 }
 
 /// Gives the store its time, and no more.
@@ -343,41 +374,9 @@ async fn within<T>(
         Ok(Err(error)) => Err(store_problem(&error)),
         Err(_) => {
             tracing::warn!(?time, "the read store did not answer in time");
-            Err(unavailable())
+            Err(too_slow())
         }
     }
-}
-
-/// What a client hears of an error of the store; the log hears the rest.
-fn store_problem(error: &ReadError) -> Problem {
-    let causes = causes(error);
-    if matches!(error, ReadError::Unavailable(_)) {
-        tracing::warn!(error = causes, "a read failed");
-        return unavailable();
-    }
-    tracing::error!(error = causes, "a read failed");
-    Problem::internal()
-}
-
-fn unavailable() -> Problem {
-    Problem::new(
-        ProblemKind::Unavailable,
-        "The read store cannot be reached at the moment. Ask again.",
-    )
-    .retry_after(RETRY_AFTER)
-}
-
-pub(super) fn bad_path(_: PathRejection) -> Problem {
-    let detail = "The path is not UTF-8 in percent-encoding.";
-    Problem::new(ProblemKind::MalformedRequest, detail)
-}
-
-pub(super) fn no_view(name: &str) -> Problem {
-    let name: String = name.chars().take(64).collect();
-    Problem::new(
-        ProblemKind::NotFound,
-        format!("There is no view called {name:?}."),
-    )
 }
 
 /// Turns down what can be no document's id.

@@ -11,15 +11,23 @@ use crate::store::Document;
 /// What the framework sets in every document, whatever the view's own fields.
 const ENVELOPE: [&str; 4] = ["id", "created_at", "updated_at", "version"];
 
-/// A document in `data`: its id, the view's own fields, its times and its version.
-pub(super) fn shown(document: Document) -> Value {
+/// What says whether a document is deleted, where deleted ones are shown.
+pub(super) const DELETED: &str = "deleted";
+
+/// A document in `data`: its id, the view's own fields, its times and its version. Where `deleted` ones are shown, also
+/// whether it is one.
+pub(super) fn shown(document: Document, deleted: bool) -> Value {
     let mut shown = Map::with_capacity(document.data.len() + ENVELOPE.len());
     shown.insert("id".to_owned(), Value::from(document.id));
     let own = document.data.into_iter();
-    shown.extend(own.filter(|(name, _)| !ENVELOPE.contains(&name.as_str())));
+    let is_set = |name: &str| ENVELOPE.contains(&name) || deleted && name == DELETED;
+    shown.extend(own.filter(|(name, _)| !is_set(name)));
     shown.insert("created_at".to_owned(), time(document.created_at));
     shown.insert("updated_at".to_owned(), time(document.updated_at));
     shown.insert("version".to_owned(), json!(document.version));
+    if deleted {
+        shown.insert(DELETED.to_owned(), Value::Bool(document.deleted));
+    }
     Value::Object(shown)
 }
 
@@ -77,7 +85,7 @@ mod tests {
     #[test]
     fn a_document_shows_its_own_fields_between_id_and_times() {
         assert_eq!(
-            shown(document()).to_string(),
+            shown(document(), false).to_string(),
             r#"{"id":"p1","title":"a","body":"b","created_at":"1970-01-01T00:00:00.000000Z","updated_at":"1970-01-01T00:00:01.500000Z","version":3}"#
         );
     }

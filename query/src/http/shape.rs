@@ -56,12 +56,20 @@ pub(super) enum NoScalar {
     Ambiguous,
 }
 
-impl Scalar {
+/// What a field may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    kinds: Kinds,
+    /// What a list in it may hold.
+    items: Kinds,
+}
+
+impl Shape {
     /// What the field at `path` holds by `schema`.
     ///
     /// # Errors
     ///
-    /// [`NoScalar`].
+    /// [`NoScalar::Unknown`] and [`NoScalar::FreeForm`].
     pub(super) fn of(schema: &Value, path: &[&str]) -> Result<Self, NoScalar> {
         let look = Look { root: schema };
         let mut steps = MAX_STEPS;
@@ -81,11 +89,68 @@ impl Scalar {
             }
             places = found;
         }
-        let kinds: Kinds = places
+        let (mut kinds, mut items) = (Kinds::new(), Vec::new());
+        for place in places {
+            kinds.extend(look.kinds(place, &mut steps));
+            look.items(place, &mut items, &mut steps);
+        }
+        if ALL.iter().all(|kind| kinds.contains(kind)) {
+            return Err(NoScalar::FreeForm);
+        }
+        let items = items
             .into_iter()
-            .flat_map(|place| look.kinds(place, &mut steps))
-            .collect();
-        Self::from_kinds(&kinds)
+            .flat_map(|place| look.kinds(place, &mut steps));
+        Ok(Self {
+            items: items.collect(),
+            kinds,
+        })
+    }
+
+    /// A field of a kind that needs no schema.
+    pub(super) fn one(kind: Kind) -> Self {
+        Self {
+            kinds: Kinds::from([kind]),
+            items: Kinds::new(),
+        }
+    }
+
+    /// It as a scalar; lists and objects aside.
+    ///
+    /// # Errors
+    ///
+    /// [`NoScalar::Composite`] and [`NoScalar::Ambiguous`].
+    pub(super) fn scalar(&self) -> Result<Scalar, NoScalar> {
+        Scalar::from_kinds(&self.kinds)
+    }
+
+    /// What the items of a list in it are, if they are scalars of which a client can name one.
+    pub(super) fn item(&self) -> Option<Scalar> {
+        let is_list = self.kinds.contains(&Kind::Array);
+        let scalar = Scalar::from_kinds(&self.items).ok()?;
+        is_list.then_some(scalar)
+    }
+
+    /// Whether its values have an order: there are no lists and no objects among them.
+    pub(super) fn has_order(&self) -> bool {
+        let composite = [Kind::Array, Kind::Object];
+        !composite.iter().any(|kind| self.kinds.contains(kind))
+    }
+}
+
+impl Scalar {
+    /// Whether it may be a value of this kind.
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.kinds.contains(&kind)
+    }
+
+    /// What `text` stands for as a bound of a range: a text or a number; else what would be right.
+    pub(super) fn bound(&self, text: &str) -> Result<Value, String> {
+        let numbers = [Kind::Integer, Kind::Number].into_iter();
+        let numbers: Kinds = numbers.filter(|kind| self.has(*kind)).collect();
+        if self.has(Kind::String) || numbers.is_empty() {
+            return self.value(text);
+        }
+        Self { kinds: numbers }.value(text)
     }
 
     fn from_kinds(kinds: &Kinds) -> Result<Self, NoScalar> {
@@ -168,7 +233,7 @@ impl Scalar {
 }
 
 /// The fields by which can be filtered, by their dotted names: those that `schema` names, `max` at most.
-pub(super) fn filterable(schema: &Value, max: usize) -> Vec<(String, Scalar)> {
+pub(super) fn filterable(schema: &Value, max: usize) -> Vec<(String, Shape)> {
     let look = Look { root: schema };
     let mut found = Vec::new();
     let mut waiting = vec![(Vec::<String>::new(), vec![schema])];
@@ -186,16 +251,22 @@ pub(super) fn filterable(schema: &Value, max: usize) -> Vec<(String, Scalar)> {
             let mut path = path.clone();
             path.push(name.to_owned());
             let by_name: Vec<&str> = path.iter().map(String::as_str).collect();
-            match Scalar::of(schema, &by_name) {
-                Ok(scalar) if found.len() < max => found.push((path.join("."), scalar)),
-                Err(NoScalar::Composite | NoScalar::FreeForm) if path.len() < MAX_LISTED_DEPTH => {
-                    let mut inner = Vec::new();
-                    for place in &places {
-                        look.fields(place, name, &mut inner, &mut steps);
-                    }
-                    deeper.push((path, inner));
+            let shape = Shape::of(schema, &by_name);
+            let is_open = shape.as_ref().is_err_and(|why| *why == NoScalar::FreeForm);
+            let is_object = shape
+                .as_ref()
+                .is_ok_and(|shape| shape.kinds.contains(&Kind::Object));
+            if (is_open || is_object) && path.len() < MAX_LISTED_DEPTH {
+                let mut inner = Vec::new();
+                for place in &places {
+                    look.fields(place, name, &mut inner, &mut steps);
                 }
-                _ => {}
+                deeper.push((path.clone(), inner));
+            }
+            if let Ok(shape) = shape
+                && found.len() < max
+            {
+                found.push((path.join("."), shape));
             }
         }
         // The next to be looked at is the last of the list.
@@ -269,6 +340,18 @@ impl<'s> Look<'s> {
         }
         for part in self.parts(schema) {
             self.names(part, found, steps);
+        }
+    }
+
+    /// Finds what `schema` says of the items of a list.
+    fn items(&self, schema: &'s Value, found: &mut Vec<&'s Value>, steps: &mut usize) {
+        let (Some(left), Value::Object(schema)) = (steps.checked_sub(1), schema) else {
+            return;
+        };
+        *steps = left;
+        found.extend(schema.get("items"));
+        for part in self.parts(schema) {
+            self.items(part, found, steps);
         }
     }
 
@@ -380,145 +463,4 @@ fn is_plain(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn schema() -> Value {
-        json!({
-            "type": "object",
-            "properties": {
-                "title": {"type": "string", "maxLength": 200},
-                "likes": {"type": "integer"},
-                "rating": {"type": ["number", "null"]},
-                "published": {"type": "boolean"},
-                "subtitle": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-                "status": {"enum": ["draft", "public"]},
-                "level": {"const": 3},
-                "address": {"$ref": "#/$defs/Address"},
-                "owner": {"anyOf": [{"$ref": "#/$defs/Owner"}, {"type": "null"}]},
-                "tags": {"type": "array", "items": {"type": "string"}},
-                "tag_or_tags": {"type": ["string", "array"]},
-                "code": {"type": ["string", "integer"]},
-                "anything": {},
-                "whatever": true,
-                "elsewhere": {"$ref": "https://example.com/x"},
-                "loop": {"$ref": "#/properties/loop"},
-                "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
-                "open": {"type": "object", "additionalProperties": true},
-                "bounded": {"allOf": [{"type": "integer"}, {"minimum": 3}]}
-            },
-            "$defs": {
-                "Address": {
-                    "type": "object",
-                    "properties": {"city": {"type": "string"}, "zip": {"$ref": "#/$defs/Zip"}}
-                },
-                "Zip": {"type": "integer"},
-                "Owner": {"properties": {"name": {"type": "string"}}}
-            }
-        })
-    }
-
-    fn of(path: &str) -> Result<Scalar, NoScalar> {
-        Scalar::of(&schema(), &path.split('.').collect::<Vec<_>>())
-    }
-
-    fn value(path: &str, text: &str) -> Result<Value, String> {
-        of(path).unwrap().value(text)
-    }
-
-    #[test]
-    fn a_value_is_typed_by_its_field() {
-        for (path, text, expected) in [
-            ("title", "5", json!("5")),
-            ("title", "null", json!("null")),
-            ("title", "", json!("")),
-            ("likes", "5", json!(5)),
-            ("likes", "-5", json!(-5)),
-            ("likes", "5.0", json!(5.0)),
-            ("rating", "4.5", json!(4.5)),
-            ("rating", "null", Value::Null),
-            ("published", "true", json!(true)),
-            ("published", "false", json!(false)),
-            ("subtitle", "x", json!("x")),
-            ("status", "draft", json!("draft")),
-            ("level", "3", json!(3)),
-            ("address.city", "Köln", json!("Köln")),
-            ("address.zip", "50667", json!(50667)),
-            ("owner.name", "ann", json!("ann")),
-            ("tag_or_tags", "a", json!("a")),
-            ("counts.2024-01", "7", json!(7)),
-            ("bounded", "4", json!(4)),
-        ] {
-            assert_eq!(value(path, text), Ok(expected), "{path}={text}");
-        }
-    }
-
-    #[test]
-    fn the_fields_that_can_be_filtered_by_are_listed_with_what_they_hold() {
-        let listed = filterable(&schema(), 200);
-        let names: Vec<_> = listed.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "title",
-                "likes",
-                "rating",
-                "published",
-                "subtitle",
-                "status",
-                "level",
-                "tag_or_tags",
-                "bounded",
-                "address.city",
-                "address.zip",
-                "owner.name",
-            ]
-        );
-        let rating = &listed[2].1;
-        assert_eq!(rating.schema(), json!({"type": ["null", "number"]}));
-        assert_eq!(listed[0].1.schema(), json!({"type": "string"}));
-        assert_eq!(filterable(&schema(), 3).len(), 3);
-    }
-
-    #[test]
-    fn a_value_of_another_type_is_refused_with_what_would_be_right() {
-        for (path, text, wanted) in [
-            ("likes", "x", "a whole number"),
-            ("likes", "5.5", "a whole number"),
-            ("likes", "", "a whole number"),
-            ("likes", " 5", "a whole number"),
-            ("likes", "null", "a whole number"),
-            ("rating", "NaN", "a number, or null"),
-            ("rating", "1e999", "a number, or null"),
-            ("published", "False", "true or false"),
-            ("published", "1", "true or false"),
-        ] {
-            assert_eq!(value(path, text), Err(wanted.to_owned()), "{path}={text}");
-        }
-    }
-
-    #[test]
-    fn a_field_that_the_schema_does_not_type_is_no_filter() {
-        for (path, why) in [
-            ("nothing", NoScalar::Unknown),
-            ("address.street", NoScalar::Unknown),
-            ("title.x", NoScalar::Unknown),
-            ("", NoScalar::Unknown),
-            ("__proto__", NoScalar::Unknown),
-            ("counts.$where", NoScalar::FreeForm),
-            ("counts.a\0b", NoScalar::FreeForm),
-            ("anything", NoScalar::FreeForm),
-            ("anything.x", NoScalar::FreeForm),
-            ("whatever", NoScalar::FreeForm),
-            ("elsewhere", NoScalar::FreeForm),
-            ("loop", NoScalar::FreeForm),
-            ("open.x", NoScalar::FreeForm),
-            ("tags", NoScalar::Composite),
-            ("address", NoScalar::Composite),
-            ("code", NoScalar::Ambiguous),
-        ] {
-            assert_eq!(of(path), Err(why), "{path:?}");
-        }
-        assert_eq!(Scalar::of(&json!(true), &["x"]), Err(NoScalar::FreeForm));
-    }
-}
+mod tests;

@@ -291,6 +291,93 @@ async fn filters_find_what_fits_and_only_that() {
 }
 
 #[tokio::test]
+async fn pages_of_any_order_follow_each_other_and_say_how_many_there_are() {
+    let service = Service::new().await;
+    for n in 0..9 {
+        let (title, author) = (format!("t{}", n % 3), format!("a{}", n % 2));
+        service.write(&format!("p{n}"), &title, &author).await;
+    }
+    let first = "/posts?sort=-title,author&limit=2&count=exact&id[ne]=p8";
+    let (mut uri, mut seen) = (first.to_owned(), Vec::new());
+    loop {
+        let page = service.get(&uri).await;
+        assert_eq!(page.body["count"], json!(8), "{}", page.body);
+        seen.extend(page.ids().into_iter().map(str::to_owned));
+        match page.body["next"].as_str() {
+            Some(next) => uri = format!("{first}&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["p2", "p5", "p4", "p1", "p7", "p0", "p6", "p3"]);
+    let without = service.get("/posts").await;
+    assert!(without.body.get("count").is_none());
+    let best = service.get("/post?sort=-id&title[prefix]=t").await;
+    assert_eq!(best.body["data"]["id"], json!("p8"));
+    let any = service
+        .get("/posts?match=any&title=t1&author=a0&sort=id")
+        .await;
+    assert_eq!(any.ids(), ["p0", "p1", "p2", "p4", "p6", "p7", "p8"]);
+}
+
+#[tokio::test]
+async fn a_page_that_could_not_be_continued_is_refused() {
+    let service = Service::new().await;
+    for id in ["p1", "p2"] {
+        service.write(id, &"long".repeat(2_500), "ann").await;
+    }
+    assert_eq!(service.get("/posts?sort=title").await.status, 200);
+    let answer = service.get("/posts?sort=title&limit=1").await;
+    assert_eq!(answer.problem(), (400, "malformed-request"));
+    assert_eq!(answer.body["parameter"], json!("sort"));
+}
+
+#[tokio::test]
+async fn only_the_fields_that_are_asked_for_are_shown() {
+    let service = Service::new().await;
+    service.write("p1", "one", "ann").await;
+    let shown = json!({"id": "p1", "title": "one", "version": 1});
+    for uri in [
+        "/post/p1?fields=version,title",
+        "/post?fields=title,version",
+    ] {
+        let answer = service.get(uri).await;
+        assert_eq!(answer.body["data"], shown, "{uri}");
+        assert!(answer.header("etag").is_some());
+    }
+    let list = service.get("/posts?fields=version,title").await;
+    assert_eq!(list.body["data"], json!([shown]));
+    let whole = service.get("/post/p1").await;
+    let part = service.get("/post/p1?fields=title").await;
+    assert_ne!(whole.header("etag"), part.header("etag"));
+}
+
+#[tokio::test]
+async fn deleted_documents_are_shown_to_who_asks_for_them() {
+    let service = Service::new().await;
+    service.write("p1", "one", "ann").await;
+    service.write("p2", "two", "ann").await;
+    service.delete("p1").await;
+    assert_eq!(service.get("/post/p1").await.status, 404);
+    let gone = service.get("/post/p1?deleted=include").await;
+    assert_eq!(gone.body["data"]["title"], json!("one"));
+    assert_eq!(gone.body["data"]["deleted"], json!(true));
+    assert_eq!(gone.body["data"]["version"], json!(2));
+    let both = service.get("/posts?deleted=include&count=exact").await;
+    assert_eq!(
+        (both.ids(), &both.body["count"]),
+        (vec!["p1", "p2"], &json!(2))
+    );
+    assert_eq!(both.body["data"][1]["deleted"], json!(false));
+    assert!(
+        service.get("/post/p2").await.body["data"]
+            .get("deleted")
+            .is_none()
+    );
+    let missing = service.get("/post/p3?deleted=include").await;
+    assert_eq!(missing.problem(), (404, "not-found"));
+}
+
+#[tokio::test]
 async fn what_is_not_known_is_a_400_that_names_the_parameter() {
     let service = Service::new().await;
     for (query, parameter) in [
@@ -301,8 +388,9 @@ async fn what_is_not_known_is_a_400_that_names_the_parameter() {
         ("nothing=1", "nothing"),
         ("tags=a", "tags"),
         ("extra.x=1", "extra.x"),
-        ("sort=title", "sort"),
-        ("count=exact", "count"),
+        ("title[like]=x", "title[like]"),
+        ("sort=nothing", "sort"),
+        ("fields=nothing", "fields"),
     ] {
         for uri in [format!("/posts?{query}"), format!("/post?{query}")] {
             let answer = service.get(&uri).await;
@@ -330,6 +418,12 @@ async fn a_value_that_does_not_fit_is_a_400_that_names_the_parameter() {
         ("created_at=today", "created_at"),
         ("title=a&title=b", "title"),
         ("title=%ff", "title"),
+        ("stars[gt]=many", "stars[gt]"),
+        ("title[exists]=perhaps", "title[exists]"),
+        ("sort=title,title", "sort"),
+        ("match=some", "match"),
+        ("count=roughly", "count"),
+        ("deleted=only", "deleted"),
     ] {
         let answer = service.get(&format!("/posts?{query}")).await;
         assert_eq!(answer.problem(), (400, "malformed-request"), "{query}");

@@ -1,74 +1,247 @@
-//! What a database is asked for a filter: what it is known to compare as [`matches`](super::matches) does, no more.
+//! What a database is asked for a query: what it is known to compare as [`matches`](super::matches) does, no more.
 
-use serde_json::{Number, Value};
+mod lower;
 
-use super::filter::{instant, whole, whole_number};
-use super::{Field, Filter};
+use serde_json::Value;
 
-/// What a database is asked for a filter.
+use self::lower::{Wanted, lower, version};
+use super::filter::Instant;
+use super::{Direction, Field, Place, Query, Sort};
+
+/// A query as a database is asked.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Condition<'a> {
-    /// Nothing can meet it.
-    Never,
-    /// The id is this one.
-    Id(&'a str),
-    /// The version is this one.
-    Version(i64),
-    /// Created at this microsecond since 1970.
-    CreatedAt(i64),
-    /// Updated at this microsecond since 1970.
-    UpdatedAt(i64),
-    /// The value at this path, through objects, is the scalar.
-    Data(&'a [String], Scalar<'a>),
-    /// A database may compare it otherwise (lists, objects, unusual names): [`matches`](super::matches) looks at what was read.
-    AfterReading,
+pub(crate) struct Asked<'q> {
+    /// What it is asked for.
+    pub(crate) condition: Condition<'q>,
+    /// Whether that is just what the query's filter says. Where not, it is met by more than should be found, and
+    /// [`matches`](super::matches) looks at what was read.
+    pub(crate) exact: bool,
+    /// The order that it is asked for; `None` where it cannot sort so, and [`page`](super::page) sorts what was read.
+    pub(crate) order: Option<Vec<(Subject<'q>, Direction)>>,
 }
 
-/// A JSON value that has no parts.
+/// What a database compares of a document.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Subject<'q> {
+    /// The id, with texts.
+    Id,
+    /// A number of the envelope, with whole numbers.
+    Envelope(Number64),
+    /// The value at this path of `data`, through objects only.
+    Data(&'q [String]),
+}
+
+/// A number that every document has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Number64 {
+    /// Its version.
+    Version,
+    /// When it was created, in microseconds since 1970.
+    CreatedAt,
+    /// When it was changed, in microseconds since 1970.
+    UpdatedAt,
+}
+
+/// What a document must meet.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Scalar<'a> {
+pub(crate) enum Condition<'q> {
+    /// Anything does.
+    Always,
+    /// Nothing does.
+    Never,
+    /// All of these, of which there are two at least.
+    All(Vec<Self>),
+    /// One of these, of which there are two at least.
+    Any(Vec<Self>),
+    /// A field is so.
+    Test(Subject<'q>, Ask<'q>),
+}
+
+/// How a field must be.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Ask<'q> {
+    /// This scalar.
+    Is(Scalar<'q>),
+    /// Anything else.
+    Not(Scalar<'q>),
+    /// One of these, of which there is one at least.
+    OneOf(Vec<Scalar<'q>>),
+    /// A number or a text that stands so to this one.
+    Than(Relation, Scalar<'q>),
+    /// A text from the first one on, and below the second, if there is one.
+    Between(&'q str, Option<String>),
+    /// A text with this one in it, which is not empty.
+    Contains(&'q str),
+    /// A list with this item.
+    HasItem(Scalar<'q>),
+    /// Behind this value in the order of all values, that way.
+    Behind(Direction, Key<'q>),
+    /// A list or an object. (For places in an order alone.)
+    Composite,
+}
+
+/// How a value stands to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relation {
+    /// It is greater.
+    Above,
+    /// It is greater or equal.
+    AtLeast,
+    /// It is less.
+    Below,
+    /// It is less or equal.
+    AtMost,
+}
+
+/// A place in the order of all values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Key<'q> {
+    /// That of a scalar.
+    Scalar(Scalar<'q>),
+    /// That of the lists and objects, behind all scalars.
+    Composite,
+}
+
+/// A JSON value that has no parts, and that can be stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Scalar<'q> {
     /// Null, or missing.
     Null,
     /// True or false.
     Bool(bool),
-    /// A number, in each of the two forms in which it can be stored. At least one is there.
-    Number {
-        /// As a whole number.
-        whole: Option<i64>,
-        /// As a floating-point number.
-        float: Option<f64>,
-    },
+    /// A whole number.
+    Whole(i64),
+    /// A floating-point number: one that is no [`Whole`](Self::Whole) one.
+    Float(f64),
     /// A text.
-    Text(&'a str),
+    Text(&'q str),
 }
 
-impl<'a> Condition<'a> {
-    /// What a database is asked for `filter`.
-    pub(crate) fn of(filter: &'a Filter) -> Self {
-        let value = &filter.value;
-        match &filter.field {
-            Field::Id => value.as_str().map_or(Self::Never, Self::Id),
-            Field::Version => whole(value)
-                .and_then(|number| i64::try_from(number).ok())
-                .map_or(Self::Never, Self::Version),
-            Field::CreatedAt => instant(value).map_or(Self::Never, Self::CreatedAt),
-            Field::UpdatedAt => instant(value).map_or(Self::Never, Self::UpdatedAt),
-            Field::Data(path) => {
-                if path.is_empty() || !path.iter().all(|name| is_plain(name)) {
-                    return Self::AfterReading;
-                }
-                match value {
-                    Value::Null => Self::Data(path, Scalar::Null),
-                    Value::Bool(value) => Self::Data(path, Scalar::Bool(*value)),
-                    Value::String(text) => Self::Data(path, Scalar::Text(text)),
-                    Value::Number(number) => match forms(number) {
-                        (None, None) => Self::Never,
-                        (whole, float) => Self::Data(path, Scalar::Number { whole, float }),
-                    },
-                    Value::Array(_) | Value::Object(_) => Self::AfterReading,
-                }
-            }
+impl<'q> Asked<'q> {
+    /// What a database is asked for `query`, tombstones and the limit aside.
+    pub(crate) fn of(query: &'q Query) -> Self {
+        let mut exact = true;
+        let filter = lower(&query.filter, &mut exact);
+        let subjects = query.sort.iter().map(|sort| {
+            let subject = Subject::of(&sort.field)?;
+            Some((subject, sort.direction))
+        });
+        let order: Option<Vec<_>> = subjects.collect();
+        let behind = match (&query.after, &order) {
+            (Some(place), Some(order)) => behind(place, order, &query.sort),
+            _ => Condition::Always,
+        };
+        Self {
+            condition: all([filter, behind]),
+            exact,
+            order,
         }
+    }
+}
+
+impl<'q> Subject<'q> {
+    /// `None` for a field that a database cannot name.
+    fn of(field: &'q Field) -> Option<Self> {
+        Some(match field {
+            Field::Id => Self::Id,
+            Field::Version => Self::Envelope(Number64::Version),
+            Field::CreatedAt => Self::Envelope(Number64::CreatedAt),
+            Field::UpdatedAt => Self::Envelope(Number64::UpdatedAt),
+            Field::Data(path) => {
+                let nameable = !path.is_empty() && path.iter().all(|name| is_plain(name));
+                return nameable.then_some(Self::Data(path));
+            }
+        })
+    }
+}
+
+/// What is behind `place` in the order of `subjects`, and then of ids.
+fn behind<'q>(
+    place: &'q Place,
+    subjects: &[(Subject<'q>, Direction)],
+    sort: &'q [Sort],
+) -> Condition<'q> {
+    let keys = place.keys.iter().zip(sort).zip(subjects);
+    let keys: Option<Vec<_>> = keys
+        .map(|((value, sort), (subject, direction))| {
+            Some((*subject, *direction, key(&sort.field, value)?))
+        })
+        .collect();
+    // Whatever is no value of a field is no place in its order.
+    let Some(keys) = keys.filter(|keys| keys.len() == subjects.len()) else {
+        return Condition::Never;
+    };
+    let last = Ask::Than(Relation::Above, Scalar::Text(&place.id));
+    let mut behind = Condition::Test(Subject::Id, last);
+    for (subject, direction, key) in keys.into_iter().rev() {
+        let same = match key {
+            Key::Scalar(value) => Ask::Is(value),
+            Key::Composite => Ask::Composite,
+        };
+        let same = all([Condition::Test(subject, same), behind]);
+        behind = any([Condition::Test(subject, Ask::Behind(direction, key)), same]);
+    }
+    behind
+}
+
+/// The place that `value` has in the order of `field`.
+fn key<'q>(field: &Field, value: &'q Value) -> Option<Key<'q>> {
+    let exact = |bound: Option<Instant>| {
+        bound
+            .filter(|bound| bound.exact)
+            .map(|bound| Scalar::Whole(bound.floor))
+    };
+    match field {
+        Field::Id => value.as_str().map(Scalar::Text),
+        Field::Version => exact(version(value)),
+        Field::CreatedAt | Field::UpdatedAt => exact(Instant::of(value)),
+        Field::Data(_) => match Wanted::of(value) {
+            Wanted::Scalar(value) => Some(value),
+            Wanted::Nowhere => None,
+            Wanted::Composite => return Some(Key::Composite),
+        },
+    }
+    .map(Key::Scalar)
+}
+
+/// All of `conditions`.
+fn all<'q>(conditions: impl IntoIterator<Item = Condition<'q>>) -> Condition<'q> {
+    let mut kept = Vec::new();
+    // Each is looked at, also behind one that never holds, as looking tells whether it is exact.
+    for condition in conditions {
+        match condition {
+            Condition::Always => {}
+            Condition::All(inner) => kept.extend(inner),
+            other => kept.push(other),
+        }
+    }
+    if kept.contains(&Condition::Never) {
+        return Condition::Never;
+    }
+    match kept.len() {
+        0 => Condition::Always,
+        1 => kept.remove(0),
+        _ => Condition::All(kept),
+    }
+}
+
+/// One of `conditions`.
+fn any<'q>(conditions: impl IntoIterator<Item = Condition<'q>>) -> Condition<'q> {
+    let mut kept = Vec::new();
+    for condition in conditions {
+        match condition {
+            Condition::Never => {}
+            Condition::Any(inner) => kept.extend(inner),
+            other => kept.push(other),
+        }
+    }
+    if kept.contains(&Condition::Always) {
+        return Condition::Always;
+    }
+    match kept.len() {
+        0 => Condition::Never,
+        1 => kept.remove(0),
+        _ => Condition::Any(kept),
     }
 }
 
@@ -80,35 +253,33 @@ fn is_plain(name: &str) -> bool {
             .any(|c| c.is_control() || matches!(c, '.' | '$' | '"' | '\\'))
 }
 
-/// The two forms in which the value of `number` may be stored.
-fn forms(number: &Number) -> (Option<i64>, Option<f64>) {
-    let whole = whole_number(number);
-    let float = number.as_f64().filter(|float| {
-        // A whole number may have been rounded on the way.
-        whole.is_none() || Number::from_f64(*float).as_ref().and_then(whole_number) == whole
-    });
-    (whole.and_then(|whole| i64::try_from(whole).ok()), float)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::{Filter, Test};
 
     #[test]
-    fn a_number_is_looked_for_in_each_form_that_it_can_have() {
-        let of = |value: Value| forms(value.as_number().unwrap());
-        assert_eq!(of(json!(1)), (Some(1), Some(1.0)));
-        assert_eq!(of(json!(-0.0)), (Some(0), Some(0.0)));
-        assert_eq!(of(json!(0.5)), (None, Some(0.5)));
-        let odd = (1_i64 << 53) + 1;
-        assert_eq!(of(json!(odd)), (Some(odd), None));
-        assert_eq!(of(json!(i64::MAX)), (Some(i64::MAX), None));
-        assert_eq!(
-            of(json!(1_u64 << 63)),
-            (None, Some(9_223_372_036_854_775_808.0))
-        );
-        assert_eq!(of(json!(u64::MAX)), (None, None));
+    fn what_a_database_cannot_compare_is_asked_for_more_widely() {
+        let field =
+            |name: &str, value| Filter::Field(Field::Data(vec![name.to_owned()]), Test::Is(value));
+        let query = |filter| Query {
+            filter,
+            ..Query::default()
+        };
+        let (plain, odd) = (field("a", json!(1)), field("a.b", json!(1)));
+        let narrow = Condition::Test(Subject::Data(&["a".to_owned()]), Ask::Is(Scalar::Whole(1)));
+        let of = query(Filter::All(vec![plain.clone(), odd.clone()]));
+        let asked = Asked::of(&of);
+        assert!(!asked.exact && asked.condition == narrow);
+        let of = query(Filter::Any(vec![plain.clone(), odd]));
+        let asked = Asked::of(&of);
+        assert!(!asked.exact && asked.condition == Condition::Always);
+        let of = query(Filter::Any(vec![plain, Filter::default()]));
+        let asked = Asked::of(&of);
+        assert!(asked.exact && asked.condition == Condition::Always);
+        let of = query(Filter::Any(vec![]));
+        assert_eq!(Asked::of(&of).condition, Condition::Never);
     }
 }

@@ -1,14 +1,13 @@
 //! The read store in memory: for tests and examples, and the reference for what the port means.
 
 use std::collections::{BTreeMap, btree_map};
-use std::ops::Bound;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use tidelog_domain::{Partition, Position};
 use tidelog_eventbus::{StateError, StateRecord, StateStore};
 
-use super::filter::matches;
+use super::filter::{matches, page};
 use super::name::{checked, checked_for_state};
 use super::storable;
 use super::{Alias, Document, DocumentWrite, Query, ReadError, ReadStore, Written};
@@ -97,19 +96,18 @@ impl ReadStore for InMemoryReadStore {
         let Some(collection) = contents.collections.get(checked(collection)?) else {
             return Ok(Vec::new());
         };
-        let start = match &query.after {
-            Some(id) => Bound::Excluded(id.as_str()),
-            None => Bound::Unbounded,
-        };
-        Ok(collection
-            .documents
-            .range::<str, _>((start, Bound::Unbounded))
-            .map(|(_, document)| document)
+        let found = page(collection.documents.values(), query);
+        Ok(found.into_iter().cloned().collect())
+    }
+
+    async fn count(&self, collection: &str, query: &Query) -> Result<u64, ReadError> {
+        let contents = self.read();
+        let collection = contents.collections.get(checked(collection)?);
+        let documents = collection.into_iter().flat_map(|c| c.documents.values());
+        let fits = documents
             .filter(|document| query.deleted || !document.deleted)
-            .filter(|document| query.filters.iter().all(|filter| matches(document, filter)))
-            .take(query.limit)
-            .cloned()
-            .collect())
+            .filter(|document| matches(document, &query.filter));
+        Ok(u64::try_from(fits.count()).unwrap_or(u64::MAX))
     }
 
     async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {

@@ -15,6 +15,7 @@ mod memory;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 mod name;
+mod query;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod storable;
@@ -23,9 +24,10 @@ mod storable;
 pub use self::mongodb::{
     InvalidMongoUrl, MongoOptions, MongoReadStore, MongoServerError, MongoServerInfo,
 };
-pub use filter::matches;
+pub use filter::{matches, page, place_of};
 pub use memory::InMemoryReadStore;
 pub use name::{MAX_NAME_BYTES, is_name};
+pub use query::{Direction, Field, Filter, Place, Query, Sort, Test};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteReadStore;
 pub use storable::MAX_DATA_DEPTH;
@@ -88,22 +90,24 @@ pub trait ReadStore: StateStore {
         writes: &[DocumentWrite],
     ) -> Result<Vec<Written>, ReadError>;
 
-    /// The documents that fit `query`, in its order.
+    /// The documents that fit `query`, in its order: what [`page`] says, whatever the store compares by itself. It MUST end within
+    /// a time of its own, also when nobody waits for the answer any more.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Unavailable`].
+    /// [`ReadError::Unavailable`]; [`ReadError::TooSlow`].
     async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, ReadError>;
 
-    /// How many documents fit the filters of `query` (which counts tombstones or not; its `after` and `limit` do not
+    /// How many documents fit the filter of `query` (which counts tombstones or not; its `sort`, `after` and `limit` do not
     /// matter).
     ///
     /// # Errors
     ///
-    /// [`ReadError::Unavailable`].
+    /// [`ReadError::Unavailable`]; [`ReadError::TooSlow`].
     async fn count(&self, collection: &str, query: &Query) -> Result<u64, ReadError> {
         // For a store that cannot count by itself: page by page.
         let mut page = Query {
+            sort: Vec::new(),
             after: None,
             limit: COUNT_PAGE,
             ..query.clone()
@@ -113,7 +117,7 @@ pub trait ReadStore: StateStore {
             let found = self.find(collection, &page).await?;
             count += u64::try_from(found.len()).unwrap_or(u64::MAX);
             match found.into_iter().nth(COUNT_PAGE - 1) {
-                Some(last) => page.after = Some(last.id),
+                Some(last) => page.after = Some(Place::behind(last.id)),
                 None => return Ok(count),
             }
         }
@@ -201,44 +205,6 @@ pub enum Written {
     Unmet,
 }
 
-/// Which documents of a collection are wanted, by id ascending (bytewise).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Query {
-    /// Conditions that all must hold.
-    pub filters: Vec<Filter>,
-    /// Only documents whose id is greater than this.
-    pub after: Option<String>,
-    /// At most this many. 0 gives none.
-    pub limit: usize,
-    /// Whether tombstones count.
-    pub deleted: bool,
-}
-
-/// One condition on a document.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Filter {
-    /// What is looked at.
-    pub field: Field,
-    /// What it must equal. A number equals another of the same value (`1` and `1.0`); a missing field equals `null`; a list
-    /// equals only the same list. Texts compare bytewise.
-    pub value: Value,
-}
-
-/// A field of a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Field {
-    /// The document's id.
-    Id,
-    /// [`Document::version`].
-    Version,
-    /// [`Document::created_at`]; compared with an RFC 3339 text.
-    CreatedAt,
-    /// [`Document::updated_at`]; compared with an RFC 3339 text.
-    UpdatedAt,
-    /// A field of [`Document::data`], as the names on the way to it.
-    Data(Vec<String>),
-}
-
 /// Which version of a view is read, and what it was before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alias {
@@ -317,6 +283,9 @@ pub enum ReadError {
     /// It cannot be reached, or cannot answer now.
     #[error("the read store is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A query needs more time or memory than the store gives it. It would need as much again: ask for less.
+    #[error("a query took more than the read store gives it")]
+    TooSlow(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A document can never be stored.
     #[error("the document {id} cannot be stored: {reason}")]
     Unwritable {
@@ -344,7 +313,7 @@ impl ReadError {
     #[must_use]
     pub const fn retry(&self) -> Retry {
         match self {
-            Self::Unavailable(_) => Retry::AfterBackoff,
+            Self::Unavailable(_) | Self::TooSlow(_) => Retry::AfterBackoff,
             Self::Unwritable { .. } | Self::InvalidName { .. } | Self::Corrupt { .. } => {
                 Retry::Never
             }

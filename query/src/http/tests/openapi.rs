@@ -1,6 +1,8 @@
 //! The document says what the service does: it is compared with the service itself.
 
 use super::*;
+use crate::http::filters::WORDS;
+use crate::http::operators::Operator;
 use crate::http::query_document;
 
 fn document() -> Value {
@@ -74,6 +76,10 @@ async fn what_is_described_is_what_is_served() {
         assert_eq!(answer.status, 200, "{path}");
         assert_described(&document, path, &answer);
     }
+    service.delete("1").await;
+    let all = service.get("/posts?count=exact&deleted=include").await;
+    assert_eq!(all.body["data"][0]["deleted"], json!(true));
+    assert_described(&document, "/posts", &all);
     let missing = service.get("/post/2").await;
     assert_eq!(missing.status, 404);
     assert_described(&document, "/post/{id}", &missing);
@@ -82,46 +88,122 @@ async fn what_is_described_is_what_is_served() {
     assert_described(&document, "/posts", &wrong);
 }
 
+/// The query parameters of the operation at `path`, and a value that each one takes.
+fn parameters(document: &Value, path: &str) -> Vec<(String, String)> {
+    let parameters = document["paths"][path]["get"]["parameters"].as_array();
+    let parameters = parameters.unwrap().iter().filter(|p| p["in"] == "query");
+    let named = parameters.map(|parameter| {
+        let name = parameter["name"].as_str().unwrap();
+        (name.to_owned(), a_value(name, &parameter["schema"]))
+    });
+    named.collect()
+}
+
+fn a_value(name: &str, schema: &Value) -> String {
+    if let Some(value) = schema["enum"].get(0) {
+        return value.as_str().unwrap().to_owned();
+    }
+    let types = schema["type"].to_string();
+    match types.trim_matches('"') {
+        "array" if name == "fields" => schema["items"]["examples"].as_array().unwrap()[1..]
+            .iter()
+            .map(|name| name.as_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(","),
+        "array" => a_value(name, &schema["items"]),
+        "string" if schema["format"] == "date-time" => "2026-01-31T12:00:00Z".to_owned(),
+        "boolean" => "true".to_owned(),
+        "string" => "x".to_owned(),
+        _ => "1".to_owned(),
+    }
+}
+
 #[tokio::test]
 async fn each_parameter_that_is_described_is_one_that_the_service_knows() {
     let service = Service::new().await;
     service.write("1", "a", "ann").await;
     let document = document();
-    let parameters = document["paths"]["/posts"]["get"]["parameters"].as_array();
-    let parameters = parameters.unwrap().iter().filter(|p| p["in"] == "query");
-    let mut names = Vec::new();
-    for parameter in parameters {
-        let name = parameter["name"].as_str().unwrap();
-        let types = &parameter["schema"]["type"];
-        let value = match types.as_str().unwrap_or_default() {
-            "string" if parameter["schema"]["format"] == "date-time" => "2026-01-31T12:00:00Z",
-            "string" if name == "after" => "",
-            "string" => "x",
-            "boolean" => "true",
-            _ => "1",
-        };
-        names.push(name);
-        if value.is_empty() {
-            continue;
+    for (path, uri) in [
+        ("/posts", "/posts"),
+        ("/post", "/post"),
+        ("/post/{id}", "/post/1"),
+    ] {
+        for (name, value) in parameters(&document, path) {
+            if name == "after" {
+                continue;
+            }
+            let answer = service.get(&format!("{uri}?{name}={value}")).await;
+            // The first match may be none; but it was looked for.
+            let found = answer.status == 200 || path == "/post" && answer.status == 404;
+            assert!(found, "{name}: {}", answer.body);
         }
-        let answer = service.get(&format!("/posts?{name}={value}")).await;
-        assert_eq!(answer.status, 200, "{name}: {}", answer.body);
     }
-    assert_eq!(
-        names,
-        [
-            "id",
-            "version",
-            "created_at",
-            "updated_at",
-            "title",
-            "author",
-            "stars",
-            "public",
-            "rating",
-            "address.city",
-            "limit",
-            "after"
-        ]
-    );
+}
+
+#[test]
+fn each_operator_of_each_field_is_described_and_each_word() {
+    let document = document();
+    let names = |path| -> Vec<String> {
+        let parameters = parameters(&document, path).into_iter();
+        parameters.map(|(name, _)| name).collect()
+    };
+    let each = |name: &str, operators: &str| -> Vec<String> {
+        let written = operators.split(' ').map(|operator| match operator {
+            "eq" => name.to_owned(),
+            operator => format!("{name}[{operator}]"),
+        });
+        written.collect()
+    };
+    let text = "eq ne in gt gte lt lte prefix contains exists";
+    let number = "eq ne in gt gte lt lte exists";
+    let mut expected = [
+        each("id", text),
+        each("version", number),
+        each("created_at", number),
+        each("updated_at", number),
+        each("title", text),
+        each("author", text),
+        each("stars", number),
+        each("public", "eq ne in exists"),
+        each("rating", number),
+        each("address", "exists"),
+        each("tags", "contains exists"),
+        each("address.city", text),
+    ]
+    .concat();
+    let words = |words: &[&str]| {
+        words
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    expected.extend(words(&["match", "sort", "fields", "deleted"]));
+    assert_eq!(names("/post"), expected);
+    expected.extend(words(&["limit", "after", "count"]));
+    assert_eq!(names("/posts"), expected);
+    assert_eq!(names("/post/{id}"), ["fields", "deleted"]);
+}
+
+/// The guide has an example of each operator and each word of the language.
+#[test]
+fn the_guide_shows_each_operator_and_each_word() {
+    let guide = include_str!("../../../../docs/query.md");
+    let has_line = |name: &str, example: &str| {
+        let named = format!("`{name}`");
+        let mut lines = guide.lines().filter(|line| line.starts_with('|'));
+        lines.any(|line| line.contains(&named) && line.contains(example))
+    };
+    for operator in Operator::ALL {
+        let example = format!("[{}]=", operator.name());
+        assert!(has_line(operator.name(), &example), "{}", operator.name());
+    }
+    for word in WORDS {
+        let example = format!("{word}=");
+        assert!(
+            guide
+                .lines()
+                .any(|line| line.starts_with(&format!("| `{word}")) && line.contains(&example)),
+            "{word}"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::ReadStoreFactory;
 use super::sample::{at_position, document, everything, find_ids, fresh, insert, with_data};
-use crate::store::{Document, Field, Filter, Query, ReadStore};
+use crate::store::{Document, Field, Filter, Place, Query, ReadStore};
 
 /// The field of `data` at this path.
 pub(super) fn data(path: &[&str]) -> Field {
@@ -19,7 +19,7 @@ async fn matching(
     value: Value,
 ) -> Vec<String> {
     let query = Query {
-        filters: vec![Filter { field, value }],
+        filter: Filter::is(field, value),
         ..everything()
     };
     find_ids(store, collection, &query).await
@@ -289,17 +289,15 @@ pub async fn all_filters_must_hold_and_pages_are_full(factory: &dyn ReadStoreFac
         )
     });
     insert(&*store, &collection, documents.collect()).await;
-    let filter = |path, value| Filter {
-        field: data(path),
-        value,
-    };
+    let filter = |path, value| Filter::is(data(path), value);
     let query = Query {
-        filters: vec![
+        filter: Filter::All(vec![
             filter(&["even"], json!(true)),
             filter(&["tags"], json!([1])),
             filter(&["a.b"], json!(3)),
-        ],
-        after: Some("010".to_owned()),
+        ]),
+        sort: Vec::new(),
+        after: Some(Place::behind("010")),
         limit: 4,
         deleted: false,
     };
@@ -314,10 +312,10 @@ pub async fn all_filters_must_hold_and_pages_are_full(factory: &dyn ReadStoreFac
     };
     assert_eq!(find_ids(&*store, &collection, &query).await, expected);
     let contradiction = Query {
-        filters: vec![
+        filter: Filter::All(vec![
             filter(&["even"], json!(true)),
             filter(&["even"], json!(false)),
-        ],
+        ]),
         ..everything()
     };
     assert!(

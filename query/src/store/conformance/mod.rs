@@ -8,6 +8,9 @@ mod collections;
 mod exactness;
 mod filters;
 mod generated;
+mod language;
+#[cfg(any(feature = "mongodb", feature = "sqlite"))]
+mod parsing;
 mod reads;
 mod sample;
 mod states;
@@ -24,6 +27,9 @@ pub use collections::*;
 pub use exactness::*;
 pub use filters::*;
 pub use generated::*;
+pub use language::*;
+#[cfg(any(feature = "mongodb", feature = "sqlite"))]
+pub use parsing::a_request_is_understood_or_refused;
 pub use reads::*;
 pub use states::*;
 #[doc(hidden)]
@@ -69,7 +75,11 @@ macro_rules! read_store_conformance {
             unusual_names_of_fields_can_be_filtered_by,
             the_envelope_can_be_filtered_by,
             all_filters_must_hold_and_pages_are_full,
+            the_query_language_means_what_its_table_says,
+            a_page_goes_on_where_the_last_one_ended_whatever_became_of_its_end,
+            a_query_to_a_collection_that_is_not_there_finds_nothing,
             generated_filters_find_what_their_definition_says,
+            generated_queries_find_what_their_definition_says,
             generated_data_comes_back_as_it_was,
             numbers_come_back_as_they_were,
             texts_come_back_as_they_were,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::ReadStoreFactory;
 use super::sample::{document, everything, find_ids, fresh, get_one, insert, unique};
-use crate::store::{Document, Query};
+use crate::store::{Document, Place, Query};
 
 /// A find leaves tombstones out unless it asks for them; a get gives them.
 pub async fn tombstones_are_hidden_unless_they_are_asked_for(factory: &dyn ReadStoreFactory) {
@@ -56,7 +56,7 @@ pub async fn documents_come_in_the_bytewise_order_of_their_ids(factory: &dyn Rea
     ids.sort_unstable();
     assert_eq!(find_ids(&*store, &collection, &everything()).await, ids);
     let query = Query {
-        after: Some("a b".to_owned()),
+        after: Some(Place::behind("a b")),
         ..everything()
     };
     let later: Vec<_> = ids.into_iter().filter(|id| *id > "a b").collect();
@@ -85,13 +85,13 @@ pub async fn pages_follow_each_other_without_gap_or_repeat(factory: &dyn ReadSto
             let page = find_ids(&*store, &collection, &query).await;
             assert!(page.len() <= limit);
             let Some(last) = page.last() else { break };
-            after = Some(last.clone());
+            after = Some(Place::behind(last.as_str()));
             seen.extend(page);
         }
         assert_eq!(seen, ids, "pages of {limit}");
     }
     let query = Query {
-        after: Some("d30x".to_owned()),
+        after: Some(Place::behind("d30x")),
         limit: 1,
         ..Query::default()
     };

@@ -9,7 +9,7 @@ use tidelog_eventbus::conformance::StateStoreFactory;
 
 use super::ReadStoreFactory;
 use super::sample::{document, everything, find_ids, fresh, insert, state};
-use crate::store::{Field, Filter, Query};
+use crate::store::{Field, Filter, Place, Query};
 
 /// The state records of the read stores that a factory gives.
 #[derive(Debug)]
@@ -32,23 +32,20 @@ pub async fn state_records_are_never_among_the_documents(factory: &dyn ReadStore
         assert!(set.await.unwrap());
     }
     insert(&*store, &collection, ["3", "m"].map(document).to_vec()).await;
-    let null = |field| Filter {
-        field,
-        value: serde_json::Value::Null,
-    };
-    for filters in [
-        vec![],
-        vec![null(Field::Data(vec!["owner".to_owned()]))],
-        vec![null(Field::Data(vec!["a.b".to_owned()]))],
+    let null = |field| Filter::is(field, serde_json::Value::Null);
+    for filter in [
+        Filter::default(),
+        null(Field::Data(vec!["owner".to_owned()])),
+        null(Field::Data(vec!["a.b".to_owned()])),
     ] {
         for (after, ids) in [
             (None, &["3", "m"][..]),
-            (Some(String::new()), &["3", "m"]),
-            (Some("m".to_owned()), &[]),
+            (Some(""), &["3", "m"]),
+            (Some("m"), &[]),
         ] {
             let query = Query {
-                filters: filters.clone(),
-                after,
+                filter: filter.clone(),
+                after: after.map(Place::behind),
                 deleted: true,
                 ..everything()
             };

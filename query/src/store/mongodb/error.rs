@@ -33,6 +33,16 @@ pub(super) fn unavailable(error: mongodb::error::Error) -> ReadError {
     Fault::from(error).into()
 }
 
+/// The same of a search, which the server breaks off when it takes too much.
+pub(super) fn failed_search(error: mongodb::error::Error) -> ReadError {
+    match code_of(&error) {
+        Some(code) if code::TOO_SLOW.contains(&code) => {
+            ReadError::TooSlow(Box::new(Fault::from(error)))
+        }
+        _ => unavailable(error),
+    }
+}
+
 /// The server's codes that mean something of their own here.
 pub(super) mod code {
     /// A collection is not there (`drop`).
@@ -41,6 +51,8 @@ pub(super) mod code {
     pub(in super::super) const NAMESPACE_EXISTS: i32 = 48;
     /// The caller may not do this.
     pub(in super::super) const UNAUTHORIZED: i32 = 13;
+    /// A query exceeds its time, or the memory that sorting may take.
+    pub(in super::super) const TOO_SLOW: [i32; 2] = [50, 292];
     /// An update would change `_id`.
     pub(in super::super) const IMMUTABLE_FIELD: i32 = 66;
     /// A value of a unique index is taken.

@@ -17,15 +17,17 @@ use mongodb::options::{
 };
 use mongodb::{Client, Collection, Database};
 
-use self::error::{Fault, code, code_of, unavailable};
+use self::error::{Fault, code, code_of, failed_search, unavailable};
 use self::filter::Search;
-use super::filter::matches;
+use super::filter::{matches, page};
 use super::name::checked;
 use super::storable;
 use super::{Alias, Document, DocumentWrite, Query, ReadError, ReadStore, Written};
 
 pub use self::server::{MongoServerError, MongoServerInfo};
 
+/// How much of its time a search may take on the server, in percent: the rest is for the answer that says so.
+const SEARCH_TIME_PERCENT: u32 = 90;
 /// The database of a URL that names none.
 const DEFAULT_DATABASE: &str = "tidelog";
 /// The most ids in one command.
@@ -145,6 +147,22 @@ impl MongoReadStore {
             .unwrap_or_else(|_| Err(Fault::Timeout(self.timeout).into()))
     }
 
+    /// How long the server may search.
+    fn search_time(&self) -> Duration {
+        // None at all would mean no bound.
+        (self.timeout * SEARCH_TIME_PERCENT / 100).max(Duration::from_millis(1))
+    }
+
+    /// What a search gives, if it gives it in time.
+    async fn searched<T>(
+        &self,
+        search: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        tokio::time::timeout(self.timeout, search)
+            .await
+            .unwrap_or_else(|_| Err(ReadError::TooSlow(Box::new(Fault::Timeout(self.timeout)))))
+    }
+
     /// The documents of at most [`GET_MAX_IDS`] ids.
     async fn get_part(
         &self,
@@ -225,29 +243,66 @@ impl ReadStore for MongoReadStore {
         let Some(search) = Search::of(query) else {
             return Ok(Vec::new());
         };
+        let sorted = search.is_sorted();
         let finding = collection
-            .find(search.filter)
-            .sort(doc! { "_id": 1 })
+            .find(search.filter())
+            .sort(search.sort())
             .batch_size(BATCH_MAX_DOCUMENTS)
-            .max_time(self.timeout);
-        let finding = match search.limit {
+            .max_time(self.search_time());
+        let finding = match search.limit() {
             Some(limit) => finding.limit(limit),
             None => finding,
         };
-        self.in_time(async {
+        self.searched(async {
             let mut found = Vec::new();
-            let mut cursor = finding.await.map_err(unavailable)?;
-            while found.len() < query.limit && cursor.advance().await.map_err(unavailable)? {
+            let mut cursor = finding.await.map_err(failed_search)?;
+            while (found.len() < query.limit || !sorted)
+                && cursor.advance().await.map_err(failed_search)?
+            {
                 let document = document::read(cursor.current())?;
-                if search
-                    .remaining
-                    .iter()
-                    .all(|filter| matches(&document, filter))
-                {
+                if !search.is_wider() || matches(&document, &query.filter) {
                     found.push(document);
                 }
+                if !sorted && found.len() / 2 > query.limit {
+                    found = page(found, query);
+                }
             }
-            Ok(found)
+            Ok(if sorted { found } else { page(found, query) })
+        })
+        .await
+    }
+
+    async fn count(&self, collection: &str, query: &Query) -> Result<u64, ReadError> {
+        let collection = self.collection(checked(collection)?);
+        let query = Query {
+            sort: Vec::new(),
+            after: None,
+            limit: usize::MAX,
+            ..query.clone()
+        };
+        let Some(search) = Search::of(&query) else {
+            return Ok(0);
+        };
+        if !search.is_wider() {
+            let counting = collection
+                .count_documents(search.filter())
+                .max_time(self.search_time());
+            return self
+                .searched(async { counting.await.map_err(failed_search) })
+                .await;
+        }
+        let finding = collection
+            .find(search.filter())
+            .batch_size(BATCH_MAX_DOCUMENTS)
+            .max_time(self.search_time());
+        self.searched(async {
+            let mut count = 0;
+            let mut cursor = finding.await.map_err(failed_search)?;
+            while cursor.advance().await.map_err(failed_search)? {
+                let document = document::read(cursor.current())?;
+                count += u64::from(matches(&document, &query.filter));
+            }
+            Ok(count)
         })
         .await
     }

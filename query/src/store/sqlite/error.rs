@@ -4,7 +4,8 @@ use sqlx::Error;
 
 use crate::store::ReadError;
 
-/// SQLite's primary result codes: the file is damaged, a value is too long, the file is no database.
+/// SQLite's primary result codes: a statement was broken off, the file is damaged, a value is too long, the file is no database.
+const INTERRUPT: i64 = 9;
 const CORRUPT: i64 = 11;
 const TOO_BIG: i64 = 18;
 const NOT_A_DATABASE: i64 = 26;
@@ -16,6 +17,14 @@ pub(super) fn unavailable(error: Error) -> ReadError {
             what: format!("the SQLite file: {error}"),
         },
         _ => ReadError::Unavailable(Box::new(error)),
+    }
+}
+
+/// What to tell of an error of a search, which is broken off when its time is over.
+pub(super) fn failed_search(error: Error) -> ReadError {
+    match code(&error) {
+        Some(INTERRUPT) => ReadError::TooSlow(Box::new(error)),
+        _ => unavailable(error),
     }
 }
 

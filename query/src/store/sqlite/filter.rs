@@ -1,30 +1,43 @@
 //! A query as SQL.
 //!
-//! A field of `data` is compared as the text of its JSON (`data -> path` gives it as it was written), not as what SQLite would
-//! make of it: `true` and `1`, `"1"` and `1` stay different, large numbers and NULs exact. A scalar has one text; a number two,
-//! as a whole and as a floating-point one.
+//! A field of `data` is compared as the text of its JSON (`data -> path` gives it as it was written) under the collation of
+//! [`collation`](super::collation), not as what SQLite would make of it: `true` and `1`, `"1"` and `1` stay different, large
+//! numbers and NULs exact. Paths and values are bound; nothing of a query is ever a part of a statement.
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 use sqlx::Sqlite;
 use sqlx::query::Query as Statement;
 use sqlx::sqlite::SqliteArguments;
 
+use super::collation;
 use super::document::COLUMNS;
-use crate::store::condition::{Condition, Scalar};
-use crate::store::{Filter, Query};
+use crate::store::condition::{Ask, Asked, Condition, Key, Number64, Relation, Scalar, Subject};
+use crate::store::{Direction, Query};
+
+/// The JSON of the least text, and of the least value above all texts: texts are from the one on and below the other.
+const LEAST_TEXT: &str = "\"\"";
+const ABOVE_TEXTS: &str = "false";
+/// The JSON of what is just below all numbers.
+const BELOW_NUMBERS: &str = "null";
+/// What has the place of all lists and objects.
+const COMPOSITE: &str = "[]";
 
 /// A query, taken apart: what SQLite is asked, and what is left to do with its answer.
 pub(super) struct Search<'q> {
-    /// The conditions, with a placeholder for each value.
-    conditions: String,
-    /// The values, in order.
-    values: Vec<Bound>,
-    /// What the rows that come must still be held against.
-    pub(super) remaining: Vec<&'q Filter>,
+    asked: Asked<'q>,
+    deleted: bool,
     limit: usize,
 }
 
+/// A statement and its values, in the order of their placeholders.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Sql {
+    pub(super) text: String,
+    values: Vec<Bound>,
+}
+
 /// A value of a placeholder.
+#[derive(Debug, PartialEq)]
 enum Bound {
     Text(String),
     Whole(i64),
@@ -33,72 +46,245 @@ enum Bound {
 impl<'q> Search<'q> {
     /// The search for `query`; `None` when it can find nothing.
     pub(super) fn of(query: &'q Query) -> Option<Self> {
-        let mut search = Self {
-            conditions: "1".to_owned(),
-            values: Vec::new(),
-            remaining: Vec::new(),
+        let asked = Asked::of(query);
+        let hopeless = asked.condition == Condition::Never || query.limit == 0;
+        (!hopeless).then_some(Self {
+            asked,
+            deleted: query.deleted,
             limit: query.limit,
+        })
+    }
+
+    /// Whether what comes must still be held against the query's filter.
+    pub(super) const fn is_wider(&self) -> bool {
+        !self.asked.exact
+    }
+
+    /// Whether the rows come in the query's order, from its place on.
+    pub(super) const fn is_sorted(&self) -> bool {
+        self.asked.order.is_some()
+    }
+
+    /// The statement that finds the documents. Where more is to be done with them, SQLite cannot know how many are needed.
+    pub(super) fn find(&self, table: &str) -> Sql {
+        let mut sql = Sql::default();
+        sql.push(&format!("SELECT {COLUMNS} FROM {table} WHERE "));
+        self.conditions(&mut sql);
+        if let Some(order) = &self.asked.order {
+            sql.push(" ORDER BY ");
+            for (subject, direction) in order {
+                sql.subject(*subject);
+                sql.push(match direction {
+                    Direction::Ascending => ", ",
+                    Direction::Descending => " DESC, ",
+                });
+            }
+            sql.push("id");
+        }
+        if self.asked.exact && self.is_sorted() {
+            let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
+            sql.push(&format!(" LIMIT {limit}"));
+        }
+        sql
+    }
+
+    /// The statement that counts them; `None` where SQLite cannot.
+    pub(super) fn count(&self, table: &str) -> Option<Sql> {
+        if self.is_wider() {
+            return None;
+        }
+        let mut sql = Sql::default();
+        sql.push(&format!("SELECT count(*) FROM {table} WHERE "));
+        self.conditions(&mut sql);
+        Some(sql)
+    }
+
+    fn conditions(&self, sql: &mut Sql) {
+        if !self.deleted {
+            sql.push("deleted = 0 AND ");
+        }
+        sql.condition(&self.asked.condition);
+    }
+}
+
+impl Sql {
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// A placeholder for a text.
+    fn text(&mut self, text: impl Into<String>) {
+        self.push("?");
+        self.values.push(Bound::Text(text.into()));
+    }
+
+    fn condition(&mut self, condition: &Condition<'_>) {
+        match condition {
+            Condition::Always => self.push("1"),
+            Condition::Never => self.push("0"),
+            Condition::All(all) => self.joined(" AND ", all, Self::condition),
+            Condition::Any(any) => self.joined(" OR ", any, Self::condition),
+            Condition::Test(subject, ask) => self.test(*subject, ask),
+        }
+    }
+
+    /// `items` in brackets, with a word between them.
+    fn joined<T>(&mut self, between: &str, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
+        self.push("(");
+        for (number, item) in items.iter().enumerate() {
+            if number > 0 {
+                self.push(between);
+            }
+            each(self, item);
+        }
+        self.push(")");
+    }
+
+    fn test(&mut self, subject: Subject<'_>, ask: &Ask<'_>) {
+        match ask {
+            Ask::Is(value) => self.compared(subject, "=", *value),
+            Ask::Not(value) => self.compared(subject, "<>", *value),
+            Ask::OneOf(values) => {
+                self.subject(subject);
+                self.push(" IN ");
+                self.joined(", ", values, |sql, value| sql.value(subject, *value));
+            }
+            Ask::Than(relation, bound) => self.than(subject, *relation, *bound),
+            Ask::Between(from, to) => {
+                self.compared(subject, ">=", Scalar::Text(from));
+                match (to, subject) {
+                    (Some(to), _) => {
+                        self.push(" AND ");
+                        self.compared(subject, "<", Scalar::Text(to));
+                    }
+                    (None, Subject::Data(_)) => self.beside(subject, "<", ABOVE_TEXTS),
+                    (None, _) => {}
+                }
+            }
+            Ask::Contains(part) => self.contains(subject, part),
+            Ask::HasItem(value) => self.has_item(subject, *value),
+            Ask::Behind(direction, key) => {
+                let than = match direction {
+                    Direction::Ascending => ">",
+                    Direction::Descending => "<",
+                };
+                match key {
+                    Key::Scalar(value) => self.compared(subject, than, *value),
+                    Key::Composite => self.json(subject, than, COMPOSITE),
+                }
+            }
+            Ask::Composite => self.json(subject, "=", COMPOSITE),
+        }
+    }
+
+    /// That a value stands so to another one of its kind.
+    fn than(&mut self, subject: Subject<'_>, relation: Relation, bound: Scalar<'_>) {
+        let (than, is_lower) = match relation {
+            Relation::Above => (">", true),
+            Relation::AtLeast => (">=", true),
+            Relation::Below => ("<", false),
+            Relation::AtMost => ("<=", false),
         };
-        if !query.deleted {
-            search.conditions.push_str(" AND deleted = 0");
-        }
-        if let Some(after) = &query.after {
-            search.and("id > ?", [Bound::Text(after.clone())]);
-        }
-        for filter in &query.filters {
-            match Condition::of(filter) {
-                Condition::Never => return None,
-                Condition::Id(id) => search.and("id = ?", [Bound::Text(id.to_owned())]),
-                Condition::Version(version) => search.and("version = ?", [Bound::Whole(version)]),
-                Condition::CreatedAt(time) => search.and("created_at = ?", [Bound::Whole(time)]),
-                Condition::UpdatedAt(time) => search.and("updated_at = ?", [Bound::Whole(time)]),
-                Condition::Data(path, value) => search.and_data(path, &value),
-                Condition::AfterReading => search.remaining.push(filter),
+        self.compared(subject, than, bound);
+        if matches!(subject, Subject::Data(_)) {
+            match (bound, is_lower) {
+                (Scalar::Text(_), true) => self.beside(subject, "<", ABOVE_TEXTS),
+                (Scalar::Text(_), false) => self.beside(subject, ">=", LEAST_TEXT),
+                (_, true) => self.beside(subject, "<", LEAST_TEXT),
+                (_, false) => self.beside(subject, ">", BELOW_NUMBERS),
             }
         }
-        (query.limit > 0).then_some(search)
     }
 
-    fn and(&mut self, condition: &str, values: impl IntoIterator<Item = Bound>) {
-        self.conditions.push_str(" AND ");
-        self.conditions.push_str(condition);
-        self.values.extend(values);
+    /// That a value of `data` stands so to one that is given by its JSON, too.
+    fn beside(&mut self, subject: Subject<'_>, than: &str, json: &str) {
+        self.push(" AND ");
+        self.json(subject, than, json);
     }
 
-    /// That the value at `path` has one of the texts of `value`.
-    fn and_data(&mut self, path: &[String], value: &Scalar<'_>) {
-        let texts = texts(value);
-        let condition = match (value, texts.len()) {
-            (Scalar::Null, _) => "coalesce(data -> ?, 'null') = ?",
-            (_, 1) => "data -> ? = ?",
-            (_, 2) => "data -> ? IN (?, ?)",
-            (_, _) => "data -> ? IN (?, ?, ?)",
-        };
-        let bound = std::iter::once(path_text(path)).chain(texts);
-        self.and(condition, bound.map(Bound::Text));
+    fn compared(&mut self, subject: Subject<'_>, than: &str, value: Scalar<'_>) {
+        self.subject(subject);
+        self.push(&format!(" {than} "));
+        self.value(subject, value);
     }
 
-    /// The text of the statement. Where conditions are left, SQLite cannot know how many rows are needed.
-    pub(super) fn sql(&self, table: &str) -> String {
-        let limit = if self.remaining.is_empty() {
-            i64::try_from(self.limit).unwrap_or(i64::MAX)
+    fn json(&mut self, subject: Subject<'_>, than: &str, json: &str) {
+        self.subject(subject);
+        self.push(&format!(" {than} "));
+        self.text(json);
+    }
+
+    /// What is compared.
+    fn subject(&mut self, subject: Subject<'_>) {
+        match subject {
+            Subject::Id => self.push("id"),
+            Subject::Envelope(Number64::Version) => self.push("version"),
+            Subject::Envelope(Number64::CreatedAt) => self.push("created_at"),
+            Subject::Envelope(Number64::UpdatedAt) => self.push("updated_at"),
+            Subject::Data(path) => {
+                self.push("coalesce(data -> ");
+                self.text(path_text(path));
+                self.push(&format!(", 'null') COLLATE {}", collation::NAME));
+            }
+        }
+    }
+
+    /// What it is compared with: JSON for what is in `data`.
+    fn value(&mut self, subject: Subject<'_>, value: Scalar<'_>) {
+        match (subject, value) {
+            (Subject::Id, Scalar::Text(text)) => self.text(text),
+            (Subject::Envelope(_), Scalar::Whole(number)) => {
+                self.push("?");
+                self.values.push(Bound::Whole(number));
+            }
+            (_, value) => self.text(json_of(value)),
+        }
+    }
+
+    /// That a text has `part` in it.
+    fn contains(&mut self, subject: Subject<'_>, part: &str) {
+        if let Subject::Data(path) = subject {
+            self.push("json_type(data, ");
+            self.text(path_text(path));
+            self.push(") = 'text' AND instr(data ->> ");
+            self.text(path_text(path));
         } else {
-            i64::MAX
-        };
-        let conditions = &self.conditions;
-        format!("SELECT {COLUMNS} FROM {table} WHERE {conditions} ORDER BY id LIMIT {limit}")
+            self.push("instr(id");
+        }
+        self.push(", ");
+        self.text(part);
+        self.push(") > 0");
     }
 
-    /// Gives the statement its values.
+    /// That a list has an item.
+    fn has_item(&mut self, subject: Subject<'_>, value: Scalar<'_>) {
+        let Subject::Data(path) = subject else {
+            return self.push("0");
+        };
+        self.push("json_type(data, ");
+        self.text(path_text(path));
+        self.push(") = 'array' AND EXISTS (SELECT 1 FROM json_each(data, ");
+        self.text(path_text(path));
+        self.push(") WHERE (data -> (");
+        self.text(path_text(path));
+        self.push(&format!(
+            " || '[' || key || ']')) COLLATE {} = ",
+            collation::NAME
+        ));
+        self.value(subject, value);
+        self.push(")");
+    }
+
+    /// Gives `statement` its values.
     pub(super) fn bind<'s>(
-        &self,
+        self,
         statement: Statement<'s, Sqlite, SqliteArguments>,
     ) -> Statement<'s, Sqlite, SqliteArguments> {
         self.values
-            .iter()
+            .into_iter()
             .fold(statement, |statement, value| match value {
-                Bound::Text(text) => statement.bind(text.clone()),
-                Bound::Whole(number) => statement.bind(*number),
+                Bound::Text(text) => statement.bind(text),
+                Bound::Whole(number) => statement.bind(number),
             })
     }
 }
@@ -109,54 +295,66 @@ fn path_text(path: &[String]) -> String {
     std::iter::once("$".to_owned()).chain(names).collect()
 }
 
-/// The texts that the JSON of `value` can have where a document was written. There are one to three.
-fn texts(value: &Scalar<'_>) -> Vec<String> {
+fn json_of(value: Scalar<'_>) -> String {
     match value {
-        Scalar::Null => vec![Value::Null.to_string()],
-        Scalar::Bool(value) => vec![value.to_string()],
-        Scalar::Text(text) => vec![Value::from(*text).to_string()],
-        Scalar::Number { whole, float } => {
-            let zero = (*whole == Some(0)).then_some(-0.0);
-            let floats = float.iter().copied().chain(zero);
-            let numbers = whole
-                .iter()
-                .map(|whole| Number::from(*whole))
-                .chain(floats.filter_map(Number::from_f64));
-            numbers.map(|number| number.to_string()).collect()
-        }
+        Scalar::Null => Value::Null,
+        Scalar::Bool(value) => value.into(),
+        Scalar::Whole(number) => number.into(),
+        Scalar::Float(number) => number.into(),
+        Scalar::Text(text) => text.into(),
     }
+    .to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
-    #[test]
-    fn a_number_is_looked_for_in_each_text_that_it_can_have() {
-        let of = |whole, float| texts(&Scalar::Number { whole, float });
-        assert_eq!(of(Some(1), Some(1.0)), ["1", "1.0"]);
-        assert_eq!(of(Some(0), Some(-0.0)), ["0", "-0.0", "-0.0"]);
-        assert_eq!(of(None, Some(0.5)), ["0.5"]);
-        assert_eq!(of(Some(i64::MAX), None), [i64::MAX.to_string()]);
-    }
+    use super::*;
+    use crate::store::{Field, Filter, Place, Sort, Test};
 
     #[test]
     fn values_are_bound_and_never_a_part_of_the_statement() {
         let evil = "x' OR 1=1 --";
+        let field = Field::Data(vec![evil.to_owned()]);
+        let tests = [
+            Test::Is(evil.into()),
+            Test::Prefix(evil.to_owned()),
+            Test::ContainsText(evil.to_owned()),
+            Test::HasItem(evil.into()),
+            Test::OneOf(vec![evil.into(), json!(1)]),
+            Test::AtLeast(evil.into()),
+        ];
         let query = Query {
-            filters: vec![Filter {
-                field: crate::store::Field::Data(vec![evil.to_owned()]),
-                value: evil.into(),
+            filter: Filter::All(tests.map(|test| Filter::Field(field.clone(), test)).into()),
+            sort: vec![Sort {
+                field,
+                direction: Direction::Descending,
             }],
-            after: Some(evil.to_owned()),
+            after: Some(Place {
+                keys: vec![evil.into()],
+                id: evil.to_owned(),
+            }),
             limit: 3,
             deleted: false,
         };
+        let search = Search::of(&query).unwrap();
+        for sql in [
+            search.find("\"view_post\""),
+            search.count("\"view_post\"").unwrap(),
+        ] {
+            assert!(!sql.text.contains("OR 1=1"), "{}", sql.text);
+            assert_eq!(sql.text.matches('?').count(), sql.values.len());
+        }
+        let by_id = Query {
+            after: Some(Place::behind(evil)),
+            limit: 3,
+            ..Query::default()
+        };
         assert_eq!(
-            Search::of(&query).unwrap().sql("\"view_post\""),
+            Search::of(&by_id).unwrap().find("\"view_post\"").text,
             format!(
-                "SELECT {COLUMNS} FROM \"view_post\" WHERE 1 AND deleted = 0 AND id > ? AND data -> ? = ? \
-                 ORDER BY id LIMIT 3"
+                "SELECT {COLUMNS} FROM \"view_post\" WHERE deleted = 0 AND id > ? ORDER BY id LIMIT 3"
             )
         );
     }

@@ -1,8 +1,10 @@
 //! The read store in a SQLite file.
 
+mod collation;
 mod document;
 mod error;
 mod filter;
+mod search;
 mod state;
 mod write;
 
@@ -10,22 +12,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
 
 use self::error::{is_missing_table, unavailable};
-use self::filter::Search;
 use self::write::Writes;
-use super::filter::matches;
 use super::name::checked;
 use super::storable;
 use super::{Alias, Document, DocumentWrite, Query, ReadError, ReadStore, Written};
 
 /// How many connections read at once. Reading does not wait for writing.
 const READERS: u32 = 4;
+/// How many connections search at once, apart from those: a slow search keeps nobody from reading by id.
+const SEARCHERS: u32 = 4;
+/// How long a search may take: less than a reader waits, so that it can still be said why there is no answer.
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(4_500);
 /// How long a connection waits for another one's transaction to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call waits for a connection.
@@ -46,6 +49,8 @@ const TRANSACTION_MAX_WRITES: usize = 500;
 pub struct SqliteReadStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    searchers: SqlitePool,
+    search_timeout: Duration,
 }
 
 impl SqliteReadStore {
@@ -71,7 +76,13 @@ impl SqliteReadStore {
             .journal_mode(SqliteJournalMode::Wal);
         let store = Self {
             writer: pool().max_connections(1).connect_lazy_with(creating),
+            searchers: pool().max_connections(SEARCHERS).connect_lazy_with(
+                options
+                    .clone()
+                    .collation(collation::NAME, collation::compare),
+            ),
             readers: pool().max_connections(READERS).connect_lazy_with(options),
+            search_timeout: SEARCH_TIMEOUT,
         };
         let mut transaction = store.begin().await?;
         transaction
@@ -84,6 +95,7 @@ impl SqliteReadStore {
 
     /// Closes the connections, once the calls that are running have ended.
     pub async fn close(&self) {
+        self.searchers.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -166,32 +178,11 @@ impl ReadStore for SqliteReadStore {
     }
 
     async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, ReadError> {
-        let table = table(collection)?;
-        let Some(search) = Search::of(query) else {
-            return Ok(Vec::new());
-        };
-        let statement = search.bind(sqlx::query(AssertSqlSafe(search.sql(&table))));
-        let mut rows = statement.fetch(&self.readers);
-        let mut found = Vec::new();
-        loop {
-            let row = match rows.try_next().await {
-                Ok(Some(row)) => row,
-                Ok(None) => return Ok(found),
-                Err(error) if is_missing_table(&error) => return Ok(found),
-                Err(error) => return Err(unavailable(error)),
-            };
-            let document = document::from_row(&row)?;
-            if search
-                .remaining
-                .iter()
-                .all(|filter| matches(&document, filter))
-            {
-                found.push(document);
-            }
-            if found.len() == query.limit {
-                return Ok(found);
-            }
-        }
+        self.search(&table(collection)?, query).await
+    }
+
+    async fn count(&self, collection: &str, query: &Query) -> Result<u64, ReadError> {
+        self.search_count(&table(collection)?, query).await
     }
 
     async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {

@@ -35,8 +35,6 @@ crate::read_store_conformance!(conformance, File::new());
 
 #[tokio::test]
 async fn what_was_written_is_there_after_the_file_is_opened_again() {
-    use crate::store::{DocumentWrite, Query};
-
     let file = File::new();
     let store = file.open().await;
     let document = Document {
@@ -103,4 +101,62 @@ async fn a_collection_is_never_another_table_of_the_file() {
         store.drop_collection(name).await.unwrap();
     }
     assert!(store.load_states("events").await.unwrap().is_empty());
+}
+
+/// A file with more documents than SQLite can look at in no time.
+async fn many(file: &File) -> SqliteReadStore {
+    let store = file.open().await;
+    let documents = (0..2_000).map(|n| {
+        DocumentWrite::Insert(Document {
+            id: format!("{n:04}"),
+            data: [("title".to_owned(), format!("title {n}").into())]
+                .into_iter()
+                .collect(),
+            version: tidelog_domain::Version::new(1),
+            created_at: chrono::DateTime::UNIX_EPOCH,
+            updated_at: chrono::DateTime::UNIX_EPOCH,
+            deleted: false,
+            applied: [].into(),
+            revision: 1,
+        })
+    });
+    let documents: Vec<_> = documents.collect();
+    store.write("post", &documents).await.unwrap();
+    store
+}
+
+/// A search for what is nowhere, in an order that no index has.
+fn search() -> Query {
+    use crate::store::{Direction, Field, Filter, Sort, Test};
+
+    let field = Field::Data(vec!["title".to_owned()]);
+    Query {
+        filter: Filter::Field(field.clone(), Test::ContainsText("nowhere".to_owned())),
+        sort: vec![Sort {
+            field,
+            direction: Direction::Descending,
+        }],
+        limit: 1,
+        ..Query::default()
+    }
+}
+
+#[tokio::test]
+async fn a_search_that_takes_too_long_is_broken_off_and_harms_no_later_one() {
+    let file = File::new();
+    let mut store = many(&file).await;
+    store.search_timeout = Duration::ZERO;
+    for _ in 0..2 * SEARCHERS {
+        let error = store.find("post", &search()).await.unwrap_err();
+        assert!(matches!(error, ReadError::TooSlow(_)), "{error:?}");
+        let error = store.count("post", &search()).await.unwrap_err();
+        assert!(matches!(error, ReadError::TooSlow(_)), "{error:?}");
+    }
+    // Reading by id is no search.
+    assert_eq!(store.get("post", &["0007"]).await.unwrap().len(), 1);
+    store.search_timeout = SEARCH_TIMEOUT;
+    for _ in 0..2 * SEARCHERS {
+        assert_eq!(store.find("post", &search()).await.unwrap(), []);
+        assert_eq!(store.count("post", &Query::default()).await.unwrap(), 2_000);
+    }
 }

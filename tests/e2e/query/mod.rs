@@ -1,0 +1,8 @@
+//! The query language over HTTP, on MongoDB and on the embedded file. `docs/query.md` has it for readers.
+
+mod examples;
+mod filters;
+mod injection;
+mod lists;
+mod shown;
+mod targets;
