@@ -9,7 +9,8 @@ import json, sys
 from urllib.request import urlopen
 import redis
 
-bus, feed = redis.Redis.from_url(sys.argv[1], protocol=2), f"{sys.argv[2]}/events"
+bus = redis.Redis.from_url(sys.argv[1], protocol=2, socket_timeout=60)  # Longer than a read waits.
+feed = f"{sys.argv[2]}/events"
 log = json.load(urlopen(f"{feed}/heads"))["data"]
 stream, last, after = f"{{{log['app']}:events}}:{log['history']}", [0] * len(log["heads"]), [""] * len(log["heads"])
 
