@@ -252,13 +252,12 @@ impl Assembly<'_> {
         running: &mut Running,
     ) -> Result<(), InvalidApp> {
         let catalog = catalog(self.program)?;
-        let views = catalog.iter().count();
         let settings = QuerySettings::default();
         let document = query_document(self.program.name(), &catalog, &settings);
-        let service = QueryService::new(catalog, store, live.clone());
+        let service = QueryService::new(catalog.clone(), store.clone(), live.clone());
         let mut router = query_router(service, settings);
         if let Some(signal) = freshness {
-            router = Freshness::new(signal, live, views).applied_to(router);
+            router = Freshness::new(signal, live, catalog, store).applied_to(router);
         }
         running.query_router = Some(app(router.merge(docs_router(&document))));
         Ok(())
