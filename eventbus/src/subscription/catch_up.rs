@@ -3,6 +3,7 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use chrono::Utc;
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent};
 use tokio::sync::{Semaphore, mpsc};
@@ -25,6 +26,17 @@ use tidelog_domain::causes;
 /// How many reports of progress may wait to be told.
 const PROGRESS_BUFFER: usize = 64;
 
+/// Says whether a catch-up may work on: asked before it takes a partition from whoever has it.
+#[async_trait]
+pub trait Permission: Send + Sync {
+    /// Whether it may, as of now. Once it may not, it MUST NOT be let again: another one goes on with the same records.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when it cannot be told.
+    async fn is_granted(&self) -> Result<bool, StateError>;
+}
+
 /// What a catch-up works with.
 #[derive(Clone)]
 pub struct CatchUp {
@@ -45,6 +57,8 @@ pub struct CatchUp {
     /// What is done about events that cannot be handled: they are set aside, and tried again by who follows the subscription
     /// live.
     pub policy: FailurePolicy,
+    /// Whether it may work on; without one it may. One that may not ends with [`CatchUpError::TakenOver`].
+    pub permission: Option<Arc<dyn Permission>>,
 }
 
 impl CatchUp {
@@ -52,8 +66,8 @@ impl CatchUp {
     /// and returns when every checkpoint is there. It can be called again, with later heads.
     ///
     /// `progress` is told of each batch, and of each failure that is tried again: what is unavailable is waited for
-    /// without end, until `cancel`. The state records are made if there are none, taken over from whoever has them,
-    /// and left without an owner.
+    /// without end, until `cancel`. The state records are made if there are none, taken over from whoever has them (while that is
+    /// permitted), and left without an owner.
     ///
     /// # Errors
     ///
@@ -195,7 +209,12 @@ impl PartitionRun {
         };
         loop {
             self.unless_cancelled()?;
-            let taken = match records.load(self.partition).await {
+            let loaded = records.load(self.partition).await;
+            // Asked after the record was read: who was permitted before, and is slow, takes nothing from his successor.
+            if !self.is_permitted().await? {
+                return Err(self.taken_over());
+            }
+            let taken = match loaded {
                 Ok((revision, record)) => {
                     let record = record.unwrap_or_else(|| StateRecord::at_start(history));
                     if record.checkpoint.history != history {
@@ -215,6 +234,19 @@ impl PartitionRun {
                 Ok(Some(lease)) => return Ok(lease),
                 // Somebody changed it in between: look again.
                 Ok(None) => {}
+                Err(error) => self.wait_out_state(error).await?,
+            }
+        }
+    }
+
+    async fn is_permitted(&mut self) -> Result<bool, CatchUpError> {
+        let Some(permission) = self.catch_up.permission.clone() else {
+            return Ok(true);
+        };
+        loop {
+            self.unless_cancelled()?;
+            match permission.is_granted().await {
+                Ok(granted) => return Ok(granted),
                 Err(error) => self.wait_out_state(error).await?,
             }
         }

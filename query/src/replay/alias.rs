@@ -1,9 +1,27 @@
 //! The steps of a replay as changes of the view's alias: pure, so that each can be looked at by itself.
 
+use tidelog_domain::HistoryId;
+
 use crate::store::{Alias, ReadError, ReadStore, Replaying};
 
 /// How often a change is tried against an alias that others change at the same time.
 const MAX_TRIES: usize = 32;
+
+/// What a replay builds: only one that builds the same goes on with what another left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct What {
+    /// Of the view's definition.
+    pub(super) fingerprint: String,
+    /// Of the log.
+    pub(super) history: HistoryId,
+}
+
+impl What {
+    /// Whether `running` builds it.
+    pub(super) fn is_built_by(&self, running: &Replaying) -> bool {
+        running.fingerprint == self.fingerprint && running.history == Some(self.history)
+    }
+}
 
 /// The collection of version `number` of `view`.
 fn collection(view: &str, number: u64) -> String {
@@ -51,9 +69,9 @@ impl Alias {
         })
     }
 
-    /// A replay by `owner` begins to build the next version of `view`.
+    /// A replay by `owner` begins to build the next version of `view`: `what`.
     #[must_use]
-    pub(crate) fn begun(&self, view: &str, owner: &str) -> Self {
+    pub(super) fn begun(&self, view: &str, owner: &str, what: &What) -> Self {
         let number = self.last_number.max(self.number).saturating_add(1);
         Self {
             replaying: Some(Replaying {
@@ -62,6 +80,8 @@ impl Alias {
                 owner: owner.to_owned(),
                 beat: 1,
                 switching: false,
+                fingerprint: what.fingerprint.clone(),
+                history: Some(what.history),
             }),
             last_number: number,
             ..self.clone()
@@ -82,6 +102,37 @@ impl Alias {
             replaying: Some(Replaying {
                 beat: running.beat.saturating_add(1),
                 switching: running.switching || switching,
+                ..running.clone()
+            }),
+            ..self.clone()
+        })
+    }
+
+    /// The replay that runs goes over to `owner`; to nobody, where that is empty. Whether it may have paused the version that is
+    /// read is still true of it.
+    pub(crate) fn taken_over(&self, owner: &str) -> Option<Self> {
+        let running = self.replaying.as_ref()?;
+        Some(Self {
+            replaying: Some(Replaying {
+                owner: owner.to_owned(),
+                beat: running.beat.saturating_add(1),
+                ..running.clone()
+            }),
+            ..self.clone()
+        })
+    }
+
+    /// The replay of `owner` that has paused, or may have paused, the version that is read.
+    pub(crate) fn switching_of(&self, owner: &str) -> Option<&Replaying> {
+        self.replay_of(owner).filter(|running| running.switching)
+    }
+
+    /// The replay of `owner` has not paused the version that is read, or has woken it. `None` where that is said already.
+    pub(crate) fn calmed(&self, owner: &str) -> Option<Self> {
+        let running = self.switching_of(owner)?;
+        Some(Self {
+            replaying: Some(Replaying {
+                switching: false,
                 ..running.clone()
             }),
             ..self.clone()
@@ -150,14 +201,23 @@ pub(crate) async fn change(
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+
+    fn what() -> What {
+        What {
+            fingerprint: "b".to_owned(),
+            history: HistoryId::new(Uuid::from_u128(1)),
+        }
+    }
 
     #[test]
     fn a_replay_builds_under_a_name_that_was_never_used() {
         let first = Alias::first("post_v1", "a");
-        let begun = first.begun("post", "me");
+        let begun = first.begun("post", "me", &what());
         assert_eq!(begun.replay_of("me").unwrap().collection, "post_v2");
-        let again = begun.given_up().begun("post", "me");
+        let again = begun.given_up().begun("post", "me", &what());
         assert_eq!(again.replay_of("me").unwrap().collection, "post_v3");
         assert_eq!(again.retired, ["post_v2"]);
         assert_eq!(again.collection, "post_v1");
@@ -176,12 +236,17 @@ mod tests {
         assert!(open.built);
         assert_eq!(open.opened("post_v2"), None);
         assert_eq!(open.founded_anew("post", "post_v2", "a"), None);
-        assert_eq!(open.begun("post", "me").last_number, 3);
+        assert_eq!(open.begun("post", "me", &what()).last_number, 3);
     }
 
     #[test]
     fn a_switch_keeps_one_version_for_a_rollback() {
-        let switch = |alias: &Alias| alias.begun("post", "me").switched("me", "b").unwrap();
+        let switch = |alias: &Alias| {
+            alias
+                .begun("post", "me", &what())
+                .switched("me", "b")
+                .unwrap()
+        };
         let second = switch(&Alias::first("post_v1", "a"));
         assert_eq!((second.collection.as_str(), second.number), ("post_v2", 2));
         assert_eq!(second.previous.as_deref(), Some("post_v1"));
@@ -196,8 +261,39 @@ mod tests {
     }
 
     #[test]
+    fn a_replay_that_goes_over_to_another_is_still_said_to_have_paused_until_it_is_calmed() {
+        let begun = Alias::first("post_v1", "a").begun("post", "me", &what());
+        assert!(what().is_built_by(begun.replay_of("me").unwrap()));
+        let dead = begun.beaten("me", true).unwrap();
+        let taken = dead.taken_over("you").unwrap();
+        assert_eq!(taken.replay_of("me"), None);
+        assert_eq!(taken.switching_of("you").unwrap().beat, 3);
+        assert_eq!(dead.calmed("you"), None);
+        let calm = taken.calmed("you").unwrap();
+        assert_eq!(calm.switching_of("you"), None);
+        assert_eq!(calm.calmed("you"), None);
+        assert_eq!(calm.replaying.unwrap().collection, "post_v2");
+    }
+
+    #[test]
+    fn nobody_goes_on_with_what_has_another_definition_or_history() {
+        let begun = Alias::first("post_v1", "a").begun("post", "me", &what());
+        let running = begun.replaying.unwrap();
+        let other = What {
+            fingerprint: "c".to_owned(),
+            ..what()
+        };
+        assert!(!other.is_built_by(&running));
+        let other = What {
+            history: HistoryId::new(Uuid::from_u128(2)),
+            ..what()
+        };
+        assert!(!other.is_built_by(&running));
+    }
+
+    #[test]
     fn who_lost_the_replay_can_neither_beat_nor_switch() {
-        let other = Alias::first("post_v1", "a").begun("post", "other");
+        let other = Alias::first("post_v1", "a").begun("post", "other", &what());
         assert_eq!(other.beaten("me", true), None);
         assert_eq!(other.switched("me", "b"), None);
         let beaten = other.beaten("other", true).unwrap();

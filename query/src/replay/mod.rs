@@ -7,7 +7,7 @@
 //!
 //! | step | what happens | if the replayer dies here |
 //! |---|---|---|
-//! | 1 claim | the alias says who replays, into which collection (a name that was never used) | the claim expires |
+//! | 1 claim | the alias says who replays, what, and into which collection (a name that was never used) | the claim expires |
 //! | 2 build | N+1 is folded from the log up to its heads, partitions side by side; the claim beats | the claim expires |
 //! | 3 announce | the alias says that N may be paused | the claim expires, N is woken |
 //! | 4 rest | N's state records are paused; their owners finish their batch and give them back | the claim expires, N is woken |
@@ -19,13 +19,29 @@
 //!   heads of step 5, and N+1 has it. (An owner that hangs for longer than its lease, and then wakes and writes, can
 //!   show in N what N+1 shows a moment later.)
 //! - *A claim expires* when its beat has not changed for [`ReplayOptions::lease`], listened to on the observer's own clock. The
-//!   views' own loop (see [`Views`](crate::Views)) and the next replay both listen. Who finds a claim expired
-//!   wakes N, then clears the claim and retires N+1's collection, in this order: so N never stays paused for good.
+//!   views' own loop (see [`Views`](crate::Views)) and the next replay both listen.
+//!
+//! Another replay goes on with an expired claim of the same definition and history, from N+1's own checkpoints:
+//!
+//! | step | what happens | if who takes over dies here |
+//! |---|---|---|
+//! | R1 take over | one compare-and-set: the claim has a new owner, and nothing else is changed | its claim expires |
+//! | R2 wake | where N may have been paused, all its records are written anew, awake; then the claim says that N is not paused | the same: the next one wakes it again |
+//! | R3 go on | with step 2 | as there |
+//!
+//! - The views' own loop takes an expired claim away from its owner and gives it to nobody (R1, R2): N goes on at once, and the next
+//!   replay need not listen. A replay that is cancelled does the same with its own. After [`ViewsOptions::resume_grace`] without a
+//!   successor the claim is cleared and N+1's collection is retired. So is one of another definition or history, by the next
+//!   replay, and one whose replay failed for good, by that.
 //! - *Two replays at once:* the alias has room for one claim. The other is told [`ReplayError::AlreadyRunning`].
-//! - *A replayer that was thought dead* finds its claim gone at its next beat, and at the switch, which then fails. Its
-//!   collection has a name of its own, so it cannot write into what others build; and it cannot pause N again, because the records
-//!   that it knows were all written anew when it was given up.
+//! - *A replayer that was thought dead* finds its claim gone at its next beat, before it takes another partition of N+1, and at
+//!   the switch, which then fails. What it still writes into N+1 is conditional, as every write of a document is, and its
+//!   checkpoints fail where somebody else has taken the partition. It cannot pause N again, because the records that it knows are all
+//!   written anew *after* it lost its claim; and who was slow to wake N wakes nothing that a successor paused, for the same
+//!   reason.
 //! - *Collections are dropped* by the views' own loop, a grace period after nobody is led to them any more.
+//!
+//! [`ViewsOptions::resume_grace`]: crate::ViewsOptions::resume_grace
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,10 +60,11 @@ mod silence;
 mod tests;
 
 pub(crate) use alias::change;
-pub(crate) use claim::give_up;
+pub(crate) use claim::{calm_left, give_up, leave};
 pub(crate) use silence::{Sign, Silence};
 
 use crate::store::{ReadError, ReadStore};
+use alias::What;
 use claim::{Claim, Lost};
 use run::Run;
 use tidelog_domain::causes;
@@ -96,6 +113,8 @@ pub struct Replayed {
     pub previous: String,
     /// How many events were read.
     pub events: u64,
+    /// How many events had been folded before, by a replay that went away; 0 where this one began anew.
+    pub resumed: u64,
     /// How many documents there are now, deleted ones aside; `None` when counting took too long.
     pub documents: Option<u64>,
     /// How many there were in the version before. It need not be the same: that version may have been behind, damaged, or
@@ -146,11 +165,11 @@ pub enum ReplayError {
         /// The view.
         view: String,
     },
-    /// Nothing was heard of this replay for so long that others gave it up.
-    #[error("the replay was given up by others, because nothing was heard of it for too long")]
+    /// Nothing was heard of this replay for so long that others took it over or gave it up.
+    #[error("the replay was taken over by others, because nothing was heard of it for too long")]
     Superseded,
-    /// It was cancelled.
-    #[error("the replay was cancelled")]
+    /// It was cancelled. What was built stays for a while, for a replay that goes on with it.
+    #[error("the replay was cancelled; the next one goes on where it was")]
     Cancelled,
     /// An event could not be folded, or the log has another history now.
     #[error("the events could not be folded")]
@@ -212,14 +231,15 @@ impl Replay {
         self
     }
 
-    /// Builds `view` anew and switches to it.
+    /// Builds `view` anew and switches to it. Where a replay of the same definition died or was cancelled, what that one built is gone
+    /// on with.
     ///
     /// Once it has begun, something unavailable is tried again until `cancel`. When the future is dropped, it is as if the
-    /// process had died: others clear up after the lease.
+    /// process had died: others find that after the lease.
     ///
     /// # Errors
     ///
-    /// [`ReplayError`]; what was built is given up, and the version that was read goes on.
+    /// [`ReplayError`]; the version that was read goes on. What was built is given up, unless it was cancelled.
     pub async fn run(
         &self,
         view: &Arc<dyn ViewDefinition>,
@@ -227,10 +247,8 @@ impl Replay {
         cancel: &CancellationToken,
     ) -> Result<Replayed, ReplayError> {
         let owner = format!("replay-{}", Uuid::now_v7());
-        let store = self.store.clone();
-        let claim = Claim::make(store, view.name(), &owner, self.options.lease);
         let claim = tokio::select! {
-            claim = claim => claim?,
+            claim = self.claim(view, &owner) => claim?,
             () = cancel.cancelled() => return Err(ReplayError::Cancelled),
         };
         let building = &claim.building.collection;
@@ -255,9 +273,23 @@ impl Replay {
             ),
             Err(error) => {
                 tracing::warn!(view = view.name(), error = causes(error), "a replay failed");
-                run.clear_up().await;
+                run.clear_up(error).await;
             }
         }
         replayed
+    }
+
+    /// Claims `view` for `owner`.
+    async fn claim(
+        &self,
+        view: &Arc<dyn ViewDefinition>,
+        owner: &str,
+    ) -> Result<Claim, ReplayError> {
+        let what = What {
+            fingerprint: view.fingerprint(),
+            history: self.log.identity().await?.history,
+        };
+        let store = self.store.clone();
+        Claim::make(store, view.name(), owner, &what, self.options.lease).await
     }
 }

@@ -45,7 +45,9 @@ impl Run<'_> {
         let building = &self.claim.building;
         self.persist(|| async { Ok(store.create_collection(&building.collection).await?) })
             .await?;
-        let folding = self.folding();
+        let resumed = self.persist(|| async { Ok(self.folded_before().await?) });
+        let resumed = resumed.await?;
+        let folding = self.folding(resumed);
         let mut done = 0;
         for _ in 0..MAX_LAPS {
             let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
@@ -78,11 +80,25 @@ impl Run<'_> {
             collection: building.collection.clone(),
             number: building.number,
             previous: read,
-            events: folding.events.load(Ordering::Relaxed),
+            events: folding
+                .events
+                .load(Ordering::Relaxed)
+                .saturating_sub(resumed),
+            resumed,
             documents,
             documents_before,
             parked,
         })
+    }
+
+    /// How many events the new version has already, from a replay that went away.
+    async fn folded_before(&self) -> Result<u64, StateError> {
+        let states = &self.replay.store;
+        let states = states.load_states(&self.claim.building.collection).await?;
+        let positions = states
+            .iter()
+            .map(|(.., record)| record.checkpoint.cursor.position);
+        Ok(total(&positions.collect::<Vec<_>>()))
     }
 
     /// How many sequences the new version has set aside.
@@ -95,8 +111,8 @@ impl Run<'_> {
             .sum())
     }
 
-    /// What folds the log into the collection that is built.
-    fn folding(&self) -> Folding {
+    /// What folds the log into the collection that is built, which has so many events.
+    fn folding(&self, events: u64) -> Folding {
         let Replay {
             store,
             log,
@@ -114,8 +130,9 @@ impl Run<'_> {
                 page_max_events: options.page_max_events,
                 concurrent_partitions: options.concurrent_partitions,
                 policy: options.policy.clone(),
+                permission: Some(Arc::new(self.claim.clone())),
             },
-            events: AtomicU64::new(0),
+            events: AtomicU64::new(events),
         }
     }
 
@@ -191,9 +208,16 @@ impl Run<'_> {
         }
     }
 
-    /// Wakes the version that is read and retires what was built. Where that fails, the lease ends by itself.
-    pub(super) async fn clear_up(&self) {
-        match timeout(CLEAR_UP, self.claim.give_up()).await {
+    /// Wakes the version that is read, and retires what was built, unless another replay may go on with it. Where that fails, the
+    /// lease ends by itself.
+    pub(super) async fn clear_up(&self, error: &ReplayError) {
+        let clearing = async {
+            match error {
+                ReplayError::Cancelled => self.claim.leave().await,
+                _ => self.claim.give_up().await,
+            }
+        };
+        match timeout(CLEAR_UP, clearing).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let error = causes(&error);

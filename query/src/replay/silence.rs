@@ -71,6 +71,8 @@ mod tests {
             owner: owner.to_owned(),
             beat,
             switching: false,
+            fingerprint: String::new(),
+            history: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Replays while writes and reads go on, and replays that are cancelled, die, hang or meet each other.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CatchUpError, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
 use crate::consistency::ReadOf;
-use crate::testing::{FaultyStore, Process, Reading, System, authors, eventually, posts};
+use crate::testing::{FaultyStore, Process, Reading, System, authors, edition, eventually, posts};
 
 /// The posts of a system that keeps both views, `count` of them, all projected.
 async fn kept(count: usize) -> (System, Process) {
@@ -40,6 +41,22 @@ fn in_small_steps(system: &System, store: &FaultyStore) -> Replay {
         page_max_events: 5,
         ..System::options().replay
     })
+}
+
+/// Waits until no replay of the posts runs, nor has paused anything.
+async fn left_alone(system: &System) {
+    eventually("nobody replays it", async || {
+        let running = system.alias("post").await.replaying;
+        running.is_none_or(|running| running.is_left() && !running.switching)
+    })
+    .await;
+}
+
+/// What a replay that went away has built, for the next one to go on with.
+async fn left(system: &System) -> Option<String> {
+    let left = system.alias("post").await.replaying?;
+    assert!(left.is_left() && !left.switching, "{left:?}");
+    Some(left.collection)
 }
 
 /// That the version that is read goes on: it is not paused, and has what is written now.
@@ -121,15 +138,14 @@ async fn a_replay_that_is_cancelled_in_the_middle_leaves_the_old_version_in_use(
         matches!(cancelled, Err(ReplayError::Cancelled)),
         "{cancelled:?}"
     );
-    let alias = system.alias("post").await;
-    assert_eq!(
-        (alias.replaying, alias.retired),
-        (None, vec!["post_v2".into()])
-    );
+    assert_eq!(left(&system).await.as_deref(), Some("post_v2"));
     goes_on(&system, "post_v1").await;
-    // The next one can begin at once.
+    // The next one can go on at once.
     let begun = Instant::now();
-    assert_eq!(run(&system.replay()).await.unwrap().collection, "post_v3");
+    let replayed = run(&system.replay()).await.unwrap();
+    assert_eq!(replayed.collection, "post_v2");
+    assert!(replayed.resumed >= 50, "{replayed:?}");
+    assert_eq!(replayed.events + replayed.resumed, 601);
     assert!(begun.elapsed() < System::options().replay.lease);
     settled(&system).await;
     process.stop().await;
@@ -152,13 +168,16 @@ async fn a_replay_that_is_killed_at_any_moment_does_no_harm() {
             () = store.frozen() => deaths += 1,
         }
         system.write("q", "one").await;
-        eventually("it was cleared away", async || {
-            system.alias("post").await.replaying.is_none()
-        })
-        .await;
-        goes_on(&system, "post_v1").await;
+        left_alone(&system).await;
+        let before = system.alias("post").await;
+        goes_on(&system, &before.collection).await;
         let replayed = run(&system.replay()).await.unwrap();
-        assert_ne!(replayed.collection, "post_v1");
+        // One that had claimed the view is gone on with; one that had switched was done.
+        let expected = before.replaying.map_or_else(
+            || format!("post_v{}", before.number + 1),
+            |left| left.collection,
+        );
+        assert_eq!(replayed.collection, expected);
         settled(&system).await;
         process.stop().await;
     }
@@ -166,7 +185,107 @@ async fn a_replay_that_is_killed_at_any_moment_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_that_died_is_cleared_away_by_the_next_one_when_nobody_keeps_the_views() {
+async fn a_replay_that_is_killed_goes_on_where_it_was() {
+    const EVENTS: u64 = 1_800;
+    const PAGE: u64 = 5;
+    let (system, process) = kept(1_800).await;
+    let read = AtomicU64::new(0);
+    let count = |told: ReplayProgress<'_>| {
+        if let ReplayProgress::Folded { events, .. } = told {
+            read.fetch_max(events, Ordering::SeqCst);
+        }
+    };
+    let (mut before, mut written) = (0, 0);
+    for third in 1..3 {
+        let store = system.store.elsewhere();
+        let replay = in_small_steps(&system, &store);
+        let die = |told: ReplayProgress<'_>| {
+            count(told);
+            if read.load(Ordering::SeqCst) >= EVENTS * third / 3 {
+                store.freeze_after(0);
+            }
+        };
+        let (view, never) = (posts(), CancellationToken::new());
+        tokio::select! {
+            done = replay.run(&view, &die, &never) => panic!("{done:?}"),
+            () = store.frozen() => {}
+        }
+        left_alone(&system).await;
+        assert_eq!(left(&system).await.as_deref(), Some("post_v2"));
+        written += store.documents_handed_over();
+        let read = read.load(Ordering::SeqCst);
+        assert!(read > before && read < EVENTS, "{read}");
+        before = read;
+    }
+    let store = system.store.elsewhere();
+    let replayed = run(&in_small_steps(&system, &store)).await.unwrap();
+    written += store.documents_handed_over();
+    assert_eq!(replayed.collection, "post_v2");
+    assert!(replayed.resumed >= before, "{replayed:?} after {before}");
+    assert_eq!(replayed.events + replayed.resumed, EVENTS);
+    assert_eq!(replayed.documents, Some(EVENTS));
+    // Each death costs a page a partition that is folded again, at most.
+    let most = EVENTS + 2 * u64::from(system.log.partitions().count()) * PAGE;
+    assert!(written as u64 <= most, "{written}");
+    settled(&system).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_of_another_definition_begins_anew() {
+    let (system, process) = kept(600).await;
+    let store = system.store.elsewhere();
+    let replay = in_small_steps(&system, &store);
+    let die = |told: ReplayProgress<'_>| {
+        if matches!(told, ReplayProgress::Folded { events, .. } if events >= 50) {
+            store.freeze_after(0);
+        }
+    };
+    let never = CancellationToken::new();
+    let changed = edition(2, posts());
+    tokio::select! {
+        done = replay.run(&changed, &die, &never) => panic!("{done:?}"),
+        () = store.frozen() => {}
+    }
+    left_alone(&system).await;
+    assert_eq!(left(&system).await.as_deref(), Some("post_v2"));
+    let replayed = run(&system.replay()).await.unwrap();
+    assert_eq!(
+        (replayed.collection.as_str(), replayed.resumed),
+        ("post_v3", 0)
+    );
+    let retired = system.alias("post").await.retired;
+    assert_eq!(retired, ["post_v2"]);
+    settled(&system).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_replay_built_is_cleared_away_when_nobody_goes_on_with_it() {
+    let (system, process) = kept(50).await;
+    let store = system.store.elsewhere();
+    let replay = in_small_steps(&system, &store);
+    store.freeze_after(20);
+    tokio::select! {
+        done = run(&replay) => panic!("{done:?}"),
+        () = store.frozen() => {}
+    }
+    left_alone(&system).await;
+    assert_eq!(left(&system).await.as_deref(), Some("post_v2"));
+    sleep(System::options().resume_grace / 2).await;
+    assert_eq!(left(&system).await.as_deref(), Some("post_v2"));
+    sleep(System::options().resume_grace).await;
+    let alias = system.alias("post").await;
+    assert_eq!(
+        (alias.replaying, alias.retired),
+        (None, vec!["post_v2".to_owned()])
+    );
+    goes_on(&system, "post_v1").await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_died_is_taken_over_by_the_next_one_when_nobody_keeps_the_views() {
     let (system, process) = kept(50).await;
     let store = system.store.elsewhere();
     let replay = in_small_steps(&system, &store);
@@ -188,7 +307,7 @@ async fn a_replay_that_died_is_cleared_away_by_the_next_one_when_nobody_keeps_th
     let begun = Instant::now();
     let replayed = run(&system.replay()).await.unwrap();
     assert!(begun.elapsed() >= System::options().replay.lease);
-    assert_eq!(replayed.collection, "post_v3");
+    assert_eq!(replayed.collection, "post_v2");
     let process = system.start(vec![posts(), authors()]);
     settled(&system).await;
     process.stop().await;
@@ -217,10 +336,7 @@ async fn a_replay_that_was_thought_dead_does_no_harm_when_it_wakes_at_any_moment
             }
             () = store.frozen() => {}
         }
-        eventually("it was cleared away", async || {
-            system.alias("post").await.replaying.is_none()
-        })
-        .await;
+        left_alone(&system).await;
         let led_to = system.store.led_to().len();
         store.thaw();
         match zombie.await.unwrap() {
@@ -239,6 +355,63 @@ async fn a_replay_that_was_thought_dead_does_no_harm_when_it_wakes_at_any_moment
         process.stop().await;
     }
     assert!(superseded > 20, "{superseded}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_was_thought_dead_does_no_harm_beside_the_one_that_goes_on() {
+    let mut beside = 0;
+    for calls in 0.. {
+        let (system, process) = kept(60).await;
+        let store = system.store.elsewhere();
+        let beat = Duration::from_secs(100_000);
+        let options = System::options().replay;
+        let replay = in_small_steps(&system, &store).with_options(ReplayOptions {
+            page_max_events: 5,
+            beat,
+            ..options
+        });
+        store.freeze_after(calls);
+        let mut zombie = tokio::spawn(async move { run(&replay).await });
+        tokio::select! {
+            done = &mut zombie => {
+                done.unwrap().unwrap();
+                break;
+            }
+            () = store.frozen() => {}
+        }
+        left_alone(&system).await;
+        let successor = in_small_steps(&system, &system.store);
+        // It wakes early in the successor's run, in the middle, or at the end.
+        let wake = |told: ReplayProgress<'_>| match told {
+            ReplayProgress::Folded { events, .. } if events >= [1, 30, 60][calls % 3] => {
+                store.thaw()
+            }
+            _ => {}
+        };
+        let (view, never) = (posts(), CancellationToken::new());
+        let taken_over = left(&system).await.is_some();
+        let done = successor.run(&view, &wake, &never).await;
+        store.thaw();
+        match zombie.await.unwrap() {
+            Err(ReplayError::Superseded | ReplayError::AlreadyRunning { .. }) => {}
+            // The successor had taken over with what both built; or one came after the other.
+            Ok(_) => {}
+            Err(error) => panic!("{error:?} after {calls} calls"),
+        }
+        match done {
+            Ok(_) => {}
+            // One that had not yet claimed the view when it stood still was there first.
+            Err(ReplayError::AlreadyRunning { .. }) if !taken_over => {}
+            Err(error) => panic!("{error:?} after {calls} calls"),
+        }
+        beside += usize::from(taken_over);
+        left_alone(&system).await;
+        let collection = system.alias("post").await.collection;
+        assert_ne!(collection, "post_v1");
+        goes_on(&system, &collection).await;
+        process.stop().await;
+    }
+    assert!(beside > 20, "{beside}");
 }
 
 #[tokio::test(start_paused = true)]

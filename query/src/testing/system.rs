@@ -72,6 +72,7 @@ impl System {
                 ..ReplayOptions::default()
             },
             alias_poll: Duration::from_millis(50),
+            resume_grace: Duration::from_secs(300),
             drop_grace: Duration::from_secs(600),
         }
     }

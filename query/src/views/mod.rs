@@ -7,7 +7,8 @@
 //! - When the log has a new history, the view is replayed by itself. So it is when the program starts with another definition of
 //!   the view than the one that the version was built with; a program that finds such a version *later* leaves it
 //!   alone: a newer program has taken over.
-//! - Replays that died are cleared away, and collections that nobody is led to any more are dropped after a grace period.
+//! - Replays that died are left to the next one, and cleared away when none comes; collections that nobody is led to any more are
+//!   dropped after a grace period.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ use crate::store::ReadStore;
 use crate::versions::{ALIAS_MAX_AGE, DROP_GRACE};
 use keeper::Keeper;
 
+/// How long what a replay left is kept: long enough to start a process again, and to see why it died.
+const RESUME_GRACE: Duration = Duration::from_secs(600);
+
 /// The bounds and times of the views.
 #[derive(Clone, Debug)]
 pub struct ViewsOptions {
@@ -42,6 +46,8 @@ pub struct ViewsOptions {
     pub replay: ReplayOptions,
     /// How often each view's alias is looked at: how soon a switch is followed. 500 ms.
     pub alias_poll: Duration,
+    /// How long what a replay built stays that died or was cancelled, for another to go on with it. 10 minutes.
+    pub resume_grace: Duration,
     /// How long a collection stays after readers were led elsewhere. 60 s, and MUST NOT be less where others read.
     pub drop_grace: Duration,
 }
@@ -73,6 +79,7 @@ impl Default for ViewsOptions {
             policies: BTreeMap::new(),
             replay: ReplayOptions::default(),
             alias_poll: ALIAS_MAX_AGE,
+            resume_grace: RESUME_GRACE,
             drop_grace: DROP_GRACE,
         }
     }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Shared;
-use crate::replay::{Sign, Silence, change, give_up};
+use super::{Shared, ViewsOptions};
+use crate::replay::{Sign, Silence, calm_left, change, give_up, leave};
 use crate::store::{Alias, ReadError};
 use tidelog_domain::causes;
 
@@ -60,7 +61,8 @@ impl Steward {
         Ok(Seen::Alias(Arc::new(alias)))
     }
 
-    /// Gives up a replay of which nothing has been heard for a whole lease.
+    /// Takes a replay of which nothing has been heard for a whole lease away from its owner, so that the version that is read goes on
+    /// at once; and gives it up when no other has gone on with it for long.
     async fn listen_to_replay(
         &mut self,
         shared: &Shared,
@@ -70,11 +72,23 @@ impl Steward {
         let Some(running) = &alias.replaying else {
             return Ok(());
         };
-        let lease = shared.options.replay.lease;
-        if matches!(self.replay.look(running), Sign::Silent(time) if time >= lease)
-            && give_up(&*shared.store, view, alias).await?
-        {
-            tracing::warn!(view, owner = %running.owner, "a replay died; it was cleared away");
+        let ViewsOptions {
+            replay,
+            resume_grace,
+            ..
+        } = &shared.options;
+        let store = &*shared.store;
+        let silent_for = match self.replay.look(running) {
+            Sign::Silent(time) => time,
+            Sign::First | Sign::Alive => Duration::ZERO,
+        };
+        if running.is_left() {
+            calm_left(store, view, alias).await?;
+            if silent_for >= *resume_grace && give_up(store, view, alias).await? {
+                tracing::warn!(view, collection = %running.collection, "nobody went on with a replay; it was cleared away");
+            }
+        } else if silent_for >= replay.lease && leave(store, view, alias).await? {
+            tracing::warn!(view, owner = %running.owner, "a replay died; the next one goes on where it was");
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ async fn a_replay_answers_with_what_it_built_when_it_is_read() {
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(answer.headers["cache-control"], "no-store");
     let expected = json!({"data": {
-        "view": "post", "collection": "post_v2", "version": 2, "previous": "post_v1", "events": 50, "documents": 50,
+        "view": "post", "collection": "post_v2", "version": 2, "previous": "post_v1", "events": 50, "resumed": 0, "documents": 50,
         "documents_before": 50, "parked": 0
     }});
     assert_eq!(answer.body, expected);
@@ -192,5 +192,7 @@ async fn a_replay_outlives_its_client_and_ends_with_the_service() {
     let stopped = ask(&app, "POST", "post").await;
     assert_eq!(stopped.problem(), (503, "urn:tidelog:problem:unavailable"));
     is_read(&system, &*posts(), "post_v2").await;
-    assert_eq!(system.alias("post").await.replaying, None);
+    // What it began is left to the next one.
+    let running = system.alias("post").await.replaying;
+    assert!(running.is_none_or(|running| running.is_left()));
 }

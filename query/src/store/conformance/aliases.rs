@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tidelog_domain::HistoryId;
+use uuid::Uuid;
 
 use super::ReadStoreFactory;
 use super::sample::unique;
@@ -21,6 +23,8 @@ fn alias(number: u64) -> Alias {
             owner: "é\"'$.\0".to_owned(),
             beat: number,
             switching: number > 3,
+            fingerprint: "é\"'$.\0".to_owned(),
+            history: Some(HistoryId::new(Uuid::from_u128(number.into()))),
         }),
         retired: (1..number.min(4)).map(|n| format!("post_{n}")).collect(),
         last_number: number,
