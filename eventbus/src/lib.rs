@@ -73,6 +73,6 @@ pub use state::{
 pub use subscription::{
     CatchUp, CatchUpError, CatchUpProgress, Cause, EventFailure, Handled, Handler, HandlerError,
     PartitionState, PartitionStatus, Permission, Subscription, SubscriptionEnd,
-    SubscriptionOptions, SubscriptionStatus,
+    SubscriptionOptions, SubscriptionStatus, Throttle,
 };
 pub use tail::{Tail, TailOptions, TailState, TailStatus};

@@ -28,4 +28,4 @@ pub use live::{LiveViews, ViewState};
 pub use projector::{MAX_KEY_BYTES, ProjectError, Projector};
 pub use replay::{OnProgress, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
 pub use versions::{ALIAS_MAX_AGE, Current, DROP_GRACE, Versions};
-pub use views::{Views, ViewsOptions};
+pub use views::{ReplayReport, ReplayState, ViewReport, Views, ViewsOptions};

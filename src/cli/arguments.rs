@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::operating::{self, Operation};
 use crate::settings::{Kind, SETTINGS, Setting};
@@ -19,10 +20,7 @@ pub(crate) enum Action {
     /// Brings the database to this program's version.
     Migrate,
     /// Builds a view anew.
-    Replay {
-        /// Which.
-        view: String,
-    },
+    Replay(Replaying),
     /// Does something with the subscriptions.
     Operate(Operation),
     /// Says where a reaction goes on.
@@ -39,6 +37,58 @@ pub(crate) enum Action {
     },
     /// Shows the settings.
     Config,
+}
+
+/// A view to be built anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replaying {
+    /// Which.
+    pub(crate) view: String,
+    /// How many events a second, at most.
+    pub(crate) throttle: Option<NonZeroU32>,
+    /// How it is shown how far it is.
+    pub(crate) progress: Shown,
+}
+
+/// How a command shows how far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// By a bar, on a terminal.
+    #[default]
+    Bar,
+    /// By a line of JSON a second.
+    Json,
+}
+
+impl Replaying {
+    fn read(matches: &ArgMatches) -> Self {
+        let progress = matches.get_one::<String>("progress");
+        Self {
+            view: matches.get_one("view").cloned().unwrap_or_default(),
+            throttle: matches.get_one("throttle").copied(),
+            progress: match progress.map(String::as_str) {
+                Some("json") => Shown::Json,
+                _ => Shown::Bar,
+            },
+        }
+    }
+
+    fn arguments() -> [Arg; 3] {
+        [
+            Arg::new("view")
+                .required(true)
+                .help("The view's name, such as post"),
+            Arg::new("throttle")
+                .long("throttle")
+                .value_name("EVENTS")
+                .value_parser(value_parser!(NonZeroU32))
+                .help("Fold so many events a second, at most: more than are written"),
+            Arg::new("progress")
+                .long("progress")
+                .value_parser(["bar", "json"])
+                .help("How far it is: a bar on a terminal, or a line of JSON a second on standard output [default: bar]"),
+        ]
+    }
 }
 
 /// The command line, read.
@@ -72,12 +122,7 @@ impl Arguments {
         let (action, inner) = match matches.subcommand() {
             Some(("serve", inner)) => (Action::Serve, inner),
             Some(("migrate", inner)) => (Action::Migrate, inner),
-            Some(("replay", inner)) => (
-                Action::Replay {
-                    view: inner.get_one("view").cloned().unwrap_or_default(),
-                },
-                inner,
-            ),
+            Some(("replay", inner)) => (Action::Replay(Replaying::read(inner)), inner),
             Some(("restart", inner)) => (
                 Action::Restart {
                     reaction: inner.get_one("reaction").cloned().unwrap_or_default(),
@@ -142,7 +187,7 @@ fn command(name: &str) -> Command {
             Command::new("replay")
                 .alias("rebuild")
                 .about("Build a view anew from the log, beside the one being read, and switch to it")
-                .arg(Arg::new("view").required(true).help("The view's name, such as post"))
+                .args(Replaying::arguments())
                 .args(settings()),
         )
         .subcommands(operating::commands(&settings()))
@@ -246,6 +291,21 @@ mod tests {
             parse("replay post").unwrap().action
         );
         assert!(parse("replay").is_err());
+    }
+
+    #[test]
+    fn a_replay_says_how_fast_and_what_it_shows() {
+        let replaying = |line| match parse(line).unwrap().action {
+            Action::Replay(replaying) => replaying,
+            other => panic!("{other:?}"),
+        };
+        let plain = replaying("replay post");
+        assert_eq!((plain.throttle, plain.progress), (None, Shown::Bar));
+        let slow = replaying("replay post --throttle 2000 --progress json");
+        assert_eq!(slow.throttle, NonZeroU32::new(2_000));
+        assert_eq!(slow.progress, Shown::Json);
+        assert!(parse("replay post --throttle 0").is_err());
+        assert!(parse("replay post --progress loud").is_err());
     }
 
     #[test]

@@ -10,6 +10,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod throttle;
+
 use super::delivery::{Portions, Undelivered, deliver, sequences};
 use super::handler::{Handled, Handler, HandlerError};
 use super::lease::{Held, Lease, Records};
@@ -22,6 +24,8 @@ use crate::parking::{ParkedState, Why};
 use crate::retry::Retry;
 use crate::state::{Progress, StateError, StateRecord, StateStore};
 use tidelog_domain::causes;
+
+pub use throttle::Throttle;
 
 /// How many reports of progress may wait to be told.
 const PROGRESS_BUFFER: usize = 64;
@@ -59,6 +63,8 @@ pub struct CatchUp {
     pub policy: FailurePolicy,
     /// Whether it may work on; without one it may. One that may not ends with [`CatchUpError::TakenOver`].
     pub permission: Option<Arc<dyn Permission>>,
+    /// How fast it may go; without one as fast as it can.
+    pub throttle: Option<Throttle>,
 }
 
 impl CatchUp {
@@ -260,6 +266,7 @@ impl PartitionRun {
         while lease.checkpoint().position < head {
             let mut page = self.read_log(lease.checkpoint()).await?;
             page.retain(|event| event.position <= head);
+            self.throttle(page.len()).await?;
             if page.is_empty() {
                 // The heads are not the log's own, or older than what a restore left of it.
                 return Err(CatchUpError::Log(LogError::Diverged {
@@ -270,6 +277,15 @@ impl PartitionRun {
             self.handle_page(lease, &page).await?;
         }
         Ok(())
+    }
+
+    /// Waits until so many events may be handled.
+    async fn throttle(&self, events: usize) -> Result<(), CatchUpError> {
+        let Some(throttle) = &self.catch_up.throttle else {
+            return Ok(());
+        };
+        let passed = self.cancel.run_until_cancelled(throttle.pass(events));
+        passed.await.ok_or(CatchUpError::Cancelled)
     }
 
     /// Handles a page, and sets aside what cannot be handled and what waits behind it.
@@ -398,11 +414,15 @@ impl PartitionRun {
         let CatchUp {
             log,
             page_max_events,
+            throttle,
             ..
         } = &*catch_up;
+        let limit = throttle
+            .as_ref()
+            .map_or(*page_max_events, |throttle| throttle.page(*page_max_events));
         loop {
             self.unless_cancelled()?;
-            match log.read(self.partition, cursor, *page_max_events).await {
+            match log.read(self.partition, cursor, limit).await {
                 Ok(page) => return Ok(page),
                 Err(error) => self.wait_out_log(error).await?,
             }

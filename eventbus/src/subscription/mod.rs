@@ -31,7 +31,7 @@ mod taking_in;
 mod work;
 mod worker;
 
-pub use catch_up::{CatchUp, CatchUpError, CatchUpProgress, Permission};
+pub use catch_up::{CatchUp, CatchUpError, CatchUpProgress, Permission, Throttle};
 pub(crate) use delivery::message as panic_message;
 pub use handler::{Cause, EventFailure, Handled, Handler, HandlerError};
 use lease::Records;

@@ -2,7 +2,7 @@
 
 use tidelog_domain::HistoryId;
 
-use crate::store::{Alias, ReadError, ReadStore, Replaying};
+use crate::store::{Alias, Progress, ReadError, ReadStore, Replaying};
 
 /// How often a change is tried against an alias that others change at the same time.
 const MAX_TRIES: usize = 32;
@@ -82,6 +82,7 @@ impl Alias {
                 switching: false,
                 fingerprint: what.fingerprint.clone(),
                 history: Some(what.history),
+                progress: None,
             }),
             last_number: number,
             ..self.clone()
@@ -95,13 +96,19 @@ impl Alias {
             .filter(|running| running.owner == owner)
     }
 
-    /// The replay by `owner` lives; from now on it may pause the version that is read, if it is `switching`.
-    pub(crate) fn beaten(&self, owner: &str, switching: bool) -> Option<Self> {
+    /// The replay by `owner` lives, and is so far; from now on it may pause the version that is read, if it is `switching`.
+    pub(crate) fn beaten(
+        &self,
+        owner: &str,
+        switching: bool,
+        progress: Option<Progress>,
+    ) -> Option<Self> {
         let running = self.replay_of(owner)?;
         Some(Self {
             replaying: Some(Replaying {
                 beat: running.beat.saturating_add(1),
                 switching: running.switching || switching,
+                progress: progress.or(running.progress),
                 ..running.clone()
             }),
             ..self.clone()
@@ -264,7 +271,7 @@ mod tests {
     fn a_replay_that_goes_over_to_another_is_still_said_to_have_paused_until_it_is_calmed() {
         let begun = Alias::first("post_v1", "a").begun("post", "me", &what());
         assert!(what().is_built_by(begun.replay_of("me").unwrap()));
-        let dead = begun.beaten("me", true).unwrap();
+        let dead = begun.beaten("me", true, None).unwrap();
         let taken = dead.taken_over("you").unwrap();
         assert_eq!(taken.replay_of("me"), None);
         assert_eq!(taken.switching_of("you").unwrap().beat, 3);
@@ -294,14 +301,14 @@ mod tests {
     #[test]
     fn who_lost_the_replay_can_neither_beat_nor_switch() {
         let other = Alias::first("post_v1", "a").begun("post", "other", &what());
-        assert_eq!(other.beaten("me", true), None);
+        assert_eq!(other.beaten("me", true, None), None);
         assert_eq!(other.switched("me", "b"), None);
-        let beaten = other.beaten("other", true).unwrap();
+        let beaten = other.beaten("other", true, None).unwrap();
         let running = beaten.replay_of("other").unwrap();
         assert_eq!((running.beat, running.switching), (2, true));
         assert!(
             beaten
-                .beaten("other", false)
+                .beaten("other", false, None)
                 .unwrap()
                 .replaying
                 .unwrap()

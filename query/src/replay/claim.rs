@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::ReplayError;
 use super::alias::{What, change};
+use super::progress::Meter;
 use super::rest::wake;
 use super::silence::{Sign, Silence};
 use crate::store::{Alias, ReadError, ReadStore, Replaying};
@@ -109,14 +110,15 @@ impl Claim {
         Ok(alias.is_some_and(|alias| alias.replay_of(&self.owner).is_some()))
     }
 
-    /// Keeps the claim alive with a beat every `interval`; returns when it is lost.
+    /// Keeps the claim alive with a beat every `interval`, which says what `meter` does; returns when it is lost.
     ///
     /// A claim that has switched is not lost, though it is gone: the answer to the switch is still to come.
-    pub(super) async fn beat(&self, interval: Duration) -> Result<Infallible, Lost> {
+    pub(super) async fn beat(&self, interval: Duration, meter: &Meter) -> Result<Infallible, Lost> {
         loop {
             sleep(interval).await;
+            let progress = Some(meter.progress());
             let beaten = change(&*self.store, &self.view, |alias| {
-                alias.beaten(&self.owner, false)
+                alias.beaten(&self.owner, false, progress)
             });
             let held = match beaten.await {
                 Ok(Some(_)) => Ok(true),
@@ -137,7 +139,7 @@ impl Claim {
     /// Says that from now on the version that is read may be paused. `None` when the claim is lost.
     pub(super) async fn begin_to_switch(&self) -> Result<Option<Alias>, ReadError> {
         change(&*self.store, &self.view, |alias| {
-            alias.beaten(&self.owner, true)
+            alias.beaten(&self.owner, true, None)
         })
         .await
     }

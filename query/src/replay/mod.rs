@@ -43,6 +43,7 @@
 //!
 //! [`ViewsOptions::resume_grace`]: crate::ViewsOptions::resume_grace
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ use uuid::Uuid;
 
 mod alias;
 mod claim;
+mod progress;
 mod rest;
 mod run;
 mod silence;
@@ -63,9 +65,10 @@ pub(crate) use alias::change;
 pub(crate) use claim::{calm_left, give_up, leave};
 pub(crate) use silence::{Sign, Silence};
 
-use crate::store::{ReadError, ReadStore};
+use crate::store::{Progress, ReadError, ReadStore};
 use alias::What;
 use claim::{Claim, Lost};
+use progress::Meter;
 use run::Run;
 use tidelog_domain::causes;
 
@@ -76,6 +79,10 @@ pub struct ReplayOptions {
     pub page_max_events: usize,
     /// How many partitions are folded side by side. 4.
     pub concurrent_partitions: usize,
+    /// How many events it folds a second, at most, so that it leaves something to others; `None`: as many as it can. The
+    /// last ones, while the version that is read rests, are folded as fast as can be. It MUST be well above what is written
+    /// a second: else the replay never catches up, and the last stretch is long. `None`.
+    pub max_events_per_second: Option<NonZeroU32>,
     /// How long nothing may be heard of a replay before it counts as dead. 5 s.
     pub lease: Duration,
     /// How often it says that it lives. 1 s.
@@ -91,6 +98,7 @@ impl Default for ReplayOptions {
         Self {
             page_max_events: 5_000,
             concurrent_partitions: 4,
+            max_events_per_second: None,
             lease: Duration::from_secs(5),
             beat: Duration::from_secs(1),
             compare_timeout: Duration::from_secs(2),
@@ -128,13 +136,8 @@ pub struct Replayed {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum ReplayProgress<'a> {
-    /// So many of so many events are folded. The log may grow meanwhile.
-    Folded {
-        /// Events that are folded.
-        events: u64,
-        /// Events that the log has, as far as is known.
-        of: u64,
-    },
+    /// So many events are folded.
+    Folded(Progress),
     /// Something is unavailable, and tried again without end.
     Waiting {
         /// The error and its causes.
@@ -231,6 +234,12 @@ impl Replay {
         self
     }
 
+    /// The bounds and times.
+    #[must_use]
+    pub const fn options(&self) -> &ReplayOptions {
+        &self.options
+    }
+
     /// Builds `view` anew and switches to it. Where a replay of the same definition died or was cancelled, what that one built is gone
     /// on with.
     ///
@@ -259,10 +268,11 @@ impl Replay {
             view,
             progress,
             cancel,
+            meter: Meter::new(),
         };
         let replayed = tokio::select! {
             replayed = run.build_and_switch() => replayed,
-            lost = claim.beat(self.options.beat) => match lost {
+            lost = claim.beat(self.options.beat, &run.meter) => match lost {
                 Err(lost) => Err(lost.into()),
             },
         };

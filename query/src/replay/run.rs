@@ -2,15 +2,15 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidelog_domain::{Position, ViewDefinition};
-use tidelog_eventbus::{Backoff, CatchUp, CatchUpError, CatchUpProgress, StateError};
+use tidelog_eventbus::{Backoff, CatchUp, CatchUpError, CatchUpProgress, StateError, Throttle};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::claim::{Claim, Lost};
+use super::progress::Meter;
 use super::rest::bring_to_rest;
 use super::{OnProgress, Replay, ReplayError, ReplayProgress, Replayed};
 use crate::projector::Projector;
@@ -36,6 +36,7 @@ pub(super) struct Run<'a> {
     pub(super) view: &'a Arc<dyn ViewDefinition>,
     pub(super) progress: OnProgress<'a>,
     pub(super) cancel: &'a CancellationToken,
+    pub(super) meter: Meter,
 }
 
 impl Run<'_> {
@@ -45,17 +46,17 @@ impl Run<'_> {
         let building = &self.claim.building;
         self.persist(|| async { Ok(store.create_collection(&building.collection).await?) })
             .await?;
-        let resumed = self.persist(|| async { Ok(self.folded_before().await?) });
-        let resumed = resumed.await?;
-        let folding = self.folding(resumed);
-        let mut done = 0;
+        let catch_up = self.catch_up();
+        let before = self.persist(|| async { Ok(self.folded_before().await?) });
+        let mut done = before.await?;
+        self.meter.go_on_from(done);
         for _ in 0..MAX_LAPS {
             let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
             let end = total(&heads);
             if end.saturating_sub(done) <= LAST_STRETCH_EVENTS {
                 break;
             }
-            self.fold(&folding, &heads).await?;
+            self.fold(&catch_up, &heads).await?;
             done = end;
         }
         (self.progress)(ReplayProgress::Switching);
@@ -68,7 +69,12 @@ impl Run<'_> {
             return Err(Lost.into());
         }
         let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
-        self.fold(&folding, &heads).await?;
+        // Nobody is to wait for longer than need be while the version that is read rests.
+        let at_full_speed = CatchUp {
+            throttle: None,
+            ..catch_up
+        };
+        self.fold(&at_full_speed, &heads).await?;
         let documents_before = self.count(&read).await;
         let documents = self.count(&building.collection).await;
         let parked = self.persist(|| async { Ok(self.parked().await?) }).await?;
@@ -80,11 +86,8 @@ impl Run<'_> {
             collection: building.collection.clone(),
             number: building.number,
             previous: read,
-            events: folding
-                .events
-                .load(Ordering::Relaxed)
-                .saturating_sub(resumed),
-            resumed,
+            events: self.meter.folded(),
+            resumed: self.meter.before(),
             documents,
             documents_before,
             parked,
@@ -111,8 +114,8 @@ impl Run<'_> {
             .sum())
     }
 
-    /// What folds the log into the collection that is built, which has so many events.
-    fn folding(&self, events: u64) -> Folding {
+    /// What folds the log into the collection that is built.
+    fn catch_up(&self) -> CatchUp {
         let Replay {
             store,
             log,
@@ -120,29 +123,27 @@ impl Run<'_> {
         } = self.replay;
         let collection = &self.claim.building.collection;
         let projector = Projector::new(self.view.clone(), store.clone(), collection);
-        Folding {
-            catch_up: CatchUp {
-                name: collection.clone(),
-                owner: self.claim.owner.clone(),
-                handler: Arc::new(projector),
-                states: store.clone(),
-                log: log.clone(),
-                page_max_events: options.page_max_events,
-                concurrent_partitions: options.concurrent_partitions,
-                policy: options.policy.clone(),
-                permission: Some(Arc::new(self.claim.clone())),
-            },
-            events: AtomicU64::new(events),
+        CatchUp {
+            name: collection.clone(),
+            owner: self.claim.owner.clone(),
+            handler: Arc::new(projector),
+            states: store.clone(),
+            log: log.clone(),
+            page_max_events: options.page_max_events,
+            concurrent_partitions: options.concurrent_partitions,
+            policy: options.policy.clone(),
+            permission: Some(Arc::new(self.claim.clone())),
+            throttle: options.max_events_per_second.map(Throttle::new),
         }
     }
 
     /// Folds everything up to `heads`.
-    async fn fold(&self, folding: &Folding, heads: &[Position]) -> Result<(), ReplayError> {
-        let of = total(heads);
+    async fn fold(&self, catch_up: &CatchUp, heads: &[Position]) -> Result<(), ReplayError> {
+        self.meter.aim_at(total(heads));
         let report = |told: CatchUpProgress<'_>| match told {
             CatchUpProgress::Reached { events, .. } => {
-                let events = folding.add(events);
-                (self.progress)(ReplayProgress::Folded { events, of });
+                self.meter.add(events);
+                (self.progress)(ReplayProgress::Folded(self.meter.progress()));
             }
             CatchUpProgress::Retrying { reason, .. } => {
                 (self.progress)(ReplayProgress::Waiting { reason });
@@ -150,7 +151,7 @@ impl Run<'_> {
             _ => {}
         };
         self.persist(|| async {
-            let folded = folding.catch_up.run_to(heads, &report, self.cancel).await;
+            let folded = catch_up.run_to(heads, &report, self.cancel).await;
             folded.map_err(|error| match error {
                 CatchUpError::Cancelled => ReplayError::Cancelled,
                 CatchUpError::TakenOver { .. } => ReplayError::Superseded,
@@ -234,19 +235,6 @@ impl Run<'_> {
                 );
             }
         }
-    }
-}
-
-/// The folding of the log into the new version, and how many events it has had.
-struct Folding {
-    catch_up: CatchUp,
-    events: AtomicU64,
-}
-
-impl Folding {
-    fn add(&self, events: usize) -> u64 {
-        let events = u64::try_from(events).unwrap_or(u64::MAX);
-        self.events.fetch_add(events, Ordering::Relaxed) + events
     }
 }
 

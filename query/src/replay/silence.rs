@@ -73,6 +73,7 @@ mod tests {
             switching: false,
             fingerprint: String::new(),
             history: None,
+            progress: None,
         }
     }
 

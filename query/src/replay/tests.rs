@@ -1,5 +1,6 @@
 //! Replays while writes and reads go on, and replays that are cancelled, die, hang or meet each other.
 
+use std::num::NonZeroU32;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CatchUpError, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
 use crate::consistency::ReadOf;
+use crate::store::Progress;
 use crate::testing::{FaultyStore, Process, Reading, System, authors, edition, eventually, posts};
 
 /// The posts of a system that keeps both views, `count` of them, all projected.
@@ -128,7 +130,7 @@ async fn a_replay_that_is_cancelled_in_the_middle_leaves_the_old_version_in_use(
     let (system, process) = kept(600).await;
     let cancel = CancellationToken::new();
     let in_the_middle = |told: ReplayProgress<'_>| {
-        if matches!(told, ReplayProgress::Folded { events, .. } if events >= 50) {
+        if matches!(told, ReplayProgress::Folded(Progress { events, .. }) if events >= 50) {
             cancel.cancel();
         }
     };
@@ -191,7 +193,7 @@ async fn a_replay_that_is_killed_goes_on_where_it_was() {
     let (system, process) = kept(1_800).await;
     let read = AtomicU64::new(0);
     let count = |told: ReplayProgress<'_>| {
-        if let ReplayProgress::Folded { events, .. } = told {
+        if let ReplayProgress::Folded(Progress { events, .. }) = told {
             read.fetch_max(events, Ordering::SeqCst);
         }
     };
@@ -232,12 +234,56 @@ async fn a_replay_that_is_killed_goes_on_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_that_is_throttled_takes_its_time_and_says_how_long() {
+    let (system, process) = kept(6_000).await;
+    let replay = system.replay().with_options(ReplayOptions {
+        max_events_per_second: NonZeroU32::new(1_000),
+        ..System::options().replay
+    });
+    let begun = Instant::now();
+    let told: Mutex<Vec<Progress>> = Mutex::default();
+    let note = |progress: ReplayProgress<'_>| {
+        if let ReplayProgress::Folded(progress) = progress {
+            told.lock().unwrap().push(progress);
+        }
+    };
+    let (view, never) = (posts(), CancellationToken::new());
+    let looking = async {
+        sleep(Duration::from_secs(3)).await;
+        let running = system.alias("post").await.replaying.unwrap();
+        assert!(!running.switching);
+        running.progress.unwrap()
+    };
+    let (replayed, seen) = tokio::join!(replay.run(&view, &note, &never), looking);
+    assert_eq!(replayed.unwrap().documents, Some(6_000));
+    // The last page is not waited for, nor is what is left when the version before comes to rest.
+    let took = begun.elapsed();
+    assert!(
+        (Duration::from_secs(5)..Duration::from_secs(8)).contains(&took),
+        "{took:?}"
+    );
+    // Another process sees it too.
+    assert!((2_500..4_000).contains(&seen.events), "{seen:?}");
+    assert_eq!(seen.of, 6_000);
+    assert!((900..1_300).contains(&seen.per_second), "{seen:?}");
+    assert!((2..=3).contains(&seen.eta_seconds().unwrap()), "{seen:?}");
+    let told = told.lock().unwrap();
+    assert!(told.is_sorted_by_key(|told| told.events));
+    assert_eq!(
+        told.last().map(|told| (told.events, told.of)),
+        Some((6_000, 6_000))
+    );
+    settled(&system).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_of_another_definition_begins_anew() {
     let (system, process) = kept(600).await;
     let store = system.store.elsewhere();
     let replay = in_small_steps(&system, &store);
     let die = |told: ReplayProgress<'_>| {
-        if matches!(told, ReplayProgress::Folded { events, .. } if events >= 50) {
+        if matches!(told, ReplayProgress::Folded(Progress { events, .. }) if events >= 50) {
             store.freeze_after(0);
         }
     };
@@ -383,7 +429,7 @@ async fn a_replay_that_was_thought_dead_does_no_harm_beside_the_one_that_goes_on
         let successor = in_small_steps(&system, &system.store);
         // It wakes early in the successor's run, in the middle, or at the end.
         let wake = |told: ReplayProgress<'_>| match told {
-            ReplayProgress::Folded { events, .. } if events >= [1, 30, 60][calls % 3] => {
+            ReplayProgress::Folded(Progress { events, .. }) if events >= [1, 30, 60][calls % 3] => {
                 store.thaw()
             }
             _ => {}
@@ -475,7 +521,9 @@ async fn a_store_that_fails_in_the_middle_of_a_replay_is_waited_for() {
     let fail = |told: ReplayProgress<'_>| {
         let mut waited = waited.lock().unwrap();
         match told {
-            ReplayProgress::Folded { events, .. } if events >= 50 && waited.is_empty() => {
+            ReplayProgress::Folded(Progress { events, .. })
+                if events >= 50 && waited.is_empty() =>
+            {
                 store.cut_off(true);
             }
             ReplayProgress::Waiting { reason } => {

@@ -79,6 +79,29 @@ pub struct Replaying {
     /// The history of the log that it folds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryId>,
+    /// How far it was when it was last heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// How far a replay is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Events that are folded, by it and by those before it that went away.
+    pub events: u64,
+    /// Events that the log has, as far as is known. It may grow meanwhile.
+    pub of: u64,
+    /// How many it has folded a second, since it began or went on.
+    pub per_second: u64,
+}
+
+impl Progress {
+    /// In how many seconds all is folded, at this rate; `None` while there is none.
+    #[must_use]
+    pub fn eta_seconds(&self) -> Option<u64> {
+        let left = self.of.saturating_sub(self.events);
+        left.checked_div(self.per_second)
+    }
 }
 
 impl Replaying {

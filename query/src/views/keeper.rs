@@ -17,7 +17,7 @@ use super::steward::{Seen, Steward};
 use crate::live::ViewState;
 use crate::projector::Projector;
 use crate::replay::{Replay, ReplayError, ReplayProgress, change};
-use crate::store::{Alias, ReadError};
+use crate::store::{Alias, Progress, ReadError};
 use tidelog_domain::causes;
 
 /// The first and the longest wait between tries while something is unavailable.
@@ -268,7 +268,7 @@ impl Keeper {
         );
         self.set_state(ViewState::Replaying { events: 0, of: 0 });
         let progress = |told: ReplayProgress<'_>| match told {
-            ReplayProgress::Folded { events, of } => {
+            ReplayProgress::Folded(Progress { events, of, .. }) => {
                 self.set_state(ViewState::Replaying { events, of });
             }
             ReplayProgress::Waiting { reason } => self.wait(reason),

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 mod keeper;
 #[cfg(test)]
 mod random_tests;
+mod report;
 mod steward;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use crate::replay::{Replay, ReplayOptions};
 use crate::store::ReadStore;
 use crate::versions::{ALIAS_MAX_AGE, DROP_GRACE};
 use keeper::Keeper;
+pub use report::{ReplayReport, ReplayState, ViewReport};
 
 /// How long what a replay left is kept: long enough to start a process again, and to see why it died.
 const RESUME_GRACE: Duration = Duration::from_secs(600);
@@ -136,6 +138,11 @@ impl Views {
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.shared.catalog
+    }
+
+    /// Where they are kept.
+    pub(crate) fn store(&self) -> &dyn ReadStore {
+        &*self.shared.store
     }
 
     /// What replays `view` on demand, with the same options as the replays that begin by themselves.

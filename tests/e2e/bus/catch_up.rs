@@ -25,6 +25,7 @@ fn catch_up(log: &Log, states: &Arc<States>, handler: &Arc<Recorder>) -> CatchUp
         concurrent_partitions: 2,
         policy: FailurePolicy::default(),
         permission: None,
+        throttle: None,
     }
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::ReadStoreFactory;
 use super::sample::unique;
-use crate::store::{Alias, Replaying};
+use crate::store::{Alias, Progress, Replaying};
 
 fn alias(number: u64) -> Alias {
     Alias {
@@ -25,6 +25,11 @@ fn alias(number: u64) -> Alias {
             switching: number > 3,
             fingerprint: "é\"'$.\0".to_owned(),
             history: Some(HistoryId::new(Uuid::from_u128(number.into()))),
+            progress: Some(Progress {
+                events: number,
+                of: i64::MAX.unsigned_abs(),
+                per_second: 0,
+            }),
         }),
         retired: (1..number.min(4)).map(|n| format!("post_{n}")).collect(),
         last_number: number,

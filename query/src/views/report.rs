@@ -1,0 +1,106 @@
+//! What there is of each view, as the aliases say it: for operators, from any process.
+
+use serde::{Deserialize, Serialize};
+use tidelog_domain::ViewDefinition;
+
+use crate::catalog::Catalog;
+use crate::store::{Alias, ReadError, ReadStore, Replaying};
+
+/// A view, its versions, and the replay that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewReport {
+    /// Its name.
+    pub view: String,
+    /// The number of the version that is read; `None` until the first one is built.
+    pub version: Option<u64>,
+    /// The collection of that version.
+    pub collection: Option<String>,
+    /// Whether that version is one of this program's definition.
+    pub is_current: bool,
+    /// The collection of the version before, where it is kept.
+    pub previous: Option<String>,
+    /// The replay that runs, or was left in the middle.
+    pub replay: Option<ReplayReport>,
+}
+
+/// A replay that runs, or was left in the middle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayReport {
+    /// What it does.
+    pub state: ReplayState,
+    /// The number of the version that it builds.
+    pub version: u64,
+    /// The collection of that version.
+    pub collection: String,
+    /// Events that are folded.
+    pub events: u64,
+    /// Events that the log has, as far as is known.
+    pub of: u64,
+    /// How many it folds a second.
+    pub per_second: u64,
+    /// In how many seconds all is folded.
+    pub eta_seconds: Option<u64>,
+}
+
+/// What a replay does, as far as other processes see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ReplayState {
+    /// It builds.
+    Building,
+    /// The version that is read rests, or is about to, and the new one takes over.
+    Switching,
+    /// Nobody runs it; the next one goes on with it.
+    Left,
+}
+
+impl ViewReport {
+    /// What `alias` says of `view`.
+    #[must_use]
+    pub fn of(view: &dyn ViewDefinition, alias: Option<&Alias>) -> Self {
+        let read = alias.filter(|alias| alias.built);
+        let replay = alias.and_then(|alias| alias.replaying.as_ref());
+        Self {
+            view: view.name().to_owned(),
+            version: read.map(|alias| alias.number),
+            collection: read.map(|alias| alias.collection.clone()),
+            is_current: read.is_some_and(|alias| alias.fingerprint == view.fingerprint()),
+            previous: read.and_then(|alias| alias.previous.clone()),
+            replay: replay.map(ReplayReport::of),
+        }
+    }
+
+    /// What there is of each view of `catalog` in `store`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub async fn all(catalog: &Catalog, store: &dyn ReadStore) -> Result<Vec<Self>, ReadError> {
+        let mut all = Vec::new();
+        for view in catalog.iter() {
+            let alias = store.load_alias(view.name()).await?;
+            all.push(Self::of(&**view, alias.as_ref()));
+        }
+        Ok(all)
+    }
+}
+
+impl ReplayReport {
+    fn of(running: &Replaying) -> Self {
+        let progress = running.progress.unwrap_or_default();
+        Self {
+            state: match running {
+                left if left.is_left() => ReplayState::Left,
+                switching if switching.switching => ReplayState::Switching,
+                _ => ReplayState::Building,
+            },
+            version: running.number,
+            collection: running.collection.clone(),
+            events: progress.events,
+            of: progress.of,
+            per_second: progress.per_second,
+            eta_seconds: progress.eta_seconds(),
+        }
+    }
+}
