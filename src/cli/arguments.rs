@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
+use tidelog_query::Compare;
 
 use super::operating::{self, Operation};
 use crate::settings::{Kind, SETTINGS, Setting};
@@ -46,8 +47,27 @@ pub(crate) struct Replaying {
     pub(crate) view: String,
     /// How many events a second, at most.
     pub(crate) throttle: Option<NonZeroU32>,
+    /// How it is compared with the log.
+    pub(crate) compare: Compare,
     /// How it is shown how far it is.
     pub(crate) progress: Shown,
+}
+
+/// How many documents are compared where nothing else is said.
+const SAMPLE: u32 = 1_000;
+
+/// `none`, `counts`, `sample`, `full`, or how many documents are compared, about.
+fn compare(text: &str) -> Result<Compare, String> {
+    match text {
+        "none" => Ok(Compare::Nothing),
+        "counts" => Ok(Compare::Counts),
+        "sample" => Ok(Compare::Sample(SAMPLE)),
+        "full" => Ok(Compare::Full),
+        number => match number.parse() {
+            Ok(documents @ 1..) => Ok(Compare::Sample(documents)),
+            _ => Err("it is none, counts, sample, full, or a number of documents".to_owned()),
+        },
+    }
 }
 
 /// How a command shows how far it is.
@@ -66,6 +86,10 @@ impl Replaying {
         Self {
             view: matches.get_one("view").cloned().unwrap_or_default(),
             throttle: matches.get_one("throttle").copied(),
+            compare: matches
+                .get_one("compare")
+                .copied()
+                .unwrap_or(Compare::Sample(SAMPLE)),
             progress: match progress.map(String::as_str) {
                 Some("json") => Shown::Json,
                 _ => Shown::Bar,
@@ -73,7 +97,7 @@ impl Replaying {
         }
     }
 
-    fn arguments() -> [Arg; 3] {
+    fn arguments() -> [Arg; 4] {
         [
             Arg::new("view")
                 .required(true)
@@ -83,6 +107,14 @@ impl Replaying {
                 .value_name("EVENTS")
                 .value_parser(value_parser!(NonZeroU32))
                 .help("Fold so many events a second, at most: more than are written"),
+            Arg::new("compare")
+                .long("compare")
+                .value_name("HOW")
+                .value_parser(compare)
+                .help(
+                    "Compare it with the log before it is read: none, counts, sample (of 1000 documents, or so many as you say; \
+                     the log is read once more), full (once more for every 100000 documents) [default: sample]",
+                ),
             Arg::new("progress")
                 .long("progress")
                 .value_parser(["bar", "json"])
@@ -301,6 +333,13 @@ mod tests {
         };
         let plain = replaying("replay post");
         assert_eq!((plain.throttle, plain.progress), (None, Shown::Bar));
+        assert_eq!(plain.compare, Compare::Sample(1_000));
+        let full = replaying("replay post --compare full");
+        assert_eq!(full.compare, Compare::Full);
+        let some = replaying("replay post --compare 20");
+        assert_eq!(some.compare, Compare::Sample(20));
+        assert!(parse("replay post --compare 0").is_err());
+        assert!(parse("replay post --compare well").is_err());
         let slow = replaying("replay post --throttle 2000 --progress json");
         assert_eq!(slow.throttle, NonZeroU32::new(2_000));
         assert_eq!(slow.progress, Shown::Json);

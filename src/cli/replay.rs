@@ -79,6 +79,7 @@ pub(super) async fn replay(app: &App, settings: Settings, asked: &Replaying) -> 
 fn options(app: &App, asked: &Replaying) -> ReplayOptions {
     let mut options = ReplayOptions {
         max_events_per_second: asked.throttle,
+        compare: asked.compare,
         ..ReplayOptions::default()
     };
     if let Some(policy) = app.policies().get(&asked.view) {
@@ -112,6 +113,12 @@ fn tell(replayed: &Replayed) {
         "{} is read from {} now (version {}): {} events{resumed}, {documents}",
         replayed.view, replayed.collection, replayed.number, replayed.events
     ));
+    if let Some(compared) = &replayed.compared {
+        say(&format!(
+            "{} documents compared with the log: all equal, hash {}",
+            compared.documents, compared.hash
+        ));
+    }
     if replayed.parked > 0 {
         say(&format!(
             "{} documents are set aside, because an event of theirs cannot be folded: see `parked`",

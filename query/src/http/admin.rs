@@ -18,10 +18,13 @@ use tokio_util::sync::CancellationToken;
 mod tests;
 
 use super::read::{RETRY_AFTER, bad_path, no_view};
-use crate::replay::{Replay, ReplayError};
+use crate::replay::{Compare, Replay, ReplayError};
 use crate::store::ReadError;
 use crate::views::{ViewReport, Views};
 use tidelog_domain::{ViewDefinition, causes};
+
+/// How many documents are compared where nothing else is said.
+const SAMPLE: u32 = 1_000;
 
 /// The largest body that is read.
 const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -60,6 +63,31 @@ pub fn views_admin_router(views: Views, shutdown: CancellationToken) -> Router {
 struct Wanted {
     /// How many events a second, at most.
     throttle: Option<NonZeroU32>,
+    /// How it is compared with the log.
+    #[serde(default)]
+    compare: Comparing,
+}
+
+/// How what was built is compared with the log.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Comparing {
+    None,
+    Counts,
+    #[default]
+    Sample,
+    Full,
+}
+
+impl From<Comparing> for Compare {
+    fn from(comparing: Comparing) -> Self {
+        match comparing {
+            Comparing::None => Self::Nothing,
+            Comparing::Counts => Self::Counts,
+            Comparing::Sample => Self::Sample(SAMPLE),
+            Comparing::Full => Self::Full,
+        }
+    }
 }
 
 async fn list(State(admin): State<Administration>, request: Request) -> Result<Response, Problem> {
@@ -97,6 +125,7 @@ async fn replay(
     let replay = admin.views.replay(&name);
     let mut options = replay.options().clone();
     options.max_events_per_second = wanted.throttle;
+    options.compare = wanted.compare.into();
     let replay = replay.with_options(options);
     let replay = run(replay, view, admin.shutdown);
     if at_once {
@@ -201,8 +230,8 @@ fn problem(error: &ReplayError) -> Problem {
         ReplayError::AlreadyRunning { .. } => {
             Problem::new(ProblemKind::RequestInProgress, sentence(error)).retry_after(RETRY_AFTER)
         }
-        // What stands in the way is an event; its causes name it, and tell nothing of the backends.
-        ReplayError::Fold(_) => Problem::new(
+        // What stands in the way is an event or a document; it is named, and that tells nothing of the backends.
+        ReplayError::Fold(_) | ReplayError::Differs { .. } => Problem::new(
             ProblemKind::Internal,
             format!("{}. The version before is read on.", causes(error)),
         ),

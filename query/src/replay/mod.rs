@@ -9,10 +9,11 @@
 //! |---|---|---|
 //! | 1 claim | the alias says who replays, what, and into which collection (a name that was never used) | the claim expires |
 //! | 2 build | N+1 is folded from the log up to its heads, partitions side by side; the claim beats | the claim expires |
+//! | 2b verify | where that is wanted: N+1 is compared with an independent fold of the log, up to N+1's checkpoints (see [`Compare`]); N goes on | the claim expires |
 //! | 3 announce | the alias says that N may be paused | the claim expires, N is woken |
 //! | 4 rest | N's state records are paused; their owners finish their batch and give them back | the claim expires, N is woken |
 //! | 5 catch up | the log's heads are read *now*; N+1 reaches them in every partition | the claim expires, N is woken |
-//! | 6 compare | the documents of both are counted | the claim expires, N is woken |
+//! | 6 count | the documents of both are counted | the claim expires, N is woken |
 //! | 7 switch | one compare-and-set: the alias leads to N+1, N is kept, N-1 is retired | before: as above; after: all is done |
 //!
 //! - *Nothing that was seen is lost.* What a reader saw in N was applied before N came to rest, so it is at or below the
@@ -60,10 +61,12 @@ mod run;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub(crate) use alias::change;
 pub(crate) use claim::{calm_left, give_up, leave};
 pub(crate) use silence::{Sign, Silence};
+pub use verify::{Compare, Compared};
 
 use crate::store::{Progress, ReadError, ReadStore};
 use alias::What;
@@ -89,6 +92,8 @@ pub struct ReplayOptions {
     pub beat: Duration,
     /// How long the documents of both versions may take to be counted, while the old one rests. 2 s.
     pub compare_timeout: Duration,
+    /// How what was built is compared before it is read; where it differs from the log, it never is. [`Compare::Counts`].
+    pub compare: Compare,
     /// What is done about events that cannot be folded: their documents are set aside, and tried again once the version is read.
     pub policy: FailurePolicy,
 }
@@ -102,6 +107,7 @@ impl Default for ReplayOptions {
             lease: Duration::from_secs(5),
             beat: Duration::from_secs(1),
             compare_timeout: Duration::from_secs(2),
+            compare: Compare::Counts,
             policy: FailurePolicy::default(),
         }
     }
@@ -130,6 +136,8 @@ pub struct Replayed {
     pub documents_before: Option<u64>,
     /// How many documents are set aside, because an event of theirs cannot be folded.
     pub parked: usize,
+    /// What the comparison with a fold of the log came to, where one was made.
+    pub compared: Option<Compared>,
 }
 
 /// How a replay is going on.
@@ -138,6 +146,8 @@ pub struct Replayed {
 pub enum ReplayProgress<'a> {
     /// So many events are folded.
     Folded(Progress),
+    /// So many events are read, to compare what was built with them.
+    Comparing(Progress),
     /// Something is unavailable, and tried again without end.
     Waiting {
         /// The error and its causes.
@@ -177,6 +187,19 @@ pub enum ReplayError {
     /// An event could not be folded, or the log has another history now.
     #[error("the events could not be folded")]
     Fold(#[source] CatchUpError),
+    /// What was built is not what the log says. It is given up, and never read.
+    #[error(
+        "{differing} of {documents} documents that were built differ from what the log says: {}",
+        named.join(", ")
+    )]
+    Differs {
+        /// How many were compared.
+        documents: u64,
+        /// How many of them differ.
+        differing: u64,
+        /// The first of those, by id.
+        named: Vec<String>,
+    },
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Log(#[from] LogError),

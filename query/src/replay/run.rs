@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::claim::{Claim, Lost};
 use super::progress::Meter;
 use super::rest::bring_to_rest;
+use super::verify::Compare;
 use super::{OnProgress, Replay, ReplayError, ReplayProgress, Replayed};
 use crate::projector::Projector;
 use crate::store::Query;
@@ -50,15 +51,17 @@ impl Run<'_> {
         let before = self.persist(|| async { Ok(self.folded_before().await?) });
         let mut done = before.await?;
         self.meter.go_on_from(done);
-        for _ in 0..MAX_LAPS {
+        done = self.run_after_log(&catch_up, done).await?;
+        let compared = if self.replay.options.compare.reads_the_log() {
+            // All of it, so that no document is too young to be compared.
             let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
-            let end = total(&heads);
-            if end.saturating_sub(done) <= LAST_STRETCH_EVENTS {
-                break;
-            }
             self.fold(&catch_up, &heads).await?;
-            done = end;
-        }
+            let compared = self.verify().await?;
+            self.run_after_log(&catch_up, total(&heads)).await?;
+            Some(compared)
+        } else {
+            None
+        };
         (self.progress)(ReplayProgress::Switching);
         let announced = self.persist(|| async { Ok(self.claim.begin_to_switch().await?) });
         let read = announced.await?.ok_or(Lost)?.collection;
@@ -91,7 +94,23 @@ impl Run<'_> {
             documents,
             documents_before,
             parked,
+            compared,
         })
+    }
+
+    /// Folds what the log has, lap after lap, until little is left; `done` events were there before. Gives how many there are now.
+    async fn run_after_log(&self, catch_up: &CatchUp, mut done: u64) -> Result<u64, ReplayError> {
+        let log = &self.replay.log;
+        for _ in 0..MAX_LAPS {
+            let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
+            let end = total(&heads);
+            if end.saturating_sub(done) <= LAST_STRETCH_EVENTS {
+                break;
+            }
+            self.fold(catch_up, &heads).await?;
+            done = end;
+        }
+        Ok(done)
     }
 
     /// How many events the new version has already, from a replay that went away.
@@ -163,8 +182,11 @@ impl Run<'_> {
         .await
     }
 
-    /// How many documents `collection` has, tombstones aside; `None` when that takes too long or fails.
+    /// How many documents `collection` has, tombstones aside; `None` when that takes too long or fails, or is not wanted.
     async fn count(&self, collection: &str) -> Option<u64> {
+        if self.replay.options.compare == Compare::Nothing {
+            return None;
+        }
         let everything = Query::default();
         let count = self.replay.store.count(collection, &everything);
         match timeout(self.replay.options.compare_timeout, count).await {
@@ -188,7 +210,7 @@ impl Run<'_> {
     }
 
     /// Does `step` until it goes well, fails for good, or the replay is cancelled.
-    async fn persist<T, F: Future<Output = Result<T, ReplayError>>>(
+    pub(super) async fn persist<T, F: Future<Output = Result<T, ReplayError>>>(
         &self,
         step: impl Fn() -> F,
     ) -> Result<T, ReplayError> {

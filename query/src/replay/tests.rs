@@ -2,18 +2,21 @@
 
 use std::num::NonZeroU32;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde_json::json;
 use tidelog_eventbus::FailurePolicy;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{CatchUpError, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
+use super::{CatchUpError, Compare, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
 use crate::consistency::ReadOf;
-use crate::store::Progress;
-use crate::testing::{FaultyStore, Process, Reading, System, authors, edition, eventually, posts};
+use crate::store::{Document, DocumentWrite, Progress, ReadStore, Written};
+use crate::testing::{
+    Change, FaultyStore, Process, Reading, System, authors, edition, eventually, posts,
+};
 
 /// The posts of a system that keeps both views, `count` of them, all projected.
 async fn kept(count: usize) -> (System, Process) {
@@ -555,6 +558,7 @@ async fn a_document_that_cannot_be_folded_is_set_aside_by_the_replay() {
     system.log.append("bad", "post.created", &unreadable).await;
     let replayed = run(&system.replay()).await.unwrap();
     assert_eq!((replayed.documents, replayed.parked), (Some(20), 1));
+    assert_eq!(replayed.compared.unwrap().documents, 20);
     let states = system.states("post_v2").await;
     let parked = states.iter().flat_map(|state| state.parked.iter());
     let parked: Vec<_> = parked.cloned().collect();
@@ -588,5 +592,140 @@ async fn a_replay_that_would_set_more_aside_than_it_may_ends_and_the_version_bef
     assert_eq!((alias.number, alias.replaying), (1, None));
     let states = system.states("post_v1").await;
     assert!(states.iter().all(|state| !state.paused));
+    process.stop().await;
+}
+
+/// Replays the posts, and does something to a document of the new version before it is compared.
+async fn spoilt(
+    system: &System,
+    compare: Compare,
+    spoil: fn(Document) -> DocumentWrite,
+) -> Result<Replayed, ReplayError> {
+    let replay = system.replay().with_options(ReplayOptions {
+        compare,
+        ..System::options().replay
+    });
+    let done = AtomicBool::new(false);
+    let store = system.store.elsewhere();
+    let spoil = |told: ReplayProgress<'_>| {
+        if matches!(told, ReplayProgress::Comparing(_)) && !done.swap(true, Ordering::SeqCst) {
+            let alias = store
+                .load_alias("post")
+                .now_or_never()
+                .unwrap()
+                .unwrap()
+                .unwrap();
+            let collection = alias.replaying.unwrap().collection;
+            let found = store.get(&collection, &["p7"]).now_or_never().unwrap();
+            let write = spoil(found.unwrap().remove(0));
+            let written = store.write(&collection, &[write]).now_or_never().unwrap();
+            assert_eq!(written.unwrap(), [Written::Applied]);
+        }
+    };
+    let (view, never) = (posts(), CancellationToken::new());
+    replay.run(&view, &spoil, &never).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_differs_from_the_log_is_never_read() {
+    let (system, process) = kept(300).await;
+    let other_data: fn(Document) -> DocumentWrite = |mut document| {
+        document.data.insert("title".to_owned(), json!("spoilt"));
+        DocumentWrite::Replace(document)
+    };
+    let deleted: fn(Document) -> DocumentWrite = |document| {
+        DocumentWrite::Replace(Document {
+            deleted: true,
+            ..document
+        })
+    };
+    let other_version: fn(Document) -> DocumentWrite = |document| {
+        let version = document.version.next();
+        DocumentWrite::Replace(Document {
+            version,
+            ..document
+        })
+    };
+    let stranger: fn(Document) -> DocumentWrite = |document| {
+        DocumentWrite::Insert(Document {
+            id: "stranger".to_owned(),
+            ..document
+        })
+    };
+    for (spoil, name) in [
+        (other_data, "p7"),
+        (deleted, "p7"),
+        (other_version, "p7"),
+        (stranger, "(1 that should not be there)"),
+    ] {
+        let built = system.alias("post").await.last_number + 1;
+        // A sample of all of them is as good.
+        let compare = if built % 2 == 0 {
+            Compare::Full
+        } else {
+            Compare::Sample(1_000)
+        };
+        match spoilt(&system, compare, spoil).await {
+            Err(ReplayError::Differs {
+                documents: 300,
+                differing: 1,
+                named,
+            }) => assert_eq!(named, [name]),
+            other => panic!("{other:?}"),
+        }
+        let alias = system.alias("post").await;
+        assert_eq!((alias.number, &alias.replaying), (1, &None));
+        assert!(alias.retired.contains(&format!("post_v{built}")));
+    }
+    assert_eq!(
+        system.store.led_to().len(),
+        2,
+        "{:?}",
+        system.store.led_to()
+    );
+    goes_on(&system, "post_v1").await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_was_lost_is_found_out_before_the_version_is_read() {
+    let (system, process) = kept(100).await;
+    let store = system.store.elsewhere();
+    store.lose_a_document();
+    let lost = run(&system.replay_on(store)).await.unwrap_err();
+    assert!(
+        matches!(
+            &lost,
+            ReplayError::Differs {
+                documents: 100,
+                differing: 1,
+                ..
+            }
+        ),
+        "{lost:?}"
+    );
+    goes_on(&system, "post_v1").await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_documents_have_the_same_hash_and_a_sample_is_a_part_of_them() {
+    let (system, process) = kept(400).await;
+    system.log.change("p1", &Change::Delete).await;
+    for view in [posts(), authors()] {
+        let never = CancellationToken::new();
+        let first = system.replay().run(&view, &|_| {}, &never).await.unwrap();
+        let second = system.replay().run(&view, &|_| {}, &never).await.unwrap();
+        assert_eq!(first.compared, second.compared);
+        let documents = first.compared.unwrap().documents;
+        assert_eq!(documents, if view.name() == "post" { 400 } else { 1 });
+    }
+    let replay = system.replay().with_options(ReplayOptions {
+        compare: Compare::Sample(40),
+        ..System::options().replay
+    });
+    let sampled = run(&replay).await.unwrap().compared.unwrap().documents;
+    assert!((10..100).contains(&sampled), "{sampled}");
+    settled(&system).await;
     process.stop().await;
 }

@@ -93,6 +93,9 @@ pub struct Progress {
     pub of: u64,
     /// How many it has folded a second, since it began or went on.
     pub per_second: u64,
+    /// Whether all of that is of a comparison: what is built is compared with a fold of the log.
+    #[serde(default)]
+    pub comparing: bool,
 }
 
 impl Progress {

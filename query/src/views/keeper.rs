@@ -272,7 +272,7 @@ impl Keeper {
                 self.set_state(ViewState::Replaying { events, of });
             }
             ReplayProgress::Waiting { reason } => self.wait(reason),
-            ReplayProgress::Switching => {}
+            ReplayProgress::Comparing(_) | ReplayProgress::Switching => {}
         };
         let replay = Replay::new(store.clone(), log.clone())
             .with_options(options.replay_of(self.view.name()));

@@ -32,13 +32,13 @@ pub struct ReplayReport {
     pub version: u64,
     /// The collection of that version.
     pub collection: String,
-    /// Events that are folded.
+    /// Events that are folded, or read to be compared.
     pub events: u64,
     /// Events that the log has, as far as is known.
     pub of: u64,
-    /// How many it folds a second.
+    /// How many that are a second.
     pub per_second: u64,
-    /// In how many seconds all is folded.
+    /// In how many seconds all are.
     pub eta_seconds: Option<u64>,
 }
 
@@ -49,6 +49,8 @@ pub struct ReplayReport {
 pub enum ReplayState {
     /// It builds.
     Building,
+    /// What it has built is compared with the log.
+    Comparing,
     /// The version that is read rests, or is about to, and the new one takes over.
     Switching,
     /// Nobody runs it; the next one goes on with it.
@@ -93,6 +95,7 @@ impl ReplayReport {
             state: match running {
                 left if left.is_left() => ReplayState::Left,
                 switching if switching.switching => ReplayState::Switching,
+                _ if progress.comparing => ReplayState::Comparing,
                 _ => ReplayState::Building,
             },
             version: running.number,

@@ -36,10 +36,11 @@ impl Watched {
                 if self.state != "switching" {
                     self.state = "building";
                 }
-                self.progress = progress;
-                self.bar.set_length(progress.of);
-                self.bar.set_position(progress.events);
-                self.bar.set_message(rate(&progress));
+                self.go_on(progress, "");
+            }
+            ReplayProgress::Comparing(progress) => {
+                self.state = "comparing";
+                self.go_on(progress, "compared, ");
             }
             ReplayProgress::Waiting { reason } => {
                 self.waiting = Some(reason.to_owned());
@@ -51,6 +52,14 @@ impl Watched {
             }
             _ => {}
         }
+    }
+
+    fn go_on(&mut self, progress: Progress, what: &str) {
+        self.progress = progress;
+        self.bar.set_length(progress.of);
+        self.bar.set_position(progress.events);
+        let rate = rate(&progress);
+        self.bar.set_message(format!("{what}{rate}"));
     }
 
     /// It is over.
@@ -112,6 +121,7 @@ mod tests {
             events: 5_000,
             of: 9_000,
             per_second: 2_000,
+            comparing: false,
         }));
         let building = json!({
             "view": "post", "state": "building", "events": 5_000, "of": 9_000, "per_second": 2_000, "eta_seconds": 2

@@ -77,9 +77,18 @@ async fn a_replay_answers_with_what_it_built_when_it_is_read() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(answer.headers["cache-control"], "no-store");
+    let mut compared = answer.body["data"]["compared"].clone();
+    let hash = compared["hash"].take();
+    assert_eq!(hash.as_str().map(str::len), Some(16));
+    assert_eq!(
+        compared,
+        json!({"documents": 50, "hash": null, "left_out": 0})
+    );
+    compared["hash"] = hash;
     let expected = json!({"data": {
         "view": "post", "collection": "post_v2", "version": 2, "previous": "post_v1", "events": 50, "resumed": 0, "documents": 50,
-        "documents_before": 50, "parked": 0
+        "documents_before": 50, "parked": 0,
+        "compared": compared
     }});
     assert_eq!(answer.body, expected);
     is_read(&system, &*posts(), "post_v2").await;
@@ -257,7 +266,12 @@ async fn is_eventually_read(system: &System, collection: &str) {
 async fn a_replay_that_is_asked_for_wrongly_is_not_begun() {
     let (system, process) = kept().await;
     let app = admin(&process, &CancellationToken::new());
-    for body in [json!({"throttle": 0}), json!({"thottle": 1}), json!([1])] {
+    for body in [
+        json!({"throttle": 0}),
+        json!({"thottle": 1}),
+        json!({"compare": "well"}),
+        json!([1]),
+    ] {
         let request = Request::post("/admin/api/views/post/replay")
             .header("content-type", "application/json")
             .body(Body::from(body.to_string()));

@@ -29,6 +29,7 @@ fn alias(number: u64) -> Alias {
                 events: number,
                 of: i64::MAX.unsigned_abs(),
                 per_second: 0,
+                comparing: true,
             }),
         }),
         retired: (1..number.min(4)).map(|n| format!("post_{n}")).collect(),
