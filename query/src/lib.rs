@@ -30,4 +30,4 @@ pub use replay::{
     Compare, Compared, OnProgress, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed,
 };
 pub use versions::{ALIAS_MAX_AGE, Current, DROP_GRACE, Versions};
-pub use views::{ReplayReport, ReplayState, ViewReport, Views, ViewsOptions};
+pub use views::{Previous, ReplayReport, ReplayState, ViewReport, Views, ViewsOptions};

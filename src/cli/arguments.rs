@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tidelog_query::Compare;
 
 use super::operating::{self, Operation};
@@ -22,6 +22,8 @@ pub(crate) enum Action {
     Migrate,
     /// Builds a view anew.
     Replay(Replaying),
+    /// Shows the views, or does something with their versions.
+    Views(OfViews),
     /// Does something with the subscriptions.
     Operate(Operation),
     /// Says where a reaction goes on.
@@ -49,8 +51,69 @@ pub(crate) struct Replaying {
     pub(crate) throttle: Option<NonZeroU32>,
     /// How it is compared with the log.
     pub(crate) compare: Compare,
+    /// Whether the version before is kept until somebody says otherwise.
+    pub(crate) keep: bool,
     /// How it is shown how far it is.
     pub(crate) progress: Shown,
+}
+
+/// Something to do with the versions of views.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OfViews {
+    /// Shows what there is of each.
+    List {
+        /// As JSON.
+        json: bool,
+    },
+    /// Goes back to the version before.
+    Rollback {
+        /// Of this view.
+        view: String,
+    },
+    /// Lets go of the version before.
+    Clean {
+        /// Of this view.
+        view: String,
+    },
+}
+
+impl OfViews {
+    fn read(matches: &ArgMatches) -> (Self, &ArgMatches) {
+        let view = |inner: &ArgMatches| inner.get_one("view").cloned().unwrap_or_default();
+        match matches.subcommand() {
+            Some(("rollback", inner)) => (Self::Rollback { view: view(inner) }, inner),
+            Some(("clean", inner)) => (Self::Clean { view: view(inner) }, inner),
+            _ => {
+                let json = matches.get_flag("json");
+                (Self::List { json }, matches)
+            }
+        }
+    }
+
+    fn command(settings: &[Arg]) -> Command {
+        let of_one = |name, about| {
+            let view = Arg::new("view").required(true).help("The view's name");
+            Command::new(name).about(about).arg(view).args(settings)
+        };
+        Command::new("views")
+            .about("Show which version of each view is read and how far replays are, or go back to the version before")
+            .args_conflicts_with_subcommands(true)
+            .arg(
+                Arg::new("json")
+                    .long("json")
+                    .action(ArgAction::SetTrue)
+                    .help("As JSON"),
+            )
+            .args(settings)
+            .subcommand(of_one(
+                "rollback",
+                "Go back to the version before the one that is read, which is kept in its turn",
+            ))
+            .subcommand(of_one(
+                "clean",
+                "Let go of the version that is kept for a rollback",
+            ))
+    }
 }
 
 /// How many documents are compared where nothing else is said.
@@ -90,6 +153,7 @@ impl Replaying {
                 .get_one("compare")
                 .copied()
                 .unwrap_or(Compare::Sample(SAMPLE)),
+            keep: matches.get_flag("keep"),
             progress: match progress.map(String::as_str) {
                 Some("json") => Shown::Json,
                 _ => Shown::Bar,
@@ -97,7 +161,7 @@ impl Replaying {
         }
     }
 
-    fn arguments() -> [Arg; 4] {
+    fn arguments() -> [Arg; 5] {
         [
             Arg::new("view")
                 .required(true)
@@ -115,6 +179,10 @@ impl Replaying {
                     "Compare it with the log before it is read: none, counts, sample (of 1000 documents, or so many as you say; \
                      the log is read once more), full (once more for every 100000 documents) [default: sample]",
                 ),
+            Arg::new("keep")
+                .long("keep")
+                .action(ArgAction::SetTrue)
+                .help("Keep the version that is read until then for a rollback, longer than an hour: until `views clean`, or the next replay"),
             Arg::new("progress")
                 .long("progress")
                 .value_parser(["bar", "json"])
@@ -155,6 +223,10 @@ impl Arguments {
             Some(("serve", inner)) => (Action::Serve, inner),
             Some(("migrate", inner)) => (Action::Migrate, inner),
             Some(("replay", inner)) => (Action::Replay(Replaying::read(inner)), inner),
+            Some(("views", outer)) => {
+                let (action, inner) = OfViews::read(outer);
+                return Ok(Self::of(Action::Views(action), &[&matches, outer, inner]));
+            }
             Some(("restart", inner)) => (
                 Action::Restart {
                     reaction: inner.get_one("reaction").cloned().unwrap_or_default(),
@@ -222,6 +294,7 @@ fn command(name: &str) -> Command {
                 .args(Replaying::arguments())
                 .args(settings()),
         )
+        .subcommand(OfViews::command(&settings()))
         .subcommands(operating::commands(&settings()))
         .subcommand(
             Command::new("restart")
@@ -334,8 +407,9 @@ mod tests {
         let plain = replaying("replay post");
         assert_eq!((plain.throttle, plain.progress), (None, Shown::Bar));
         assert_eq!(plain.compare, Compare::Sample(1_000));
-        let full = replaying("replay post --compare full");
-        assert_eq!(full.compare, Compare::Full);
+        assert!(!plain.keep);
+        let full = replaying("replay post --compare full --keep");
+        assert_eq!((full.compare, full.keep), (Compare::Full, true));
         let some = replaying("replay post --compare 20");
         assert_eq!(some.compare, Compare::Sample(20));
         assert!(parse("replay post --compare 0").is_err());
@@ -345,6 +419,25 @@ mod tests {
         assert_eq!(slow.progress, Shown::Json);
         assert!(parse("replay post --throttle 0").is_err());
         assert!(parse("replay post --progress loud").is_err());
+    }
+
+    #[test]
+    fn views_are_shown_or_gone_back_with() {
+        let of_views = |line| match parse(line).unwrap().action {
+            Action::Views(of_views) => of_views,
+            other => panic!("{other:?}"),
+        };
+        let view = "post".to_owned();
+        assert_eq!(of_views("views --json"), OfViews::List { json: true });
+        assert_eq!(
+            of_views("views clean post"),
+            OfViews::Clean { view: view.clone() }
+        );
+        assert_eq!(of_views("views rollback post"), OfViews::Rollback { view });
+        assert!(parse("views rollback").is_err());
+        let deep = parse("views rollback post --admin-addr h:1").unwrap();
+        let address = deep.flags.get("admin_addr").map(String::as_str);
+        assert_eq!(address, Some("h:1"));
     }
 
     #[test]

@@ -4,16 +4,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidelog_command::store::OpenError;
 use tidelog_query::{Replay, ReplayOptions, Replayed};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::{Replaying, Shown};
-use super::commands::{Outcome, Told, or_embedded, say};
+use super::commands::{Outcome, Told, say};
+use super::views;
 use crate::App;
-use crate::backends::{self, BackendError};
-use crate::settings::{Role, Settings};
+use crate::settings::Settings;
 use progress::Watched;
 
 mod progress;
@@ -25,28 +24,8 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn replay(app: &App, settings: Settings, asked: &Replaying) -> Outcome {
     app.check()?;
     let view = asked.view.as_str();
-    let known = || {
-        let names: Vec<_> = app.views().iter().map(|view| view.name()).collect();
-        names.join(", ")
-    };
-    let found = app.views().iter().find(|known| known.name() == view);
-    let definition =
-        found.ok_or_else(|| format!("there is no view {view:?}; the views are: {}", known()))?;
-    // It works on the log and the views alone, as the role `all` would.
-    let settings = Settings {
-        role: Role::All,
-        ..or_embedded(settings)
-    };
-    let log = match backends::open_log(&settings).await {
-        Err(BackendError::Log {
-            source: OpenError::InUse { .. },
-            ..
-        }) => {
-            return Err(in_use(&settings, view).into());
-        }
-        opened => opened?.backend,
-    };
-    let store = backends::open_read_store(&settings).await?.backend;
+    let definition = views::find(app, view)?;
+    let (log, store) = views::open(settings, "-X POST ", &format!("/{view}/replay")).await?;
     let mut told = Told::new()?;
     let cancel = CancellationToken::new();
     let replay = Replay::new(store, log).with_options(options(app, asked));
@@ -80,6 +59,7 @@ fn options(app: &App, asked: &Replaying) -> ReplayOptions {
     let mut options = ReplayOptions {
         max_events_per_second: asked.throttle,
         compare: asked.compare,
+        keep: asked.keep,
         ..ReplayOptions::default()
     };
     if let Some(policy) = app.policies().get(&asked.view) {
@@ -125,13 +105,4 @@ fn tell(replayed: &Replayed) {
             replayed.parked
         ));
     }
-}
-
-/// What to do when a running process has the file.
-fn in_use(settings: &Settings, view: &str) -> String {
-    format!(
-        "a running process has the log's file: ask that one to do it (with its own admin address, if that is another one):\n\n  \
-         curl -X POST http://{}/admin/api/views/{view}/replay",
-        settings.admin_addr
-    )
 }

@@ -1,7 +1,6 @@
 //! The administration of views: what the CLI and the admin pages call.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -9,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidelog_http::{BodyLimits, Problem, ProblemKind, no_query, read_json, require_json_answer};
@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 mod tests;
 
 use super::read::{RETRY_AFTER, bad_path, no_view};
-use crate::replay::{Compare, Replay, ReplayError};
+use crate::replay::{Compare, ReplayError, Replayed};
 use crate::store::ReadError;
 use crate::views::{ViewReport, Views};
-use tidelog_domain::{ViewDefinition, causes};
+use tidelog_domain::causes;
 
 /// How many documents are compared where nothing else is said.
 const SAMPLE: u32 = 1_000;
@@ -46,14 +46,18 @@ struct Administration {
 /// The administration of `views`, to be mounted at `/admin`:
 ///
 /// - `GET /api/views` and `GET /api/views/{view}` say which version is read and how far a replay is, whichever process runs it;
-/// - `POST /api/views/{view}/replay` builds a view anew and answers when it is read; at once with `Prefer: respond-async`.
+/// - `POST /api/views/{view}/replay` builds a view anew and answers when it is read; at once with `Prefer: respond-async`;
+/// - `POST /api/views/{view}/rollback` goes back to the version before, and answers when that is read;
+/// - `POST /api/views/{view}/clean` lets go of the version before.
 ///
-/// A replay goes on when its client does not wait for it; it is cancelled at `shutdown`.
+/// A replay or rollback goes on when its client does not wait for it; it is cancelled at `shutdown`.
 pub fn views_admin_router(views: Views, shutdown: CancellationToken) -> Router {
     Router::new()
         .route("/api/views", get(list))
         .route("/api/views/{view}", get(one))
         .route("/api/views/{view}/replay", post(replay))
+        .route("/api/views/{view}/rollback", post(rollback))
+        .route("/api/views/{view}/clean", post(clean))
         .with_state(Administration { views, shutdown })
 }
 
@@ -66,7 +70,15 @@ struct Wanted {
     /// How it is compared with the log.
     #[serde(default)]
     compare: Comparing,
+    /// Whether the version that is read until then is kept until somebody says otherwise.
+    #[serde(default)]
+    keep: bool,
 }
+
+/// An object without members.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 /// How what was built is compared with the log.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -121,13 +133,15 @@ async fn replay(
     let view = admin.views.catalog().get(&name).cloned();
     let view = view.ok_or_else(|| no_view(&name))?;
     let at_once = prefers_answer_at_once(request.headers());
-    let wanted = wanted(request).await?;
+    let wanted: Wanted = wanted(request).await?;
     let replay = admin.views.replay(&name);
     let mut options = replay.options().clone();
     options.max_events_per_second = wanted.throttle;
     options.compare = wanted.compare.into();
+    options.keep = wanted.keep;
     let replay = replay.with_options(options);
-    let replay = run(replay, view, admin.shutdown);
+    let shutdown = admin.shutdown;
+    let replay = run(async move { replay.run(&view, &|_| {}, &shutdown).await });
     if at_once {
         tokio::spawn(replay);
         return Ok(begun(&name));
@@ -137,34 +151,54 @@ async fn replay(
     replayed.map_err(|_| Problem::internal())?
 }
 
-/// Replays `view`, and says what became of it.
-async fn run(
-    replay: Replay,
-    view: Arc<dyn ViewDefinition>,
-    shutdown: CancellationToken,
+async fn rollback(
+    State(admin): State<Administration>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let name = view.name().to_owned();
-    let running = tokio::spawn(async move { replay.run(&view, &|_| {}, &shutdown).await });
-    match running.await {
+    let Path(name) = path.map_err(bad_path)?;
+    let view = admin.views.catalog().get(&name).cloned();
+    let view = view.ok_or_else(|| no_view(&name))?;
+    let _: Nothing = wanted(request).await?;
+    let (replay, shutdown) = (admin.views.replay(&name), admin.shutdown);
+    let back = run(async move { replay.roll_back(&view, true, &|_| {}, &shutdown).await });
+    let done = tokio::spawn(back).await;
+    done.map_err(|_| Problem::internal())?
+}
+
+async fn clean(
+    State(admin): State<Administration>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Path(name) = path.map_err(bad_path)?;
+    let known = admin.views.catalog().get(&name);
+    known.ok_or_else(|| no_view(&name))?;
+    let _: Nothing = wanted(request).await?;
+    let cleaned = admin.views.replay(&name).clean(&name).await;
+    let retired = cleaned.map_err(|error| problem(&error))?;
+    Ok(answer(&json!({"view": name, "retired": retired})))
+}
+
+/// Says what becomes of a replay.
+async fn run(
+    replaying: impl Future<Output = Result<Replayed, ReplayError>> + Send + 'static,
+) -> Result<Response, Problem> {
+    match tokio::spawn(replaying).await {
         Ok(Ok(replayed)) => Ok(answer(&replayed)),
         Ok(Err(error)) => {
-            let error_and_causes = causes(&error);
-            tracing::warn!(
-                view = name,
-                error = error_and_causes,
-                "a replay that was asked for failed"
-            );
+            tracing::warn!(error = causes(&error), "a replay that was asked for failed");
             Err(problem(&error))
         }
         Err(panic) => {
-            tracing::error!(view = name, error = %panic, "a replay panicked");
+            tracing::error!(error = %panic, "a replay panicked");
             Err(Problem::internal())
         }
     }
 }
 
-/// How the replay that `request` asks for is to be done.
-async fn wanted(request: Request) -> Result<Wanted, Problem> {
+/// What the body of `request` says; without one, nothing.
+async fn wanted<T: Default + DeserializeOwned>(request: Request) -> Result<T, Problem> {
     require_json_answer(request.headers())?;
     no_query(request.uri())?;
     let (parts, body) = request.into_parts();
@@ -174,7 +208,7 @@ async fn wanted(request: Request) -> Result<Wanted, Problem> {
     };
     let read = read_json(&parts.headers, body, &["application/json"], limits).await?;
     let Some(value) = read.value else {
-        return Ok(Wanted::default());
+        return Ok(T::default());
     };
     let invalid = |reason: String| {
         let detail =
@@ -233,8 +267,9 @@ fn problem(error: &ReplayError) -> Problem {
         // What stands in the way is an event or a document; it is named, and that tells nothing of the backends.
         ReplayError::Fold(_) | ReplayError::Differs { .. } => Problem::new(
             ProblemKind::Internal,
-            format!("{}. The version before is read on.", causes(error)),
+            format!("{}. The version that was read is read on.", causes(error)),
         ),
+        ReplayError::NothingBefore { .. } => Problem::new(ProblemKind::NotFound, sentence(error)),
         ReplayError::NotBuilt { .. }
         | ReplayError::Superseded
         | ReplayError::Cancelled
@@ -251,5 +286,8 @@ fn sentence(error: &ReplayError) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase());
     let first: String = first.into_iter().flatten().collect();
-    format!("{first}{}. The version before is read on.", chars.as_str())
+    format!(
+        "{first}{}. The version that was read is read on.",
+        chars.as_str()
+    )
 }

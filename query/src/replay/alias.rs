@@ -2,7 +2,10 @@
 
 use tidelog_domain::HistoryId;
 
-use crate::store::{Alias, Progress, ReadError, ReadStore, Replaying};
+use crate::store::{Alias, Kind, Progress, ReadError, ReadStore, Replaying};
+
+/// How many definitions that were rolled back from are remembered.
+const MAX_REFUSED: usize = 8;
 
 /// How often a change is tried against an alias that others change at the same time.
 const MAX_TRIES: usize = 32;
@@ -10,16 +13,29 @@ const MAX_TRIES: usize = 32;
 /// What a replay builds: only one that builds the same goes on with what another left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct What {
+    /// A new version, or the one before.
+    pub(super) kind: Kind,
     /// Of the view's definition.
     pub(super) fingerprint: String,
     /// Of the log.
     pub(super) history: HistoryId,
 }
 
+/// What comes with a switch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Switch {
+    /// The version that was read is kept until somebody says otherwise.
+    pub(super) keep: bool,
+    /// Programs with the definition of the version that was read do not replay the view by themselves from now on.
+    pub(super) refuse: bool,
+}
+
 impl What {
     /// Whether `running` builds it.
     pub(super) fn is_built_by(&self, running: &Replaying) -> bool {
-        running.fingerprint == self.fingerprint && running.history == Some(self.history)
+        let is_same = running.kind == self.kind && running.history == Some(self.history);
+        // There is only one version before, whoever goes back to it.
+        is_same && (self.kind == Kind::Rollback || running.fingerprint == self.fingerprint)
     }
 }
 
@@ -82,11 +98,31 @@ impl Alias {
                 switching: false,
                 fingerprint: what.fingerprint.clone(),
                 history: Some(what.history),
+                kind: Kind::Build,
                 progress: None,
             }),
             last_number: number,
             ..self.clone()
         }
+    }
+
+    /// A replay by `owner` begins to go back to the version before. `None` where none is kept.
+    pub(super) fn rolling_back(&self, owner: &str, what: &What) -> Option<Self> {
+        let replaying = Replaying {
+            collection: self.previous.clone()?,
+            number: self.previous_number?,
+            owner: owner.to_owned(),
+            beat: 1,
+            switching: false,
+            fingerprint: self.previous_fingerprint.clone()?,
+            history: Some(what.history),
+            kind: Kind::Rollback,
+            progress: None,
+        };
+        Some(Self {
+            replaying: Some(replaying),
+            ..self.clone()
+        })
     }
 
     /// The replay by `owner`, if it still is the one that runs.
@@ -146,24 +182,57 @@ impl Alias {
         })
     }
 
-    /// What the replay by `owner` built is read from now on; what was read before is kept for a rollback, and what
-    /// was kept before goes.
-    pub(crate) fn switched(&self, owner: &str, fingerprint: &str) -> Option<Self> {
+    /// The version of the replay by `owner` is read from now on; what was read before is kept for a rollback, and what
+    /// was kept before goes, unless it is what is read now.
+    pub(super) fn switched(&self, owner: &str, how: Switch) -> Option<Self> {
         let running = self.replay_of(owner)?.clone();
+        let retired = match running.kind {
+            Kind::Build => self.retired.iter().chain(&self.previous).cloned().collect(),
+            Kind::Rollback => self.retired.clone(),
+        };
+        // What is built because somebody asks for it is refused no more.
+        let refused = self.refused.iter().filter(|it| **it != running.fingerprint);
+        let refuse = how.refuse && self.fingerprint != running.fingerprint;
+        let refused = refused.chain(refuse.then_some(&self.fingerprint));
+        let refused: Vec<_> = refused.cloned().collect();
+        let too_many = refused.len().saturating_sub(MAX_REFUSED);
         Some(Self {
             collection: running.collection,
             number: running.number,
-            fingerprint: fingerprint.to_owned(),
+            fingerprint: running.fingerprint,
             previous: Some(self.collection.clone()),
+            previous_number: Some(self.number),
+            previous_fingerprint: Some(self.fingerprint.clone()),
+            keep: how.keep,
+            refused: refused.into_iter().skip(too_many).collect(),
             replaying: None,
-            retired: self.retired.iter().chain(&self.previous).cloned().collect(),
+            retired,
             ..self.clone()
         })
     }
 
-    /// The replay that runs is given up, and what it built so far goes.
+    /// The version that was kept for a rollback goes. `None` where none is kept, or a rollback to it runs.
+    pub(crate) fn cleaned(&self) -> Option<Self> {
+        let previous = self.previous.clone()?;
+        let running = self.replaying.as_ref();
+        if running.is_some_and(|running| running.kind == Kind::Rollback) {
+            return None;
+        }
+        Some(Self {
+            previous: None,
+            previous_number: None,
+            previous_fingerprint: None,
+            keep: false,
+            retired: self.retired.iter().cloned().chain([previous]).collect(),
+            ..self.clone()
+        })
+    }
+
+    /// The replay that runs is given up, and what it built so far goes; what it would have gone back to stays.
     pub(crate) fn given_up(&self) -> Self {
-        let built = self.replaying.iter().map(|running| &running.collection);
+        let built = self.replaying.iter();
+        let built = built.filter(|running| running.kind == Kind::Build);
+        let built = built.map(|running| &running.collection);
         Self {
             replaying: None,
             retired: self.retired.iter().chain(built).cloned().collect(),
@@ -214,6 +283,7 @@ mod tests {
 
     fn what() -> What {
         What {
+            kind: Kind::Build,
             fingerprint: "b".to_owned(),
             history: HistoryId::new(Uuid::from_u128(1)),
         }
@@ -251,7 +321,7 @@ mod tests {
         let switch = |alias: &Alias| {
             alias
                 .begun("post", "me", &what())
-                .switched("me", "b")
+                .switched("me", Switch::default())
                 .unwrap()
         };
         let second = switch(&Alias::first("post_v1", "a"));
@@ -299,10 +369,48 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_goes_back_and_forth_between_two_versions() {
+        let first = Alias::first("post_v1", "a");
+        assert_eq!(first.rolling_back("me", &what()), None);
+        let keep = Switch {
+            keep: true,
+            refuse: false,
+        };
+        let second = first.begun("post", "me", &what()).switched("me", keep);
+        let second = second.unwrap();
+        assert!(second.keep);
+        let refuse = Switch {
+            keep: false,
+            refuse: true,
+        };
+        let going_back = second.rolling_back("me", &what()).unwrap();
+        assert_eq!(going_back.cleaned(), None);
+        assert_eq!(going_back.given_up().retired, [""; 0]);
+        let back = going_back.switched("me", refuse).unwrap();
+        assert_eq!((back.collection.as_str(), back.number), ("post_v1", 1));
+        assert_eq!((back.fingerprint.as_str(), back.keep), ("a", false));
+        assert_eq!(back.previous.as_deref(), Some("post_v2"));
+        assert_eq!(back.previous_number, Some(2));
+        assert_eq!(
+            (back.refused.as_slice(), back.retired.len()),
+            (&["b".to_owned()][..], 0)
+        );
+        let forth = back.rolling_back("me", &what()).unwrap();
+        let forth = forth.switched("me", Switch::default()).unwrap();
+        assert_eq!((forth.collection.as_str(), forth.number), ("post_v2", 2));
+        assert_eq!(forth.refused, [""; 0]);
+        assert_eq!(forth.begun("post", "me", &what()).last_number, 3);
+        let cleaned = forth.cleaned().unwrap();
+        assert_eq!(cleaned.retired, ["post_v1"]);
+        assert_eq!(cleaned.rolling_back("me", &what()), None);
+        assert_eq!(cleaned.cleaned(), None);
+    }
+
+    #[test]
     fn who_lost_the_replay_can_neither_beat_nor_switch() {
         let other = Alias::first("post_v1", "a").begun("post", "other", &what());
         assert_eq!(other.beaten("me", true, None), None);
-        assert_eq!(other.switched("me", "b"), None);
+        assert_eq!(other.switched("me", Switch::default()), None);
         let beaten = other.beaten("other", true, None).unwrap();
         let running = beaten.replay_of("other").unwrap();
         assert_eq!((running.beat, running.switching), (2, true));

@@ -9,11 +9,11 @@ use tidelog_eventbus::{Permission, StateError};
 use tokio::time::sleep;
 
 use super::ReplayError;
-use super::alias::{What, change};
+use super::alias::{Switch, What, change};
 use super::progress::Meter;
 use super::rest::wake;
 use super::silence::{Sign, Silence};
-use crate::store::{Alias, ReadError, ReadStore, Replaying};
+use crate::store::{Alias, Kind, ReadError, ReadStore, Replaying};
 
 /// How often a replay that runs already is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -32,6 +32,8 @@ pub(super) struct Claim {
     pub(super) owner: String,
     /// What is built.
     pub(super) building: Replaying,
+    /// What comes with the switch.
+    switch: Switch,
 }
 
 /// The replay was given up by others, because nothing was heard of it for too long.
@@ -39,7 +41,7 @@ pub(super) struct Claim {
 pub(super) struct Lost;
 
 impl Claim {
-    /// Claims `view` for `owner`, who never claimed anything before, to build `what`.
+    /// Claims `view` for `owner`, who never claimed anything before, to build `what`; `switch` comes with it.
     ///
     /// Where another replay runs, it is listened to: if it beats, or ends, this one is turned down; if it is silent for `lease`, it
     /// is dead. What it built so far is gone on with if it is the same, and else given up for good.
@@ -48,6 +50,7 @@ impl Claim {
         view: &str,
         owner: &str,
         what: &What,
+        switch: Switch,
         lease: Duration,
     ) -> Result<Self, ReplayError> {
         let mut silence = Silence::default();
@@ -67,7 +70,14 @@ impl Claim {
                 if let Some(other) = heard {
                     return Err(running(&other));
                 }
-                let begun = alias.begun(view, owner, what);
+                let begun = match what.kind {
+                    Kind::Build => alias.begun(view, owner, what),
+                    Kind::Rollback => alias.rolling_back(owner, what).ok_or_else(|| {
+                        ReplayError::NothingBefore {
+                            view: view.to_owned(),
+                        }
+                    })?,
+                };
                 let expected = alias.revision;
                 store.compare_and_set_alias(view, expected, &begun).await?;
                 continue;
@@ -80,6 +90,7 @@ impl Claim {
                     store,
                     view: view.to_owned(),
                     owner: owner.to_owned(),
+                    switch,
                 });
             }
             let is_free = other.is_left()
@@ -102,6 +113,12 @@ impl Claim {
                 store.compare_and_set_alias(view, expected, &ours).await?;
             }
         }
+    }
+
+    /// Wakes the version before, which came to rest when readers were led away from it: to go back to it.
+    pub(super) async fn wake_building(&self) -> Result<(), ReadError> {
+        let is_ours = |alias: &Alias| alias.replay_of(&self.owner).is_some();
+        wake(&*self.store, &self.view, &self.building.collection, is_ours).await
     }
 
     /// Whether the claim still stands.
@@ -145,9 +162,9 @@ impl Claim {
     }
 
     /// Leads readers to what was built. `None` when the claim is lost.
-    pub(super) async fn switch(&self, fingerprint: &str) -> Result<Option<Alias>, ReadError> {
+    pub(super) async fn switch(&self) -> Result<Option<Alias>, ReadError> {
         let switched = change(&*self.store, &self.view, |alias| {
-            alias.switched(&self.owner, fingerprint)
+            alias.switched(&self.owner, self.switch)
         });
         if let Some(alias) = switched.await? {
             return Ok(Some(alias));
@@ -164,8 +181,11 @@ impl Claim {
     async fn load_switched(&self) -> Result<Option<Alias>, ReadError> {
         let built = &self.building.collection;
         let alias = self.store.load_alias(&self.view).await?;
-        Ok(alias
-            .filter(|alias| alias.collection == *built || alias.previous.as_ref() == Some(built)))
+        Ok(alias.filter(|alias| match self.building.kind {
+            Kind::Build => alias.collection == *built || alias.previous.as_ref() == Some(built),
+            // It was the version before from the beginning.
+            Kind::Rollback => alias.collection == *built,
+        }))
     }
 
     /// Leaves the replay to whoever goes on with it: the version that is read goes on, what was built stays for a while.

@@ -30,6 +30,17 @@
 //! | R2 wake | where N may have been paused, all its records are written anew, awake; then the claim says that N is not paused | the same: the next one wakes it again |
 //! | R3 go on | with step 2 | as there |
 //!
+//! Going back to the version before is the same with N and N+1 changing places, and another step 2:
+//!
+//! | step | what happens | if who goes back dies here |
+//! |---|---|---|
+//! | B1 claim | the alias says who goes back, to which version: it stays the one before until B4 | the claim expires, and is cleared without retiring that version |
+//! | B2 wake | that version's records are written anew, awake: nobody is led to it, so nobody works on it but the claim's owner | the same; it is awake or not, which matters to nobody |
+//! | B3 catch up | where the program has its definition: steps 2 to 5, it being N+1; else nothing | as there |
+//! | B4 switch | one compare-and-set: both change places, with number and fingerprint | before: as above; after: all is done |
+//!
+//! - The version that is kept goes after [`ViewsOptions::rollback_grace`] unless it is to be kept, by the views' own loop; never while a rollback to
+//!   it is claimed, as both are in the alias.
 //! - The views' own loop takes an expired claim away from its owner and gives it to nobody (R1, R2): N goes on at once, and the next
 //!   replay need not listen. A replay that is cancelled does the same with its own. After [`ViewsOptions::resume_grace`] without a
 //!   successor the claim is cleared and N+1's collection is retired. So is one of another definition or history, by the next
@@ -42,6 +53,7 @@
 //!   reason.
 //! - *Collections are dropped* by the views' own loop, a grace period after nobody is led to them any more.
 //!
+//! [`ViewsOptions::rollback_grace`]: crate::ViewsOptions::rollback_grace
 //! [`ViewsOptions::resume_grace`]: crate::ViewsOptions::resume_grace
 
 use std::num::NonZeroU32;
@@ -57,6 +69,8 @@ mod alias;
 mod claim;
 mod progress;
 mod rest;
+#[cfg(test)]
+mod rollback_tests;
 mod run;
 mod silence;
 #[cfg(test)]
@@ -68,8 +82,8 @@ pub(crate) use claim::{calm_left, give_up, leave};
 pub(crate) use silence::{Sign, Silence};
 pub use verify::{Compare, Compared};
 
-use crate::store::{Progress, ReadError, ReadStore};
-use alias::What;
+use crate::store::{Alias, Kind, Progress, ReadError, ReadStore};
+use alias::{Switch, What};
 use claim::{Claim, Lost};
 use progress::Meter;
 use run::Run;
@@ -94,6 +108,8 @@ pub struct ReplayOptions {
     pub compare_timeout: Duration,
     /// How what was built is compared before it is read; where it differs from the log, it never is. [`Compare::Counts`].
     pub compare: Compare,
+    /// Whether the version that is read until then is kept until somebody says otherwise. False.
+    pub keep: bool,
     /// What is done about events that cannot be folded: their documents are set aside, and tried again once the version is read.
     pub policy: FailurePolicy,
 }
@@ -108,6 +124,7 @@ impl Default for ReplayOptions {
             beat: Duration::from_secs(1),
             compare_timeout: Duration::from_secs(2),
             compare: Compare::Counts,
+            keep: false,
             policy: FailurePolicy::default(),
         }
     }
@@ -175,6 +192,12 @@ pub enum ReplayError {
     /// The view has no version yet: the role eventbus builds the first one.
     #[error("the view {view} has not been built yet; start the role eventbus, which builds it")]
     NotBuilt {
+        /// The view.
+        view: String,
+    },
+    /// No version before the one that is read is kept.
+    #[error("no version of the view {view} is kept to go back to")]
+    NothingBefore {
         /// The view.
         view: String,
     },
@@ -278,9 +301,74 @@ impl Replay {
         progress: OnProgress<'_>,
         cancel: &CancellationToken,
     ) -> Result<Replayed, ReplayError> {
+        let switch = Switch {
+            keep: self.options.keep,
+            refuse: false,
+        };
+        self.claim_and_run(view, Kind::Build, switch, progress, cancel)
+            .await
+    }
+
+    /// Leads readers back to the version before the one that is read, which is kept in its turn.
+    ///
+    /// Where `view` has the definition of the version before, that version is brought up to the log first, as a replay does it, and no reader
+    /// sees less than before. Where it has another one, it is read as it was left, and goes on when a program with its
+    /// definition runs.
+    ///
+    /// With `refuse`, programs with the definition of the version that is read until now do not replay the view by themselves when they
+    /// start: until somebody replays it with theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`]; the version that was read is read on.
+    pub async fn roll_back(
+        &self,
+        view: &Arc<dyn ViewDefinition>,
+        refuse: bool,
+        progress: OnProgress<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Replayed, ReplayError> {
+        let switch = Switch {
+            keep: false,
+            refuse,
+        };
+        self.claim_and_run(view, Kind::Rollback, switch, progress, cancel)
+            .await
+    }
+
+    /// Lets go of the version of `view` that is kept for a rollback, and gives its collection; `None` when there is none. It is dropped a grace
+    /// period later.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError::AlreadyRunning`] while a rollback to it runs; [`ReplayError::NotBuilt`]; [`ReplayError::Store`].
+    pub async fn clean(&self, view: &str) -> Result<Option<String>, ReplayError> {
+        let before = self.store.load_alias(view).await?;
+        let before = before.ok_or_else(|| ReplayError::NotBuilt {
+            view: view.to_owned(),
+        })?;
+        let cleaned = change(&*self.store, view, Alias::cleaned).await?;
+        match (cleaned, before.previous, before.replaying) {
+            (Some(_), previous, _) => Ok(previous),
+            (None, Some(_), Some(running)) => Err(ReplayError::AlreadyRunning {
+                view: view.to_owned(),
+                owner: running.owner,
+            }),
+            (None, ..) => Ok(None),
+        }
+    }
+
+    async fn claim_and_run(
+        &self,
+        view: &Arc<dyn ViewDefinition>,
+        kind: Kind,
+        switch: Switch,
+        progress: OnProgress<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Replayed, ReplayError> {
         let owner = format!("replay-{}", Uuid::now_v7());
         let claim = tokio::select! {
-            claim = self.claim(view, &owner) => claim?,
+            claim = self.claim(view, &owner, kind, switch) => claim?,
             () = cancel.cancelled() => return Err(ReplayError::Cancelled),
         };
         let building = &claim.building.collection;
@@ -317,12 +405,16 @@ impl Replay {
         &self,
         view: &Arc<dyn ViewDefinition>,
         owner: &str,
+        kind: Kind,
+        switch: Switch,
     ) -> Result<Claim, ReplayError> {
         let what = What {
+            kind,
             fingerprint: view.fingerprint(),
             history: self.log.identity().await?.history,
         };
         let store = self.store.clone();
-        Claim::make(store, view.name(), owner, &what, self.options.lease).await
+        let lease = self.options.lease;
+        Claim::make(store, view.name(), owner, &what, switch, lease).await
     }
 }

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::claim::{Claim, Lost};
 use super::progress::Meter;
 use super::rest::bring_to_rest;
-use super::verify::Compare;
+use super::verify::{Compare, Compared};
 use super::{OnProgress, Replay, ReplayError, ReplayProgress, Replayed};
 use crate::projector::Projector;
-use crate::store::Query;
+use crate::store::{Kind, Query};
 use tidelog_domain::causes;
 
 /// The first and the longest wait between tries while something is unavailable.
@@ -41,17 +41,53 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Builds the next version and leads readers to it: steps 2 to 7 of the protocol.
+    /// Builds the next version, or catches the one before up, and leads readers to it: steps 2 to 7 of the protocol.
     pub(super) async fn build_and_switch(&self) -> Result<Replayed, ReplayError> {
-        let Replay { store, log, .. } = self.replay;
         let building = &self.claim.building;
-        self.persist(|| async { Ok(store.create_collection(&building.collection).await?) })
-            .await?;
+        let caught_up = match building.kind {
+            Kind::Build => {
+                let store = &self.replay.store;
+                let created = || async { Ok(store.create_collection(&building.collection).await?) };
+                self.persist(created).await?;
+                self.catch_up_and_rest().await?
+            }
+            Kind::Rollback => {
+                self.persist(|| async { Ok(self.claim.wake_building().await?) })
+                    .await?;
+                if building.fingerprint == self.view.fingerprint() {
+                    self.catch_up_and_rest().await?
+                } else {
+                    // Only a program with its definition can: it goes on with it when it runs.
+                    CaughtUp::default()
+                }
+            }
+        };
+        let documents = self.count(&building.collection).await;
+        let parked = self.persist(|| async { Ok(self.parked().await?) }).await?;
+        let switched = self.persist(|| async { Ok(self.claim.switch().await?) });
+        let alias = switched.await?.ok_or(Lost)?;
+        Ok(Replayed {
+            view: self.view.name().to_owned(),
+            collection: building.collection.clone(),
+            number: building.number,
+            previous: caught_up.read.or(alias.previous).unwrap_or_default(),
+            events: self.meter.folded(),
+            resumed: self.meter.before(),
+            documents,
+            documents_before: caught_up.documents_before,
+            parked,
+            compared: caught_up.compared,
+        })
+    }
+
+    /// Catches the version up that is to be read, brings the one that is read to rest, and catches up again: steps 2 to 6.
+    async fn catch_up_and_rest(&self) -> Result<CaughtUp, ReplayError> {
+        let log = &self.replay.log;
         let catch_up = self.catch_up();
         let before = self.persist(|| async { Ok(self.folded_before().await?) });
-        let mut done = before.await?;
-        self.meter.go_on_from(done);
-        done = self.run_after_log(&catch_up, done).await?;
+        let before = before.await?;
+        self.meter.go_on_from(before);
+        self.run_after_log(&catch_up, before).await?;
         let compared = if self.replay.options.compare.reads_the_log() {
             // All of it, so that no document is too young to be compared.
             let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
@@ -78,22 +114,9 @@ impl Run<'_> {
             ..catch_up
         };
         self.fold(&at_full_speed, &heads).await?;
-        let documents_before = self.count(&read).await;
-        let documents = self.count(&building.collection).await;
-        let parked = self.persist(|| async { Ok(self.parked().await?) }).await?;
-        let fingerprint = self.view.fingerprint();
-        let switched = self.persist(|| async { Ok(self.claim.switch(&fingerprint).await?) });
-        switched.await?.ok_or(Lost)?;
-        Ok(Replayed {
-            view: self.view.name().to_owned(),
-            collection: building.collection.clone(),
-            number: building.number,
-            previous: read,
-            events: self.meter.folded(),
-            resumed: self.meter.before(),
-            documents,
-            documents_before,
-            parked,
+        Ok(CaughtUp {
+            documents_before: self.count(&read).await,
+            read: Some(read),
             compared,
         })
     }
@@ -258,6 +281,17 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// The version that is to be read has all that the one has that rests now.
+#[derive(Default)]
+struct CaughtUp {
+    /// The version that is read.
+    read: Option<String>,
+    /// How many documents it has.
+    documents_before: Option<u64>,
+    /// What a comparison came to.
+    compared: Option<Compared>,
 }
 
 /// How many events a log with these heads has.

@@ -73,6 +73,7 @@ mod tests {
             switching: false,
             fingerprint: String::new(),
             history: None,
+            kind: crate::store::Kind::Build,
             progress: None,
         }
     }

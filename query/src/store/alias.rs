@@ -17,6 +17,19 @@ pub struct Alias {
     pub fingerprint: String,
     /// The collection before it, kept for a rollback.
     pub previous: Option<String>,
+    /// The number of that version; `None` where there is none, or an older program wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_number: Option<u64>,
+    /// The fingerprint of the definition that it was built with; `None` as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_fingerprint: Option<String>,
+    /// Whether that version is kept until somebody says otherwise.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keep: bool,
+    /// The fingerprints of definitions that an operator rolled back from, the latest last: a program with one of them does not replay
+    /// the view by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
     /// The version that is being built to take its place, while a replay runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaying: Option<Replaying>,
@@ -37,6 +50,11 @@ const fn built() -> bool {
     true
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+const fn is_false(it: &bool) -> bool {
+    !*it
+}
+
 impl Alias {
     /// Leads to `collection`, the first version of a view, built with the definition of this fingerprint.
     #[must_use]
@@ -47,6 +65,10 @@ impl Alias {
             number: 1,
             fingerprint: fingerprint.into(),
             previous: None,
+            previous_number: None,
+            previous_fingerprint: None,
+            keep: false,
+            refused: Vec::new(),
             replaying: None,
             retired: Vec::new(),
             last_number: 1,
@@ -73,15 +95,36 @@ pub struct Replaying {
     /// must resume them first.
     #[serde(default)]
     pub switching: bool,
-    /// The fingerprint of the definition that it builds. Empty when an older program wrote this: nobody goes on with it.
+    /// The fingerprint of the definition of that version. Empty when an older program wrote this: nobody goes on with it.
     #[serde(default)]
     pub fingerprint: String,
     /// The history of the log that it folds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryId>,
+    /// Whether it builds a version, or goes back to the one before.
+    #[serde(default, skip_serializing_if = "Kind::is_build")]
+    pub kind: Kind,
     /// How far it was when it was last heard of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+}
+
+/// What a replay does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// It builds the next version.
+    #[default]
+    Build,
+    /// It goes back to the version before.
+    Rollback,
+}
+
+impl Kind {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+    const fn is_build(&self) -> bool {
+        matches!(self, Self::Build)
+    }
 }
 
 /// How far a replay is.

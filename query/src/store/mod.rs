@@ -24,7 +24,7 @@ mod storable;
 pub use self::mongodb::{
     InvalidMongoUrl, MongoOptions, MongoReadStore, MongoServerError, MongoServerInfo,
 };
-pub use alias::{Alias, Progress, Replaying};
+pub use alias::{Alias, Kind, Progress, Replaying};
 pub use filter::matches;
 pub use memory::InMemoryReadStore;
 pub use name::{MAX_NAME_BYTES, is_name};

@@ -74,6 +74,7 @@ impl System {
             },
             alias_poll: Duration::from_millis(50),
             resume_grace: Duration::from_secs(300),
+            rollback_grace: Duration::from_secs(6_000),
             drop_grace: Duration::from_secs(600),
         }
     }

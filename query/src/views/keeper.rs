@@ -89,6 +89,10 @@ impl Keeper {
                 self.wait("another program has built it with another definition");
                 until(shutdown, self.led_elsewhere(&alias.collection)).await;
                 continue;
+            } else if alias.refused.contains(&self.view.fingerprint()) {
+                self.wait("an operator has rolled back from this program's definition; a replay on demand ends that");
+                until(shutdown, self.led_elsewhere(&alias.collection)).await;
+                continue;
             } else {
                 "the view has another definition than its version"
             };
@@ -247,7 +251,7 @@ impl Keeper {
         });
     }
 
-    /// Replays the view once. After an error a while passes, so that the caller can look and try again.
+    /// Replays the view once; where the version before is one of its definition, goes back to that. After an error a while passes, so that the caller can look and try again.
     async fn rebuild(
         &self,
         alias: &Alias,
@@ -276,7 +280,15 @@ impl Keeper {
         };
         let replay = Replay::new(store.clone(), log.clone())
             .with_options(options.replay_of(self.view.name()));
-        let pause = match replay.run(&self.view, &progress, shutdown).await {
+        let is_before = alias.previous_fingerprint.as_ref() == Some(&self.view.fingerprint())
+            && alias.fingerprint != self.view.fingerprint();
+        let replayed = if is_before {
+            let back = replay.roll_back(&self.view, false, &progress, shutdown);
+            back.await
+        } else {
+            replay.run(&self.view, &progress, shutdown).await
+        };
+        let pause = match replayed {
             Ok(_) => {
                 backoff.reset();
                 self.look_now.notify_one();
@@ -288,6 +300,8 @@ impl Keeper {
                 self.wait("another process replays the view");
                 OTHERS_REPLAY
             }
+            // The version before has gone meanwhile.
+            Err(ReplayError::NothingBefore { .. }) => OTHERS_REPLAY,
             // An event stands in the way, and will again: the whole log is not to be folded in vain all the time.
             Err(
                 error @ ReplayError::Fold(CatchUpError::Handler { .. } | CatchUpError::Full { .. }),

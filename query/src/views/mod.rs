@@ -5,8 +5,9 @@
 //!   it is being built: a program with another one begins anew, in another collection.
 //! - When the alias leads elsewhere (a replay took over), the subscription there begins.
 //! - When the log has a new history, the view is replayed by itself. So it is when the program starts with another definition of
-//!   the view than the one that the version was built with; a program that finds such a version *later* leaves it
-//!   alone: a newer program has taken over.
+//!   the view than the one that the version was built with (or brought back, where the version before has its definition); a
+//!   program that finds such a version *later* leaves it alone: a newer program has taken over. So does one whose definition an operator has rolled
+//!   back from.
 //! - Replays that died are left to the next one, and cleared away when none comes; collections that nobody is led to any more are
 //!   dropped after a grace period.
 
@@ -32,7 +33,10 @@ use crate::replay::{Replay, ReplayOptions};
 use crate::store::ReadStore;
 use crate::versions::{ALIAS_MAX_AGE, DROP_GRACE};
 use keeper::Keeper;
-pub use report::{ReplayReport, ReplayState, ViewReport};
+pub use report::{Previous, ReplayReport, ReplayState, ViewReport};
+
+/// How long the version before is kept: long enough to notice that the new one is wrong.
+const ROLLBACK_GRACE: Duration = Duration::from_secs(3_600);
 
 /// How long what a replay left is kept: long enough to start a process again, and to see why it died.
 const RESUME_GRACE: Duration = Duration::from_secs(600);
@@ -50,6 +54,8 @@ pub struct ViewsOptions {
     pub alias_poll: Duration,
     /// How long what a replay built stays that died or was cancelled, for another to go on with it. 10 minutes.
     pub resume_grace: Duration,
+    /// How long the version before the one that is read is kept for a rollback, unless it is to be kept for longer. An hour.
+    pub rollback_grace: Duration,
     /// How long a collection stays after readers were led elsewhere. 60 s, and MUST NOT be less where others read.
     pub drop_grace: Duration,
 }
@@ -82,6 +88,7 @@ impl Default for ViewsOptions {
             replay: ReplayOptions::default(),
             alias_poll: ALIAS_MAX_AGE,
             resume_grace: RESUME_GRACE,
+            rollback_grace: ROLLBACK_GRACE,
             drop_grace: DROP_GRACE,
         }
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tidelog_domain::ViewDefinition;
 
 use crate::catalog::Catalog;
-use crate::store::{Alias, ReadError, ReadStore, Replaying};
+use crate::store::{Alias, Kind, ReadError, ReadStore, Replaying};
 
 /// A view, its versions, and the replay that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,10 +17,25 @@ pub struct ViewReport {
     pub collection: Option<String>,
     /// Whether that version is one of this program's definition.
     pub is_current: bool,
-    /// The collection of the version before, where it is kept.
-    pub previous: Option<String>,
+    /// The version before, where it is kept for a rollback.
+    pub previous: Option<Previous>,
+    /// Whether an operator rolled back from this program's definition, so that it does not replay the view by itself.
+    pub is_refused: bool,
     /// The replay that runs, or was left in the middle.
     pub replay: Option<ReplayReport>,
+}
+
+/// The version before the one that is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// Its number; `None` where an older program left it, and there is no way back to it.
+    pub version: Option<u64>,
+    /// Its collection.
+    pub collection: String,
+    /// Whether it is one of this program's definition.
+    pub is_current: bool,
+    /// Whether it is kept until somebody says otherwise.
+    pub keep: bool,
 }
 
 /// A replay that runs, or was left in the middle.
@@ -53,6 +68,8 @@ pub enum ReplayState {
     Comparing,
     /// The version that is read rests, or is about to, and the new one takes over.
     Switching,
+    /// It goes back to the version before.
+    RollingBack,
     /// Nobody runs it; the next one goes on with it.
     Left,
 }
@@ -68,7 +85,8 @@ impl ViewReport {
             version: read.map(|alias| alias.number),
             collection: read.map(|alias| alias.collection.clone()),
             is_current: read.is_some_and(|alias| alias.fingerprint == view.fingerprint()),
-            previous: read.and_then(|alias| alias.previous.clone()),
+            previous: read.and_then(|alias| Previous::of(view, alias)),
+            is_refused: read.is_some_and(|alias| alias.refused.contains(&view.fingerprint())),
             replay: replay.map(ReplayReport::of),
         }
     }
@@ -88,6 +106,18 @@ impl ViewReport {
     }
 }
 
+impl Previous {
+    fn of(view: &dyn ViewDefinition, alias: &Alias) -> Option<Self> {
+        let fingerprint = alias.previous_fingerprint.as_ref();
+        Some(Self {
+            version: alias.previous_number,
+            collection: alias.previous.clone()?,
+            is_current: fingerprint == Some(&view.fingerprint()),
+            keep: alias.keep,
+        })
+    }
+}
+
 impl ReplayReport {
     fn of(running: &Replaying) -> Self {
         let progress = running.progress.unwrap_or_default();
@@ -95,6 +125,7 @@ impl ReplayReport {
             state: match running {
                 left if left.is_left() => ReplayState::Left,
                 switching if switching.switching => ReplayState::Switching,
+                back if back.kind == Kind::Rollback => ReplayState::RollingBack,
                 _ if progress.comparing => ReplayState::Comparing,
                 _ => ReplayState::Building,
             },

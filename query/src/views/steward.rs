@@ -27,6 +27,8 @@ pub(super) enum Seen {
 #[derive(Default)]
 pub(super) struct Steward {
     replay: Silence,
+    /// The version before that was seen last, and since when.
+    previous: Option<(String, Instant)>,
     /// Since when each collection is known to be retired.
     retired: HashMap<String, Instant>,
     /// Whether the last look failed.
@@ -57,6 +59,7 @@ impl Steward {
             return Ok(Seen::Nothing);
         };
         self.listen_to_replay(shared, view, &alias).await?;
+        self.let_go_of_previous(shared, view, &alias).await?;
         self.drop_retired(shared, view, &alias).await?;
         Ok(Seen::Alias(Arc::new(alias)))
     }
@@ -89,6 +92,32 @@ impl Steward {
             }
         } else if silent_for >= replay.lease && leave(store, view, alias).await? {
             tracing::warn!(view, owner = %running.owner, "a replay died; the next one goes on where it was");
+        }
+        Ok(())
+    }
+
+    /// Retires the version before when nobody has gone back to it for the whole grace period, unless it is to be kept.
+    async fn let_go_of_previous(
+        &mut self,
+        shared: &Shared,
+        view: &str,
+        alias: &Alias,
+    ) -> Result<(), ReadError> {
+        let is_known = |(known, _): &(String, Instant)| alias.previous.as_ref() == Some(known);
+        if !self.previous.as_ref().is_some_and(is_known) {
+            let previous = alias.previous.clone();
+            self.previous = previous.map(|previous| (previous, Instant::now()));
+        }
+        let Some((previous, since)) = &self.previous else {
+            return Ok(());
+        };
+        if alias.keep || since.elapsed() < shared.options.rollback_grace {
+            return Ok(());
+        }
+        let same = |now: &Alias| now.previous.as_ref() == Some(previous) && !now.keep;
+        let cleaned = |now: &Alias| same(now).then(|| now.cleaned())?;
+        if change(&*shared.store, view, cleaned).await?.is_some() {
+            tracing::info!(view, collection = %previous, "the version before is kept no longer");
         }
         Ok(())
     }

@@ -224,7 +224,7 @@ async fn a_replay_that_is_not_waited_for_can_be_followed() {
     let view = |name: &str| {
         json!({
             "view": name, "version": 1, "collection": format!("{name}_v1"), "is_current": true, "previous": null,
-            "replay": null
+            "is_refused": false, "replay": null
         })
     };
     assert_eq!(listed.body, json!({"data": [view("post"), view("author")]}));
@@ -250,7 +250,9 @@ async fn a_replay_that_is_not_waited_for_can_be_followed() {
     assert!(replay["eta_seconds"].as_u64() < Some(6), "{replay}");
     is_eventually_read(&system, "post_v2").await;
     let done = get(&app, "/post").await;
-    assert_eq!(done.body["data"]["previous"], json!("post_v1"));
+    let previous =
+        json!({"version": 1, "collection": "post_v1", "is_current": true, "keep": false});
+    assert_eq!(done.body["data"]["previous"], previous);
     assert_eq!(done.body["data"]["replay"], json!(null));
     assert_eq!(get(&app, "/nothing").await.status, 404);
 }
@@ -279,4 +281,40 @@ async fn a_replay_that_is_asked_for_wrongly_is_not_begun() {
         assert_eq!(refused.status, 422, "{body}: {}", refused.body);
     }
     assert_eq!(system.alias("post").await.last_number, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_kept_is_gone_back_to_and_let_go_of() {
+    let (system, process) = kept().await;
+    let app = admin(&process, &CancellationToken::new());
+    let post = async |what: &str, body: Value| {
+        let request = Request::post(format!("/admin/api/views/post/{what}"))
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()));
+        send(&app, request.unwrap()).await
+    };
+    let not_found = (404, "urn:tidelog:problem:not-found");
+    assert_eq!(post("rollback", json!({})).await.problem(), not_found);
+    let built = post("replay", json!({"keep": true, "compare": "full"})).await;
+    assert_eq!(built.status, 200, "{}", built.body);
+    let shown = get(&app, "/post").await.body;
+    assert_eq!(shown["data"]["previous"]["keep"], json!(true));
+    is_read(&system, &*posts(), "post_v2").await;
+    let back = post("rollback", json!({})).await;
+    assert_eq!(back.status, 200, "{}", back.body);
+    assert_eq!(back.body["data"]["collection"], json!("post_v1"));
+    assert_eq!(back.body["data"]["previous"], json!("post_v2"));
+    is_read(&system, &*posts(), "post_v1").await;
+    assert_eq!(post("rollback", json!({"force": true})).await.status, 422);
+    let cleaned = post("clean", json!({})).await;
+    assert_eq!(
+        cleaned.body["data"],
+        json!({"view": "post", "retired": "post_v2"})
+    );
+    let cleaned = post("clean", json!({})).await;
+    assert_eq!(
+        cleaned.body["data"],
+        json!({"view": "post", "retired": null})
+    );
+    assert_eq!(post("rollback", json!({})).await.problem(), not_found);
 }
