@@ -33,6 +33,7 @@ mod own_app;
 mod reactions;
 mod read_store;
 mod replay;
+mod replay_under_load;
 mod settings;
 mod start_up;
 mod store;
