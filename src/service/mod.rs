@@ -10,6 +10,7 @@ mod metrics;
 mod reactions;
 mod source;
 mod stalls;
+mod versions;
 mod watch;
 
 use std::sync::Arc;
@@ -236,9 +237,28 @@ impl Assembly<'_> {
                 self.take_commands(&source, signal, relay, running)?;
             }
         }
+        if let Some(store) = &backends.reads {
+            self.await_versions(&store.backend, running).await?;
+        }
         if let (true, Some(store)) = (role.runs(Role::Query), backends.reads) {
             let freshness = signal.filter(|_| reads == Reads::AfterCommits);
             self.answer_queries(store.backend, live, freshness, running)?;
+        }
+        Ok(())
+    }
+
+    /// Is not ready until the versions of the views that are read are of this program's definitions.
+    async fn await_versions(
+        &self,
+        store: &Arc<dyn ReadStore>,
+        running: &mut Running,
+    ) -> Result<(), InvalidApp> {
+        let (catalog, part) = (catalog(self.program)?, self.readiness.part("views"));
+        if !versions::look(&catalog, &**store, &part).await {
+            let store = store.clone();
+            running
+                .workers
+                .spawn(|stop| versions::watch(catalog, store, part, stop));
         }
         Ok(())
     }

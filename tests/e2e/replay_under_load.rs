@@ -1,13 +1,13 @@
 //! A replay while clients write and read at a given pace, whose process is killed in the middle: nobody notices.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidelog_test_support::Process;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, interval, sleep};
 
 use crate::client::{Answer, Client};
 use crate::services::{Backends, CommandLine, Role, Site};
@@ -15,23 +15,26 @@ use crate::view::View;
 use crate::waiting::eventually;
 
 /// How many posts there are from the beginning on. None is added or deleted.
-const POSTS: usize = 5_000;
+const POSTS: usize = 3_000;
 
 /// How many of them each author has.
 const OF_AUTHOR: usize = 10;
 
-/// So many clients write, each so often: 200 writes a second.
-const WRITERS: (usize, Duration) = (8, Duration::from_millis(40));
+/// So many clients write, each so often: 200 writes a second, as long as the machine is fast enough.
+const WRITERS: (usize, Duration) = (40, Duration::from_millis(200));
 
 /// So many clients read, each so often: 500 reads a second.
-const READERS: (usize, Duration) = (10, Duration::from_millis(20));
+const READERS: (usize, Duration) = (50, Duration::from_millis(100));
 
 /// How many events a second are replayed: slow enough to be killed in the middle.
-const THROTTLE: &str = "1200";
+const THROTTLE: &str = "1000";
 
 /// What the clients saw.
-#[derive(Default)]
 struct Seen {
+    /// The newest version of each post that any read has shown: no later read may show less.
+    versions: Vec<AtomicU64>,
+    /// The post that was written last.
+    written: AtomicUsize,
     writes: AtomicUsize,
     reads: AtomicUsize,
     /// Reads with a token that came before the view had the write.
@@ -40,6 +43,32 @@ struct Seen {
 }
 
 impl Seen {
+    fn new() -> Self {
+        Self {
+            versions: (0..POSTS).map(|_| AtomicU64::new(1)).collect(),
+            written: AtomicUsize::new(0),
+            writes: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
+            not_yet_projected: AtomicUsize::new(0),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
+    /// The newest version of `post` that has been shown.
+    fn shown(&self, post: usize) -> u64 {
+        self.versions[post].load(Ordering::SeqCst)
+    }
+
+    /// Checks what a read that began when `before` had been shown gave.
+    fn read(&self, post: &Value, before: impl Fn(usize) -> u64) {
+        let version = is_whole(post);
+        let name = post["id"].as_str().expect("an id");
+        let number: usize = name["post-".len()..].parse().expect("a number");
+        let before = before(number);
+        assert!(version >= before, "{post} after version {before}");
+        self.versions[number].fetch_max(version, Ordering::SeqCst);
+    }
+
     fn goes_on(&self) -> bool {
         !self.is_over.load(Ordering::SeqCst)
     }
@@ -73,7 +102,8 @@ async fn a_replay_that_is_killed_and_gone_on_with_under_load_is_noticed_by_nobod
     write_posts(&site).await;
     view.equals_the_fold("post").await;
     let before = view.collection("post").await;
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(Seen::new());
+    let begun = Instant::now();
     let mut clients = JoinSet::new();
     for number in 0..WRITERS.0 {
         let (commands, queries) = (site.commands.clone(), site.queries.clone());
@@ -114,7 +144,10 @@ async fn a_replay_that_is_killed_and_gone_on_with_under_load_is_noticed_by_nobod
     }
     let [writes, reads, late] = [&seen.writes, &seen.reads, &seen.not_yet_projected]
         .map(|count| count.load(Ordering::SeqCst));
-    println!("{writes} writes, {reads} reads, {late} of them before the view had the write");
+    println!(
+        "in {:?}: {writes} writes, {reads} reads, {late} of them before the view had the write",
+        begun.elapsed()
+    );
     assert!(
         writes > 100 && reads > 100,
         "{writes} writes, {reads} reads"
@@ -192,7 +225,6 @@ async fn replayed(backends: &Backends, more: &[&str]) -> Value {
 /// Changes posts of its own in turn, at a pace, and reads some of them at once by their tokens.
 async fn writes(number: usize, commands: Client, queries: Client, seen: Arc<Seen>) {
     let mut pace = interval(WRITERS.1);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut version = 1;
     while seen.goes_on() {
         version += 1;
@@ -208,13 +240,16 @@ async fn writes(number: usize, commands: Client, queries: Client, seen: Arc<Seen
                 .await;
             assert_eq!(is_whole(&patched.data(200)), version);
             seen.writes.fetch_add(1, Ordering::SeqCst);
+            seen.written.store(post, Ordering::SeqCst);
             if post % 4 == 0 {
                 let read = queries.get_after(&path, patched.token()).await;
                 seen.reads.fetch_add(1, Ordering::SeqCst);
                 if is_too_early(&read) {
                     seen.not_yet_projected.fetch_add(1, Ordering::SeqCst);
                 } else {
-                    assert_eq!(is_whole(&read.data(200)), version);
+                    let read = read.data(200);
+                    assert_eq!(is_whole(&read), version);
+                    seen.read(&read, |_| version);
                 }
             }
         }
@@ -229,42 +264,28 @@ fn is_too_early(answer: &Answer) -> bool {
             .is_some_and(|kind| kind.ends_with("not-yet-projected"))
 }
 
-/// Reads posts, and lists of an author's, at a pace: each is whole, and none goes back.
+/// Reads posts that were just written, and lists of an author's, at a pace: each is whole, and none goes back.
 async fn reads(number: usize, queries: Client, seen: Arc<Seen>) {
     let mut pace = interval(READERS.1);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut versions = vec![0; POSTS];
-    let begun = Instant::now();
-    let mut round = 0;
+    let mut round = number;
     while seen.goes_on() {
         pace.tick().await;
-        let post = (number + round * 37) % POSTS;
         round += 1;
-        let found = if round % 2 == 0 {
-            vec![queries.get(&format!("/post/{}", id(post))).await.data(200)]
+        let post = seen.written.load(Ordering::SeqCst);
+        // A list looks at all posts.
+        if round % 10 > 0 {
+            let before = seen.shown(post);
+            let read = queries.get(&format!("/post/{}", id(post))).await;
+            seen.read(&read.data(200), |_| before);
         } else {
+            let all: Vec<_> = (0..POSTS).map(|post| seen.shown(post)).collect();
             let list = format!("/posts?author_name={}&limit=200", author(post));
             let list = queries.get(&list).await.data(200);
             let list = list.as_array().expect("a list").clone();
-            assert_eq!(
-                list.len(),
-                OF_AUTHOR,
-                "a list is not complete after {:?}",
-                begun.elapsed()
-            );
-            list
-        };
-        seen.reads.fetch_add(1, Ordering::SeqCst);
-        for post in &found {
-            let version = is_whole(post);
-            let name = post["id"].as_str().expect("an id");
-            let number: usize = name["post-".len()..].parse().expect("a number");
-            assert!(
-                version >= versions[number],
-                "{post} after version {}",
-                versions[number]
-            );
-            versions[number] = version;
+            assert_eq!(list.len(), OF_AUTHOR, "a list is not complete");
+            list.iter()
+                .for_each(|post| seen.read(post, |post| all[post]));
         }
+        seen.reads.fetch_add(1, Ordering::SeqCst);
     }
 }
