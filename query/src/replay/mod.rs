@@ -67,6 +67,14 @@ use uuid::Uuid;
 
 mod alias;
 mod claim;
+#[cfg(any(test, feature = "conformance"))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests fail loudly"
+)]
+pub mod conformance;
 mod progress;
 mod rest;
 #[cfg(test)]

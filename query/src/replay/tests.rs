@@ -270,7 +270,7 @@ async fn a_replay_that_is_throttled_takes_its_time_and_says_how_long() {
     assert_eq!(seen.of, 6_000);
     assert!((900..1_300).contains(&seen.per_second), "{seen:?}");
     assert!((2..=3).contains(&seen.eta_seconds().unwrap()), "{seen:?}");
-    let told = told.lock().unwrap();
+    let told = told.into_inner().unwrap();
     assert!(told.is_sorted_by_key(|told| told.events));
     assert_eq!(
         told.last().map(|told| (told.events, told.of)),
