@@ -729,3 +729,44 @@ async fn the_same_documents_have_the_same_hash_and_a_sample_is_a_part_of_them() 
     settled(&system).await;
     process.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_was_thought_dead_takes_no_other_partition_from_its_successors() {
+    let mut woken = 0;
+    for calls in (0..).step_by(3) {
+        let (system, process) = kept(40).await;
+        let store = system.store.elsewhere();
+        let replay = system.replay_on(store.clone()).with_options(ReplayOptions {
+            page_max_events: 5,
+            concurrent_partitions: 1,
+            beat: Duration::from_secs(100_000),
+            ..System::options().replay
+        });
+        store.freeze_after(calls);
+        let mut zombie = tokio::spawn(async move { run(&replay).await });
+        tokio::select! {
+            done = &mut zombie => {
+                done.unwrap().unwrap();
+                break;
+            }
+            () = store.frozen() => {}
+        }
+        left_alone(&system).await;
+        let epochs = async || {
+            let states = system.states("post_v2").await;
+            states.iter().map(|state| state.epoch).sum::<u64>()
+        };
+        let before = (left(&system).await, epochs().await);
+        store.thaw();
+        let ended = zombie.await.unwrap();
+        if before.0.is_some() {
+            assert!(matches!(ended, Err(ReplayError::Superseded)), "{ended:?}");
+            // One take was on its way when it stood still.
+            let taken = epochs().await - before.1;
+            assert!(taken <= 1, "{taken} after {calls} calls");
+            woken += 1;
+        }
+        process.stop().await;
+    }
+    assert!(woken > 10, "{woken}");
+}
