@@ -223,6 +223,13 @@ pub trait ViewDefinition: Send + Sync + 'static {
     /// How its documents come to be.
     fn folding(&self) -> Folding;
 
+    /// The category of the streams behind its documents, where each document is made from one stream of one category, whose id
+    /// is its key: then the version of a document is that of its stream. `None` where a document may be made from several:
+    /// then it is the number of events that made it.
+    fn category(&self) -> Option<&str> {
+        None
+    }
+
     /// The documents that `event` touches.
     ///
     /// # Errors
@@ -302,7 +309,8 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
         let meaning = crate::json::meaning(&self.schema).to_string();
         let schema = twox_hash::XxHash64::oneshot(0, meaning.as_bytes());
         let events = self.reader.upcasters().fingerprint();
-        let keys = if P::SINGLE_STREAM { "s" } else { "" };
+        // The 2: since then a document's version is that of its stream.
+        let keys = if P::SINGLE_STREAM { "s2" } else { "" };
         format!("{}:{}{keys}:{schema:016x}:{events}", P::NAME, P::VERSION)
     }
 
@@ -316,6 +324,10 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
 
     fn folding(&self) -> Folding {
         Folding::ReadAndFold
+    }
+
+    fn category(&self) -> Option<&str> {
+        P::SINGLE_STREAM.then(|| common_category(<P::Event as EventSet>::NAMES))?
     }
 
     fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError> {
@@ -347,5 +359,32 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
             Some(_) => Ok(Some(Map::new())),
             None => Ok(None),
         }
+    }
+}
+
+/// What the names of all events begin with, up to the dot; `None` where that is not one category.
+fn common_category(names: &'static [&'static str]) -> Option<&'static str> {
+    let mut categories = names
+        .iter()
+        .map(|name| name.split_once('.').map(|(category, _)| category));
+    let first = categories.next()??;
+    categories
+        .all(|category| category == Some(first))
+        .then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::common_category;
+
+    #[test]
+    fn events_of_one_aggregate_have_one_category() {
+        assert_eq!(
+            common_category(&["post.created", "post.deleted"]),
+            Some("post")
+        );
+        assert_eq!(common_category(&["post.created", "order.placed"]), None);
+        assert_eq!(common_category(&["post.created", "placed"]), None);
+        assert_eq!(common_category(&[]), None);
     }
 }

@@ -72,7 +72,7 @@ pub use state::{
 };
 pub use subscription::{
     CatchUp, CatchUpError, CatchUpProgress, Cause, EventFailure, Handled, Handler, HandlerError,
-    PartitionState, PartitionStatus, Subscription, SubscriptionEnd, SubscriptionOptions,
-    SubscriptionStatus,
+    PartitionState, PartitionStatus, Permission, Subscription, SubscriptionEnd,
+    SubscriptionOptions, SubscriptionStatus, Throttle,
 };
 pub use tail::{Tail, TailOptions, TailState, TailStatus};

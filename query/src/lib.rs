@@ -26,6 +26,10 @@ pub use consistency::{Consistency, ConsistencyError, ReadOf};
 pub use http::{QueryService, QuerySettings, query_document, query_router, views_admin_router};
 pub use live::{LiveViews, ViewState};
 pub use projector::{MAX_KEY_BYTES, ProjectError, Projector};
-pub use replay::{OnProgress, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
+#[cfg(any(test, feature = "conformance"))]
+pub use replay::conformance as replay_conformance;
+pub use replay::{
+    Compare, Compared, OnProgress, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed,
+};
 pub use versions::{ALIAS_MAX_AGE, Current, DROP_GRACE, Versions};
-pub use views::{Views, ViewsOptions};
+pub use views::{Previous, ReplayReport, ReplayState, ViewReport, Views, ViewsOptions};

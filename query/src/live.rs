@@ -104,7 +104,8 @@ impl LiveViews {
         self.write().subscriptions.remove(collection);
     }
 
-    pub(crate) fn set_state(&self, view: &str, state: ViewState) {
+    /// Says what is done for `view` from now on: for who keeps it.
+    pub fn set_state(&self, view: &str, state: ViewState) {
         self.write().states.insert(view.to_owned(), state);
     }
 

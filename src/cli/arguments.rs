@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use tidelog_query::Compare;
 
 use super::operating::{self, Operation};
 use crate::settings::{Kind, SETTINGS, Setting};
@@ -19,10 +21,9 @@ pub(crate) enum Action {
     /// Brings the database to this program's version.
     Migrate,
     /// Builds a view anew.
-    Replay {
-        /// Which.
-        view: String,
-    },
+    Replay(Replaying),
+    /// Shows the views, or does something with their versions.
+    Views(OfViews),
     /// Does something with the subscriptions.
     Operate(Operation),
     /// Says where a reaction goes on.
@@ -39,6 +40,155 @@ pub(crate) enum Action {
     },
     /// Shows the settings.
     Config,
+}
+
+/// A view to be built anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replaying {
+    /// Which.
+    pub(crate) view: String,
+    /// How many events a second, at most.
+    pub(crate) throttle: Option<NonZeroU32>,
+    /// How it is compared with the log.
+    pub(crate) compare: Compare,
+    /// Whether the version before is kept until somebody says otherwise.
+    pub(crate) keep: bool,
+    /// How it is shown how far it is.
+    pub(crate) progress: Shown,
+}
+
+/// Something to do with the versions of views.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OfViews {
+    /// Shows what there is of each.
+    List {
+        /// As JSON.
+        json: bool,
+    },
+    /// Goes back to the version before.
+    Rollback {
+        /// Of this view.
+        view: String,
+    },
+    /// Lets go of the version before.
+    Clean {
+        /// Of this view.
+        view: String,
+    },
+}
+
+impl OfViews {
+    fn read(matches: &ArgMatches) -> (Self, &ArgMatches) {
+        let view = |inner: &ArgMatches| inner.get_one("view").cloned().unwrap_or_default();
+        match matches.subcommand() {
+            Some(("rollback", inner)) => (Self::Rollback { view: view(inner) }, inner),
+            Some(("clean", inner)) => (Self::Clean { view: view(inner) }, inner),
+            _ => {
+                let json = matches.get_flag("json");
+                (Self::List { json }, matches)
+            }
+        }
+    }
+
+    fn command(settings: &[Arg]) -> Command {
+        let of_one = |name, about| {
+            let view = Arg::new("view").required(true).help("The view's name");
+            Command::new(name).about(about).arg(view).args(settings)
+        };
+        Command::new("views")
+            .about("Show which version of each view is read and how far replays are, or go back to the version before")
+            .args_conflicts_with_subcommands(true)
+            .arg(
+                Arg::new("json")
+                    .long("json")
+                    .action(ArgAction::SetTrue)
+                    .help("As JSON"),
+            )
+            .args(settings)
+            .subcommand(of_one(
+                "rollback",
+                "Go back to the version before the one that is read, which is kept in its turn",
+            ))
+            .subcommand(of_one(
+                "clean",
+                "Let go of the version that is kept for a rollback",
+            ))
+    }
+}
+
+/// How many documents are compared where nothing else is said.
+const SAMPLE: u32 = 1_000;
+
+/// `none`, `counts`, `sample`, `full`, or how many documents are compared, about.
+fn compare(text: &str) -> Result<Compare, String> {
+    match text {
+        "none" => Ok(Compare::Nothing),
+        "counts" => Ok(Compare::Counts),
+        "sample" => Ok(Compare::Sample(SAMPLE)),
+        "full" => Ok(Compare::Full),
+        number => match number.parse() {
+            Ok(documents @ 1..) => Ok(Compare::Sample(documents)),
+            _ => Err("it is none, counts, sample, full, or a number of documents".to_owned()),
+        },
+    }
+}
+
+/// How a command shows how far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// By a bar, on a terminal.
+    #[default]
+    Bar,
+    /// By a line of JSON a second.
+    Json,
+}
+
+impl Replaying {
+    fn read(matches: &ArgMatches) -> Self {
+        let progress = matches.get_one::<String>("progress");
+        Self {
+            view: matches.get_one("view").cloned().unwrap_or_default(),
+            throttle: matches.get_one("throttle").copied(),
+            compare: matches
+                .get_one("compare")
+                .copied()
+                .unwrap_or(Compare::Sample(SAMPLE)),
+            keep: matches.get_flag("keep"),
+            progress: match progress.map(String::as_str) {
+                Some("json") => Shown::Json,
+                _ => Shown::Bar,
+            },
+        }
+    }
+
+    fn arguments() -> [Arg; 5] {
+        [
+            Arg::new("view")
+                .required(true)
+                .help("The view's name, such as post"),
+            Arg::new("throttle")
+                .long("throttle")
+                .value_name("EVENTS")
+                .value_parser(value_parser!(NonZeroU32))
+                .help("Fold so many events a second, at most: more than are written"),
+            Arg::new("compare")
+                .long("compare")
+                .value_name("HOW")
+                .value_parser(compare)
+                .help(
+                    "Compare it with the log before it is read: none, counts, sample (of 1000 documents, or so many as you say; \
+                     the log is read once more), full (once more for every 100000 documents) [default: sample]",
+                ),
+            Arg::new("keep")
+                .long("keep")
+                .action(ArgAction::SetTrue)
+                .help("Keep the version that is read until then for a rollback, longer than an hour: until `views clean`, or the next replay"),
+            Arg::new("progress")
+                .long("progress")
+                .value_parser(["bar", "json"])
+                .help("How far it is: a bar on a terminal, or a line of JSON a second on standard output [default: bar]"),
+        ]
+    }
 }
 
 /// The command line, read.
@@ -72,12 +222,11 @@ impl Arguments {
         let (action, inner) = match matches.subcommand() {
             Some(("serve", inner)) => (Action::Serve, inner),
             Some(("migrate", inner)) => (Action::Migrate, inner),
-            Some(("replay", inner)) => (
-                Action::Replay {
-                    view: inner.get_one("view").cloned().unwrap_or_default(),
-                },
-                inner,
-            ),
+            Some(("replay", inner)) => (Action::Replay(Replaying::read(inner)), inner),
+            Some(("views", outer)) => {
+                let (action, inner) = OfViews::read(outer);
+                return Ok(Self::of(Action::Views(action), &[&matches, outer, inner]));
+            }
             Some(("restart", inner)) => (
                 Action::Restart {
                     reaction: inner.get_one("reaction").cloned().unwrap_or_default(),
@@ -142,9 +291,10 @@ fn command(name: &str) -> Command {
             Command::new("replay")
                 .alias("rebuild")
                 .about("Build a view anew from the log, beside the one being read, and switch to it")
-                .arg(Arg::new("view").required(true).help("The view's name, such as post"))
+                .args(Replaying::arguments())
                 .args(settings()),
         )
+        .subcommand(OfViews::command(&settings()))
         .subcommands(operating::commands(&settings()))
         .subcommand(
             Command::new("restart")
@@ -246,6 +396,48 @@ mod tests {
             parse("replay post").unwrap().action
         );
         assert!(parse("replay").is_err());
+    }
+
+    #[test]
+    fn a_replay_says_how_fast_and_what_it_shows() {
+        let replaying = |line| match parse(line).unwrap().action {
+            Action::Replay(replaying) => replaying,
+            other => panic!("{other:?}"),
+        };
+        let plain = replaying("replay post");
+        assert_eq!((plain.throttle, plain.progress), (None, Shown::Bar));
+        assert_eq!(plain.compare, Compare::Sample(1_000));
+        assert!(!plain.keep);
+        let full = replaying("replay post --compare full --keep");
+        assert_eq!((full.compare, full.keep), (Compare::Full, true));
+        let some = replaying("replay post --compare 20");
+        assert_eq!(some.compare, Compare::Sample(20));
+        assert!(parse("replay post --compare 0").is_err());
+        assert!(parse("replay post --compare well").is_err());
+        let slow = replaying("replay post --throttle 2000 --progress json");
+        assert_eq!(slow.throttle, NonZeroU32::new(2_000));
+        assert_eq!(slow.progress, Shown::Json);
+        assert!(parse("replay post --throttle 0").is_err());
+        assert!(parse("replay post --progress loud").is_err());
+    }
+
+    #[test]
+    fn views_are_shown_or_gone_back_with() {
+        let of_views = |line| match parse(line).unwrap().action {
+            Action::Views(of_views) => of_views,
+            other => panic!("{other:?}"),
+        };
+        let view = "post".to_owned();
+        assert_eq!(of_views("views --json"), OfViews::List { json: true });
+        assert_eq!(
+            of_views("views clean post"),
+            OfViews::Clean { view: view.clone() }
+        );
+        assert_eq!(of_views("views rollback post"), OfViews::Rollback { view });
+        assert!(parse("views rollback").is_err());
+        let deep = parse("views rollback post --admin-addr h:1").unwrap();
+        let address = deep.flags.get("admin_addr").map(String::as_str);
+        assert_eq!(address, Some("h:1"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod doctor;
 mod operating;
 mod replay;
 mod restart;
+mod views;
 mod welcome;
 
 use std::fmt::Write;
@@ -74,7 +75,8 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
             Action::Dev => commands::dev(app, settings).await,
             Action::Serve => commands::serve(app, settings).await,
             Action::Migrate => commands::migrate(settings).await,
-            Action::Replay { view } => replay::replay(&app, settings, view).await,
+            Action::Replay(asked) => replay::replay(&app, settings, asked).await,
+            Action::Views(of_views) => views::views(&app, settings, of_views).await,
             Action::Operate(operation) => operating::operate(&app, settings, operation).await,
             Action::Restart { reaction, from } => {
                 restart::restart(&app, settings, reaction, from).await

@@ -1,109 +1,108 @@
 //! `replay`: a view is built anew from the log.
 
-use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tidelog_command::store::OpenError;
-use tidelog_query::{Replay, ReplayOptions, ReplayProgress};
+use serde_json::{Value, json};
+use tidelog_query::{Replay, ReplayOptions, Replayed};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::commands::{Outcome, Told, or_embedded, say};
+use super::arguments::{Replaying, Shown};
+use super::commands::{Outcome, Told, say};
+use super::views;
 use crate::App;
-use crate::backends::{self, BackendError};
-use crate::settings::{Role, Settings};
+use crate::settings::Settings;
+use progress::Watched;
 
-/// Builds `view` anew, beside the version that is read, and switches to it.
-pub(super) async fn replay(app: &App, settings: Settings, view: &str) -> Outcome {
+mod progress;
+
+/// How often a line of JSON says how far it is.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// Builds a view anew, beside the version that is read, and switches to it.
+pub(super) async fn replay(app: &App, settings: Settings, asked: &Replaying) -> Outcome {
     app.check()?;
-    let known = || {
-        let names: Vec<_> = app.views().iter().map(|view| view.name()).collect();
-        names.join(", ")
-    };
-    let found = app.views().iter().find(|known| known.name() == view);
-    let definition =
-        found.ok_or_else(|| format!("there is no view {view:?}; the views are: {}", known()))?;
-    // It works on the log and the views alone, as the role `all` would.
-    let settings = Settings {
-        role: Role::All,
-        ..or_embedded(settings)
-    };
-    let log = match backends::open_log(&settings).await {
-        Err(BackendError::Log {
-            source: OpenError::InUse { .. },
-            ..
-        }) => {
-            return Err(in_use(&settings, view).into());
-        }
-        opened => opened?.backend,
-    };
-    let store = backends::open_read_store(&settings).await?.backend;
+    let view = asked.view.as_str();
+    let definition = views::find(app, view)?;
+    let (log, store) = views::open(settings, "-X POST ", &format!("/{view}/replay")).await?;
     let mut told = Told::new()?;
-    let bar = bar();
     let cancel = CancellationToken::new();
-    let mut options = ReplayOptions::default();
-    if let Some(policy) = app.policies().get(view) {
-        options.policy.clone_from(policy);
-    }
-    let replay = Replay::new(store, log).with_options(options);
-    let progress = |progress: ReplayProgress<'_>| show(&bar, progress);
+    let replay = Replay::new(store, log).with_options(options(app, asked));
+    let watched = Mutex::new(Watched::new(asked.progress));
+    let watch = || watched.lock().unwrap_or_else(PoisonError::into_inner);
+    let progress = |told: tidelog_query::ReplayProgress<'_>| watch().note(told);
     let running = replay.run(definition, &progress, &cancel);
     tokio::pin!(running);
-    let replayed = tokio::select! {
-        replayed = &mut running => replayed?,
-        _ = told.wait() => {
-            cancel.cancel();
-            running.await?
+    let mut ticks = interval(LINE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let replayed = loop {
+        tokio::select! {
+            replayed = &mut running => break replayed?,
+            _ = told.wait() => {
+                cancel.cancel();
+                break running.await?;
+            }
+            _ = ticks.tick(), if asked.progress == Shown::Json => say(&watch().line(view).to_string()),
         }
     };
-    bar.finish_and_clear();
+    watch().finish();
+    match asked.progress {
+        Shown::Json => say(&done(&replayed)?.to_string()),
+        Shown::Bar => tell(&replayed),
+    }
+    Ok(())
+}
+
+/// The options of a replay of `app` that was `asked` for.
+fn options(app: &App, asked: &Replaying) -> ReplayOptions {
+    let mut options = ReplayOptions {
+        max_events_per_second: asked.throttle,
+        compare: asked.compare,
+        keep: asked.keep,
+        ..ReplayOptions::default()
+    };
+    if let Some(policy) = app.policies().get(&asked.view) {
+        options.policy.clone_from(policy);
+    }
+    options
+}
+
+/// The last line for programs.
+fn done(replayed: &Replayed) -> Result<Value, serde_json::Error> {
+    let mut line = json!({"state": "done"});
+    if let (Some(line), Value::Object(replayed)) =
+        (line.as_object_mut(), serde_json::to_value(replayed)?)
+    {
+        line.extend(replayed);
+    }
+    Ok(line)
+}
+
+/// Says to people what was done.
+fn tell(replayed: &Replayed) {
     let documents = replayed.documents.map_or_else(
         || "documents not counted".to_owned(),
         |documents| format!("{documents} documents"),
     );
+    let resumed = match replayed.resumed {
+        0 => String::new(),
+        before => format!(" after {before} of a replay that went away"),
+    };
     say(&format!(
-        "{view} is read from {} now (version {}): {} events, {documents}",
-        replayed.collection, replayed.number, replayed.events
+        "{} is read from {} now (version {}): {} events{resumed}, {documents}",
+        replayed.view, replayed.collection, replayed.number, replayed.events
     ));
+    if let Some(compared) = &replayed.compared {
+        say(&format!(
+            "{} documents compared with the log: all equal, hash {}",
+            compared.documents, compared.hash
+        ));
+    }
     if replayed.parked > 0 {
         say(&format!(
             "{} documents are set aside, because an event of theirs cannot be folded: see `parked`",
             replayed.parked
         ));
-    }
-    Ok(())
-}
-
-/// What to do when a running process has the file.
-fn in_use(settings: &Settings, view: &str) -> String {
-    format!(
-        "a running process has the log's file: ask that one to do it (with its own admin address, if that is another one):\n\n  \
-         curl -X POST http://{}/admin/api/views/{view}/replay",
-        settings.admin_addr
-    )
-}
-
-/// A bar for a person who watches; nothing where nobody does.
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::no_length();
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} events {msg}") {
-        bar.set_style(style);
-    }
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    bar
-}
-
-/// Shows how far a replay is.
-fn show(bar: &ProgressBar, progress: ReplayProgress<'_>) {
-    match progress {
-        ReplayProgress::Folded { events, of } => {
-            bar.set_length(of);
-            bar.set_position(events);
-            bar.set_message("");
-        }
-        ReplayProgress::Waiting { reason } => bar.set_message(format!("waiting: {reason}")),
-        ReplayProgress::Switching => bar.set_message("switching"),
-        _ => {}
     }
 }

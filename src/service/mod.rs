@@ -10,6 +10,7 @@ mod metrics;
 mod reactions;
 mod source;
 mod stalls;
+mod versions;
 mod waits;
 mod watch;
 
@@ -237,9 +238,28 @@ impl Assembly<'_> {
                 self.take_commands(&source, signal, relay, running)?;
             }
         }
+        if let Some(store) = &backends.reads {
+            self.await_versions(&store.backend, running).await?;
+        }
         if let (true, Some(store)) = (role.runs(Role::Query), backends.reads) {
             let freshness = signal.filter(|_| reads == Reads::AfterCommits);
             self.answer_queries(store.backend, live, freshness, running)?;
+        }
+        Ok(())
+    }
+
+    /// Is not ready until the versions of the views that are read are of this program's definitions.
+    async fn await_versions(
+        &self,
+        store: &Arc<dyn ReadStore>,
+        running: &mut Running,
+    ) -> Result<(), InvalidApp> {
+        let (catalog, part) = (catalog(self.program)?, self.readiness.part("views"));
+        if !versions::look(&catalog, &**store, &part).await {
+            let store = store.clone();
+            running
+                .workers
+                .spawn(|stop| versions::watch(catalog, store, part, stop));
         }
         Ok(())
     }
@@ -253,13 +273,12 @@ impl Assembly<'_> {
         running: &mut Running,
     ) -> Result<(), InvalidApp> {
         let catalog = catalog(self.program)?;
-        let views = catalog.iter().count();
         let settings = QuerySettings::default();
         let document = query_document(self.program.name(), &catalog, &settings);
-        let service = QueryService::new(catalog, store, live.clone());
+        let service = QueryService::new(catalog.clone(), store.clone(), live.clone());
         let mut router = query_router(service, settings);
         if let Some(signal) = freshness {
-            router = Freshness::new(signal, live, views).applied_to(router);
+            router = Freshness::new(signal, live, catalog, store).applied_to(router);
         }
         running.query_router = Some(app(router.merge(docs_router(&document))));
         Ok(())

@@ -34,6 +34,7 @@ mod query;
 mod reactions;
 mod read_store;
 mod replay;
+mod replay_under_load;
 mod settings;
 mod start_up;
 mod store;

@@ -1,15 +1,18 @@
 //! `replay`: a view is built anew beside the one that is read, which never shows it half-built.
 
 use mongodb::bson::{Document, doc};
+use reqwest::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::client::{Client, must};
+use crate::client::{Client, must, send};
 use crate::load::Load;
 use crate::log::read;
-use crate::services::{Backends, CommandLine, Site};
+use crate::services::{Backends, CommandLine, Role, Service, Site};
 use crate::view::View;
+use crate::waiting::eventually;
 
 const READERS: usize = 4;
 const POSTS: usize = 20;
@@ -197,6 +200,81 @@ async fn the_embedded_view_is_replayed_on_its_file() {
         .data(200);
     assert_eq!(read["title"], "A");
     View::of(&site, None).await.equals_the_fold("post").await;
+}
+
+#[tokio::test]
+async fn a_program_of_another_definition_is_not_ready_until_its_version_is_read() {
+    let backends = Backends::fresh().await;
+    let [old_entities, new_entities] = ["author", "editor"].map(|field| {
+        let entities = tempfile::tempdir().unwrap();
+        let schema = json!({"type": "object", "properties": {"title": {"type": "string"}, field: {"type": "string"}}});
+        std::fs::write(entities.path().join("note.schema.json"), schema.to_string()).unwrap();
+        entities
+    });
+    let settings = |entities: &TempDir| {
+        let entities = (
+            "TIDELOG_ENTITIES",
+            entities.path().to_str().unwrap().to_owned(),
+        );
+        let backends = backends
+            .settings()
+            .map(|(name, value)| (name, value.to_owned()));
+        backends.into_iter().chain([entities]).collect::<Vec<_>>()
+    };
+    let (old, new) = (settings(&old_entities), settings(&new_entities));
+    let old: Vec<_> = old
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let new: Vec<_> = new
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let older = Service::start_with(Role::All, &old).await;
+    for number in 0..60 {
+        let note = json!({"id": format!("n{number}"), "title": "A"});
+        older.commands().post("/note", &note).await.data(201);
+    }
+    let view = View::on(&backends).await;
+    let before = view.collection("note").await;
+    // While this one runs, which is of the old definition, the new program cannot begin its own.
+    let slow = CommandLine::new(&["replay", "note", "--throttle", "1"]).with(old.iter().copied());
+    let (mut slow, _home) = slow.start();
+    eventually("the replay to run", async || {
+        let shown = older.admin().get("/admin/api/views/note").await.data(200);
+        match shown["replay"]["state"].as_str() {
+            Some("building") => Ok(()),
+            _ => Err(shown.to_string()),
+        }
+    })
+    .await;
+    let mut newer = Service::launch(Role::All, &new);
+    let ready = async |service: &Service| {
+        let asked = service.admin().request(Method::GET, "/health/ready");
+        send(asked).await.map_err(|error| error.to_string())
+    };
+    let unready = eventually("the new program to be up", async || {
+        match ready(&newer).await? {
+            answer if answer.body.contains("views: ") => Ok(answer),
+            answer => Err(answer.body),
+        }
+    })
+    .await;
+    assert_eq!(unready.status, 503, "{unready:?}");
+    assert!(
+        unready.body.contains("the view note is being replayed"),
+        "{unready:?}"
+    );
+    assert_eq!(ready(&older).await.unwrap().status, 200);
+    older.queries().get("/note/n7").await.data(200);
+    assert_eq!(view.collection("note").await, before);
+    slow.kill();
+    newer.ready().await;
+    assert_ne!(view.collection("note").await, before);
+    newer.queries().get("/note/n7").await.data(200);
+    // The older one goes on.
+    assert_eq!(ready(&older).await.unwrap().status, 200);
+    older.queries().get("/note/n7").await.data(200);
 }
 
 #[tokio::test]

@@ -101,6 +101,10 @@ impl ViewDefinition for EntityView {
         Folding::FullState
     }
 
+    fn category(&self) -> Option<&str> {
+        Some(self.entity.name())
+    }
+
     fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError> {
         Ok(vec![event.stream.id().to_owned()])
     }

@@ -3,11 +3,14 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use chrono::Utc;
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+mod throttle;
 
 use super::delivery::{Portions, Undelivered, deliver, sequences_of};
 use super::handler::{Handled, Handler, HandlerError};
@@ -22,8 +25,21 @@ use crate::retry::Retry;
 use crate::state::{Progress, StateError, StateRecord, StateStore};
 use tidelog_domain::causes;
 
+pub use throttle::Throttle;
+
 /// How many reports of progress may wait to be told.
 const PROGRESS_BUFFER: usize = 64;
+
+/// Says whether a catch-up may work on: asked before it takes a partition from whoever has it.
+#[async_trait]
+pub trait Permission: Send + Sync {
+    /// Whether it may, as of now. Once it may not, it MUST NOT be let again: another one goes on with the same records.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when it cannot be told.
+    async fn is_granted(&self) -> Result<bool, StateError>;
+}
 
 /// What a catch-up works with.
 #[derive(Clone)]
@@ -45,6 +61,10 @@ pub struct CatchUp {
     /// What is done about events that cannot be handled: they are set aside, and tried again by who follows the subscription
     /// live.
     pub policy: FailurePolicy,
+    /// Whether it may work on; without one it may. One that may not ends with [`CatchUpError::TakenOver`].
+    pub permission: Option<Arc<dyn Permission>>,
+    /// How fast it may go; without one as fast as it can.
+    pub throttle: Option<Throttle>,
 }
 
 impl CatchUp {
@@ -52,8 +72,8 @@ impl CatchUp {
     /// and returns when every checkpoint is there. It can be called again, with later heads.
     ///
     /// `progress` is told of each batch, and of each failure that is tried again: what is unavailable is waited for
-    /// without end, until `cancel`. The state records are made if there are none, taken over from whoever has them,
-    /// and left without an owner.
+    /// without end, until `cancel`. The state records are made if there are none, taken over from whoever has them (while that is
+    /// permitted), and left without an owner.
     ///
     /// # Errors
     ///
@@ -195,7 +215,12 @@ impl PartitionRun {
         };
         loop {
             self.unless_cancelled()?;
-            let taken = match records.load(self.partition).await {
+            let loaded = records.load(self.partition).await;
+            // Asked after the record was read: who was permitted before, and is slow, takes nothing from his successor.
+            if !self.is_permitted().await? {
+                return Err(self.taken_over());
+            }
+            let taken = match loaded {
                 Ok((revision, record)) => {
                     let record = record.unwrap_or_else(|| StateRecord::at_start(history));
                     if record.checkpoint.history != history {
@@ -220,6 +245,19 @@ impl PartitionRun {
         }
     }
 
+    async fn is_permitted(&mut self) -> Result<bool, CatchUpError> {
+        let Some(permission) = self.catch_up.permission.clone() else {
+            return Ok(true);
+        };
+        loop {
+            self.unless_cancelled()?;
+            match permission.is_granted().await {
+                Ok(granted) => return Ok(granted),
+                Err(error) => self.wait_out_state(error).await?,
+            }
+        }
+    }
+
     async fn handle_up_to(
         &mut self,
         lease: &mut Lease,
@@ -228,6 +266,7 @@ impl PartitionRun {
         while lease.checkpoint().position < head {
             let mut page = self.read_log(lease.checkpoint()).await?;
             page.retain(|event| event.position <= head);
+            self.throttle(page.len()).await?;
             if page.is_empty() {
                 // The heads are not the log's own, or older than what a restore left of it.
                 return Err(CatchUpError::Log(LogError::Diverged {
@@ -238,6 +277,15 @@ impl PartitionRun {
             self.handle_page(lease, &page).await?;
         }
         Ok(())
+    }
+
+    /// Waits until so many events may be handled.
+    async fn throttle(&self, events: usize) -> Result<(), CatchUpError> {
+        let Some(throttle) = &self.catch_up.throttle else {
+            return Ok(());
+        };
+        let passed = self.cancel.run_until_cancelled(throttle.pass(events));
+        passed.await.ok_or(CatchUpError::Cancelled)
     }
 
     /// Handles a page, and sets aside what cannot be handled and what waits behind it.
@@ -365,11 +413,15 @@ impl PartitionRun {
         let CatchUp {
             log,
             page_max_events,
+            throttle,
             ..
         } = &*catch_up;
+        let limit = throttle
+            .as_ref()
+            .map_or(*page_max_events, |throttle| throttle.page(*page_max_events));
         loop {
             self.unless_cancelled()?;
-            match log.read(self.partition, cursor, *page_max_events).await {
+            match log.read(self.partition, cursor, limit).await {
                 Ok(page) => return Ok(page),
                 Err(error) => self.wait_out_log(error).await?,
             }

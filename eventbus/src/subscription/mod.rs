@@ -34,7 +34,7 @@ mod trying_again;
 mod work;
 mod worker;
 
-pub use catch_up::{CatchUp, CatchUpError, CatchUpProgress};
+pub use catch_up::{CatchUp, CatchUpError, CatchUpProgress, Permission, Throttle};
 pub(crate) use delivery::message as panic_message;
 pub use handler::{Cause, EventFailure, Handled, Handler, HandlerError};
 use lease::Records;

@@ -1,22 +1,40 @@
 //! The administration of views: what the CLI and the admin pages call.
 
+use std::num::NonZeroU32;
+
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::header;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidelog_http::{Problem, ProblemKind};
+use tidelog_http::{BodyLimits, Problem, ProblemKind, no_query, read_json, require_json_answer};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
 mod tests;
 
 use super::read::{RETRY_AFTER, bad_path, no_view};
-use crate::replay::ReplayError;
-use crate::views::Views;
+use crate::replay::{Compare, ReplayError, Replayed};
+use crate::store::ReadError;
+use crate::views::{ViewReport, Views};
 use tidelog_domain::causes;
+
+/// How many documents are compared where nothing else is said.
+const SAMPLE: u32 = 1_000;
+
+/// The largest body that is read.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// The headers of RFC 7240.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The preference for an answer before all is done.
+const RESPOND_ASYNC: &str = "respond-async";
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -25,36 +43,220 @@ struct Administration {
     shutdown: CancellationToken,
 }
 
-/// The administration of `views`, to be mounted at `/admin`: `POST /api/views/{view}/replay` builds a view anew and answers
-/// when it is read.
+/// The administration of `views`, to be mounted at `/admin`:
 ///
-/// A replay goes on when its client does not wait for it; it is cancelled at `shutdown`.
+/// - `GET /api/views` and `GET /api/views/{view}` say which version is read and how far a replay is, whichever process runs it;
+/// - `POST /api/views/{view}/replay` builds a view anew and answers when it is read; at once with `Prefer: respond-async`;
+/// - `POST /api/views/{view}/rollback` goes back to the version before, and answers when that is read;
+/// - `POST /api/views/{view}/clean` lets go of the version before.
+///
+/// A replay or rollback goes on when its client does not wait for it; it is cancelled at `shutdown`.
 pub fn views_admin_router(views: Views, shutdown: CancellationToken) -> Router {
     Router::new()
+        .route("/api/views", get(list))
+        .route("/api/views/{view}", get(one))
         .route("/api/views/{view}/replay", post(replay))
+        .route("/api/views/{view}/rollback", post(rollback))
+        .route("/api/views/{view}/clean", post(clean))
         .with_state(Administration { views, shutdown })
+}
+
+/// How a view is to be replayed; all of it may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// How many events a second, at most.
+    throttle: Option<NonZeroU32>,
+    /// How it is compared with the log.
+    #[serde(default)]
+    compare: Comparing,
+    /// Whether the version that is read until then is kept until somebody says otherwise.
+    #[serde(default)]
+    keep: bool,
+}
+
+/// An object without members.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// How what was built is compared with the log.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Comparing {
+    None,
+    Counts,
+    #[default]
+    Sample,
+    Full,
+}
+
+impl From<Comparing> for Compare {
+    fn from(comparing: Comparing) -> Self {
+        match comparing {
+            Comparing::None => Self::Nothing,
+            Comparing::Counts => Self::Counts,
+            Comparing::Sample => Self::Sample(SAMPLE),
+            Comparing::Full => Self::Full,
+        }
+    }
+}
+
+async fn list(State(admin): State<Administration>, request: Request) -> Result<Response, Problem> {
+    require_json_answer(request.headers())?;
+    no_query(request.uri())?;
+    let all = ViewReport::all(admin.views.catalog(), admin.views.store()).await;
+    Ok(answer(&all.map_err(|error| unavailable(&error))?))
+}
+
+async fn one(
+    State(admin): State<Administration>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Path(name) = path.map_err(bad_path)?;
+    require_json_answer(request.headers())?;
+    no_query(request.uri())?;
+    let view = admin.views.catalog().get(&name);
+    let view = view.ok_or_else(|| no_view(&name))?;
+    let alias = admin.views.store().load_alias(&name).await;
+    let alias = alias.map_err(|error| unavailable(&error))?;
+    Ok(answer(&ViewReport::of(&**view, alias.as_ref())))
 }
 
 async fn replay(
     State(admin): State<Administration>,
     path: Result<Path<String>, PathRejection>,
+    request: Request,
 ) -> Result<Response, Problem> {
     let Path(name) = path.map_err(bad_path)?;
     let view = admin.views.catalog().get(&name).cloned();
     let view = view.ok_or_else(|| no_view(&name))?;
+    let at_once = prefers_answer_at_once(request.headers());
+    let wanted: Wanted = wanted(request).await?;
     let replay = admin.views.replay(&name);
-    let running = tokio::spawn(async move { replay.run(&view, &|_| {}, &admin.shutdown).await });
-    match running.await {
-        Ok(Ok(replayed)) => {
-            let body = Json(json!({"data": replayed}));
-            Ok(([(header::CACHE_CONTROL, "no-store")], body).into_response())
+    let mut options = replay.options().clone();
+    options.max_events_per_second = wanted.throttle;
+    options.compare = wanted.compare.into();
+    options.keep = wanted.keep;
+    let replay = replay.with_options(options);
+    let shutdown = admin.shutdown;
+    let replay = run(async move { replay.run(&view, &|_| {}, &shutdown).await });
+    if at_once {
+        tokio::spawn(replay);
+        return Ok(begun(&name));
+    }
+    // It goes on when the client goes away.
+    let replayed = tokio::spawn(replay).await;
+    replayed.map_err(|_| Problem::internal())?
+}
+
+async fn rollback(
+    State(admin): State<Administration>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Path(name) = path.map_err(bad_path)?;
+    let view = admin.views.catalog().get(&name).cloned();
+    let view = view.ok_or_else(|| no_view(&name))?;
+    let _: Nothing = wanted(request).await?;
+    let (replay, shutdown) = (admin.views.replay(&name), admin.shutdown);
+    let back = run(async move { replay.roll_back(&view, true, &|_| {}, &shutdown).await });
+    let done = tokio::spawn(back).await;
+    done.map_err(|_| Problem::internal())?
+}
+
+async fn clean(
+    State(admin): State<Administration>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Path(name) = path.map_err(bad_path)?;
+    let known = admin.views.catalog().get(&name);
+    known.ok_or_else(|| no_view(&name))?;
+    let _: Nothing = wanted(request).await?;
+    let cleaned = admin.views.replay(&name).clean(&name).await;
+    let retired = cleaned.map_err(|error| problem(&error))?;
+    Ok(answer(&json!({"view": name, "retired": retired})))
+}
+
+/// Says what becomes of a replay.
+async fn run(
+    replaying: impl Future<Output = Result<Replayed, ReplayError>> + Send + 'static,
+) -> Result<Response, Problem> {
+    match tokio::spawn(replaying).await {
+        Ok(Ok(replayed)) => Ok(answer(&replayed)),
+        Ok(Err(error)) => {
+            tracing::warn!(error = causes(&error), "a replay that was asked for failed");
+            Err(problem(&error))
         }
-        Ok(Err(error)) => Err(problem(&error)),
         Err(panic) => {
-            tracing::error!(view = name, error = %panic, "a replay panicked");
+            tracing::error!(error = %panic, "a replay panicked");
             Err(Problem::internal())
         }
     }
+}
+
+/// What the body of `request` says; without one, nothing.
+async fn wanted<T: Default + DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    require_json_answer(request.headers())?;
+    no_query(request.uri())?;
+    let (parts, body) = request.into_parts();
+    let limits = BodyLimits {
+        max_bytes: MAX_BODY_BYTES,
+        ..BodyLimits::default()
+    };
+    let read = read_json(&parts.headers, body, &["application/json"], limits).await?;
+    let Some(value) = read.value else {
+        return Ok(T::default());
+    };
+    let invalid = |reason: String| {
+        let detail =
+            format!("The body is not what is wanted here: {reason}. Correct it and send it again.");
+        Problem::new(ProblemKind::Invalid, detail)
+    };
+    if !value.is_object() {
+        return Err(invalid("it is no object".to_owned()));
+    }
+    serde_json::from_value(value).map_err(|error| invalid(error.to_string()))
+}
+
+/// Whether a client does not want to wait until all is done.
+fn prefers_answer_at_once(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(PREFER).iter();
+    let mut preferences = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    preferences.any(|preference| preference.trim().eq_ignore_ascii_case(RESPOND_ASYNC))
+}
+
+fn answer(data: &impl Serialize) -> Response {
+    let body = Json(json!({"data": data}));
+    ([(header::CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+/// The replay of `view` was begun; the address tells how far it is.
+fn begun(view: &str) -> Response {
+    let mut headers = HeaderMap::new();
+    // The name is that of a view, which a header can have.
+    if let Ok(location) = format!("/admin/api/views/{view}").parse() {
+        headers.insert(header::LOCATION, location);
+    }
+    headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC));
+    let body = json!({"data": {"view": view}});
+    (StatusCode::ACCEPTED, headers, Json(body)).into_response()
+}
+
+fn unavailable(error: &ReadError) -> Problem {
+    tracing::warn!(
+        error = causes(error),
+        "the administration of views got no answer"
+    );
+    Problem::new(
+        ProblemKind::Unavailable,
+        "The read store does not answer now.",
+    )
+    .retry_after(RETRY_AFTER)
 }
 
 fn problem(error: &ReplayError) -> Problem {
@@ -62,11 +264,12 @@ fn problem(error: &ReplayError) -> Problem {
         ReplayError::AlreadyRunning { .. } => {
             Problem::new(ProblemKind::RequestInProgress, sentence(error)).retry_after(RETRY_AFTER)
         }
-        // What stands in the way is an event; its causes name it, and tell nothing of the backends.
-        ReplayError::Fold(_) => Problem::new(
+        // What stands in the way is an event or a document; it is named, and that tells nothing of the backends.
+        ReplayError::Fold(_) | ReplayError::Differs { .. } => Problem::new(
             ProblemKind::Internal,
-            format!("{}. The version before is read on.", causes(error)),
+            format!("{}. The version that was read is read on.", causes(error)),
         ),
+        ReplayError::NothingBefore { .. } => Problem::new(ProblemKind::NotFound, sentence(error)),
         ReplayError::NotBuilt { .. }
         | ReplayError::Superseded
         | ReplayError::Cancelled
@@ -83,5 +286,8 @@ fn sentence(error: &ReplayError) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase());
     let first: String = first.into_iter().flatten().collect();
-    format!("{first}{}. The version before is read on.", chars.as_str())
+    format!(
+        "{first}{}. The version that was read is read on.",
+        chars.as_str()
+    )
 }

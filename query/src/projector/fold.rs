@@ -113,7 +113,11 @@ fn next(
         if let Some(state) = state {
             after.data = state;
         }
-        after.version = after.version.next();
+        after.version = match view.category() {
+            // As clients send it back in `If-Match`: also where the view passes over some events of the stream.
+            Some(_) => event.version,
+            None => after.version.next(),
+        };
         // Over several partitions the first and the last event are those of the log's clock, whatever order they come in.
         after.created_at = after.created_at.min(event.recorded_at);
         after.updated_at = after.updated_at.max(event.recorded_at);

@@ -9,7 +9,7 @@ use tidelog_eventbus::{Handler, HandlerError};
 
 use super::{MAX_KEY_BYTES, ProjectError, Projector};
 use crate::store::ReadStore;
-use crate::testing::{Change, FaultyStore, Log, authors, folded, posts, stored};
+use crate::testing::{Change, FaultyStore, Log, authors, folded, posts, stored, titles};
 
 const COLLECTION: &str = "view_v1";
 const PARTITIONS: u16 = 3;
@@ -210,6 +210,14 @@ proptest! {
     ) {
         equals_the_fold(authors(), &changes, steps);
     }
+
+    #[test]
+    fn a_folded_view_of_single_streams_equals_the_fold_after_any_faults(
+        changes in prop::collection::vec(change(), 0..60),
+        steps in prop::collection::vec(step(), 0..40),
+    ) {
+        equals_the_fold(titles(), &changes, steps);
+    }
 }
 
 /// Posts `a` and `b`, two versions each, and the view in a store.
@@ -280,6 +288,18 @@ async fn a_deleted_post_stays_deleted_after_redelivery_and_keeps_its_last_state(
     assert_eq!(post.version.number(), 3);
     assert_eq!(post.created_at, events[0].recorded_at);
     assert_eq!(post.updated_at, events[4].recorded_at);
+}
+
+#[tokio::test]
+async fn a_document_of_one_stream_has_the_version_of_the_stream_whatever_events_the_view_passes_over()
+ {
+    let (_, store, _, events) = two_posts().await;
+    let projector = Projector::new(titles(), Arc::new(store.clone()), COLLECTION);
+    projector.handle(Partition::new(0), &events).await.unwrap();
+    let title = store.get(COLLECTION, &["a"]).await.unwrap().remove(0);
+    // Its creation was passed over.
+    assert_eq!(title.data["changes"], json!(1));
+    assert_eq!(title.version.number(), 2);
 }
 
 #[tokio::test]

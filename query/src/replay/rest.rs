@@ -8,7 +8,7 @@ use tidelog_eventbus::StateRecord;
 use tokio::time::{Instant, sleep};
 
 use super::claim::Claim;
-use crate::store::{ReadError, ReadStore};
+use crate::store::{Alias, ReadError, ReadStore};
 
 /// How often the state records are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -19,9 +19,9 @@ const MAX_TRIES: usize = 64;
 /// Pauses all of `collection` and waits until nobody works on it: each record has been given back by its owner after the
 /// batch in flight, or its owner has not been heard of for `lease`.
 ///
-/// Returns false, some records paused, when the replay of `claim` was given up by others. That is asked after the records were
-/// read and before one is paused, and who gives a replay up writes all records anew (see [`wake`]): so a replay that was thought
-/// dead never pauses anything again.
+/// Returns false, some records paused, when the replay of `claim` was taken over or given up by others. That is asked after the
+/// records were read and before one is paused, and who takes a replay over writes all records anew *after* that (see [`wake`]): so a
+/// replay that was thought dead never pauses anything again.
 pub(super) async fn bring_to_rest(
     claim: &Claim,
     collection: &str,
@@ -60,11 +60,27 @@ pub(super) async fn bring_to_rest(
     }
 }
 
-/// Lets `collection` go on. Every record is written anew, paused or not.
-pub(super) async fn wake(store: &dyn ReadStore, collection: &str) -> Result<(), ReadError> {
+/// Lets `collection` go on, as long as `is_ours` holds of the alias of `view`. Every record is written anew, paused or not.
+///
+/// The alias is asked after the records were read and before one is written: so who was slow wakes nothing that was paused
+/// after somebody else took the replay over.
+pub(super) async fn wake(
+    store: &dyn ReadStore,
+    view: &str,
+    collection: &str,
+    is_ours: impl Fn(&Alias) -> bool + Sync,
+) -> Result<(), ReadError> {
     let mut left: Vec<Partition> = all(store, collection).await?;
     for _ in 0..MAX_TRIES {
-        for (partition, revision, record) in store.load_states(collection).await? {
+        let records = store.load_states(collection).await?;
+        if !store
+            .load_alias(view)
+            .await?
+            .is_some_and(|now| is_ours(&now))
+        {
+            return Ok(());
+        }
+        for (partition, revision, record) in records {
             if !left.contains(&partition) {
                 continue;
             }

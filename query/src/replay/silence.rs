@@ -71,6 +71,10 @@ mod tests {
             owner: owner.to_owned(),
             beat,
             switching: false,
+            fingerprint: String::new(),
+            history: None,
+            kind: crate::store::Kind::Build,
+            progress: None,
         }
     }
 

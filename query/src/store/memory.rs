@@ -225,4 +225,5 @@ mod tests {
     }
 
     crate::read_store_conformance!(conformance, Memory);
+    crate::replay_conformance!(replay, Memory);
 }

@@ -1,5 +1,6 @@
 //! The port of the read store, and its adapters.
 
+mod alias;
 #[cfg(any(feature = "mongodb", feature = "sqlite"))]
 mod condition;
 #[cfg(any(test, feature = "conformance"))]
@@ -24,6 +25,7 @@ mod storable;
 pub use self::mongodb::{
     InvalidMongoUrl, MongoOptions, MongoReadStore, MongoServerError, MongoServerInfo,
 };
+pub use alias::{Alias, Kind, Progress, Replaying};
 pub use filter::{matches, page, place_of};
 pub use memory::InMemoryReadStore;
 pub use name::{MAX_NAME_BYTES, is_name};
@@ -36,7 +38,6 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidelog_domain::{Partition, Position, Version};
 use tidelog_eventbus::{Retry, StateError, StateStore};
@@ -203,77 +204,6 @@ pub enum Written {
     /// Its condition did not hold: the document is there already, is at another revision or position, or (for
     /// [`DocumentWrite::Replace`] and [`DocumentWrite::Advance`]) is missing.
     Unmet,
-}
-
-/// Which version of a view is read, and what it was before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alias {
-    /// The collection that reads go to, once it is [built](Self::built).
-    pub collection: String,
-    /// Whether readers are led to it. False only while a view's first version is being built.
-    #[serde(default = "built")]
-    pub built: bool,
-    /// The number of that version, from 1.
-    pub number: u64,
-    /// The fingerprint of the definition that it was built with.
-    pub fingerprint: String,
-    /// The collection before it, kept for a rollback.
-    pub previous: Option<String>,
-    /// The version that is being built to take its place, while a replay runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaying: Option<Replaying>,
-    /// Collections that nobody is led to any more, to be dropped after a grace period.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub retired: Vec<String>,
-    /// The highest number that a version of the view was ever given: no collection's name is used twice, so that
-    /// a replay that was thought dead can never write into another's.
-    #[serde(default)]
-    pub last_number: u64,
-    /// Goes up with each write of the alias.
-    #[serde(default)]
-    pub revision: u64,
-}
-
-/// What an alias says that does not say whether its version is built.
-const fn built() -> bool {
-    true
-}
-
-impl Alias {
-    /// Leads to `collection`, the first version of a view, built with the definition of this fingerprint.
-    #[must_use]
-    pub fn first(collection: impl Into<String>, fingerprint: impl Into<String>) -> Self {
-        Self {
-            collection: collection.into(),
-            built: true,
-            number: 1,
-            fingerprint: fingerprint.into(),
-            previous: None,
-            replaying: None,
-            retired: Vec::new(),
-            last_number: 1,
-            revision: 0,
-        }
-    }
-}
-
-/// A replay in progress: a lease on the right to build the view's next version.
-///
-/// It has expired when it has not changed for a time on the observer's own clock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replaying {
-    /// The collection that is being built.
-    pub collection: String,
-    /// The number of that version.
-    pub number: u64,
-    /// Who builds it: a text that no other replay has, ever.
-    pub owner: String,
-    /// Goes up every now and then while the owner is alive.
-    pub beat: u64,
-    /// Whether it may have paused the state records of the version that is read: who clears away a dead replay must
-    /// resume them first.
-    #[serde(default)]
-    pub switching: bool,
 }
 
 /// Why the read store did not do it.

@@ -32,6 +32,8 @@ struct Faults {
     /// How many calls are made before all stand still, and one more; 0: none does.
     calls_left: AtomicUsize,
     frozen: watch::Sender<bool>,
+    /// Whether the first document of the next bulk is said to be written, and is not.
+    loses: AtomicBool,
     /// How many milliseconds after a change of an alias its answer comes.
     alias_answer_ms: AtomicU64,
     state_loads: AtomicUsize,
@@ -80,6 +82,11 @@ impl FaultyStore {
     /// After `calls` more calls every one stands still before it is made, as those of a stopped process do.
     pub(crate) fn freeze_after(&self, calls: usize) {
         self.faults.calls_left.store(calls + 1, Ordering::SeqCst);
+    }
+
+    /// The first document of the next bulk is said to be written, and is not.
+    pub(crate) fn lose_a_document(&self) {
+        self.faults.loses.store(true, Ordering::SeqCst);
     }
 
     /// Waits until it stands still.
@@ -160,6 +167,11 @@ impl ReadStore for FaultyStore {
         self.faults
             .documents
             .fetch_add(writes.len(), Ordering::SeqCst);
+        if self.faults.loses.swap(false, Ordering::SeqCst) {
+            let mut written = store.write(collection, &writes[1..]).await?;
+            written.insert(0, Written::Applied);
+            return Ok(written);
+        }
         match self.faults.torn.swap(0, Ordering::SeqCst) {
             0 => store.write(collection, writes).await,
             torn => {

@@ -38,7 +38,10 @@ pub(crate) fn folded(
                     Folding::FullState => view.last_state(event).unwrap(),
                     Folding::ReadAndFold => Map::new(),
                 }),
-                version: before.as_ref().map_or(0, |doc| doc.version) + 1,
+                version: match view.category() {
+                    Some(_) => event.version.number(),
+                    None => before.as_ref().map_or(0, |doc| doc.version) + 1,
+                },
                 created_at: before.as_ref().map_or(at, |doc| doc.created_at.min(at)),
                 updated_at: before.as_ref().map_or(at, |doc| doc.updated_at.max(at)),
             };

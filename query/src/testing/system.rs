@@ -17,7 +17,7 @@ use super::{Change, FaultyStore, Log, folded, stored};
 use crate::catalog::Catalog;
 use crate::consistency::{Consistency, ReadOf};
 use crate::live::LiveViews;
-use crate::replay::{Replay, ReplayOptions};
+use crate::replay::{Compare, Replay, ReplayOptions};
 use crate::store::{Alias, Query, ReadStore};
 use crate::versions::Versions;
 use crate::views::{Views, ViewsOptions};
@@ -69,9 +69,12 @@ impl System {
             replay: ReplayOptions {
                 lease: Duration::from_millis(1_500),
                 beat: Duration::from_millis(100),
+                compare: Compare::Full,
                 ..ReplayOptions::default()
             },
             alias_poll: Duration::from_millis(50),
+            resume_grace: Duration::from_secs(300),
+            rollback_grace: Duration::from_secs(6_000),
             drop_grace: Duration::from_secs(600),
         }
     }

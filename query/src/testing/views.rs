@@ -34,6 +34,11 @@ pub(crate) fn authors() -> Arc<dyn ViewDefinition> {
     Arc::new(TypedProjector::<Author>::new())
 }
 
+/// The titles: one document a stream, folded, of the events that change a post; its creation and deletion are passed over.
+pub(crate) fn titles() -> Arc<dyn ViewDefinition> {
+    Arc::new(TypedProjector::<Title>::new())
+}
+
 /// `view` as a later edition of the program defines it: each document says which edition made it.
 pub(crate) fn edition(number: u64, view: Arc<dyn ViewDefinition>) -> Arc<dyn ViewDefinition> {
     Arc::new(Edition {
@@ -81,6 +86,10 @@ impl ViewDefinition for Edition {
 
     fn folding(&self) -> Folding {
         self.view.folding()
+    }
+
+    fn category(&self) -> Option<&str> {
+        self.view.category()
     }
 
     fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError> {
@@ -188,6 +197,63 @@ impl Event for PostEvent {
                 left: None,
                 joined: None,
             },
+        })
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Title {
+    title: String,
+    changes: u64,
+}
+
+impl Named for Title {
+    const NAME: &'static str = "title";
+}
+
+impl View for Title {}
+
+impl Projection for Title {
+    const SINGLE_STREAM: bool = true;
+
+    type Event = TitleEvent;
+
+    fn keys(_: &Recorded<TitleEvent>) -> Keys {
+        Keys::new()
+    }
+
+    fn project(view: Option<Self>, _: &str, e: &Recorded<TitleEvent>) -> Option<Self> {
+        Some(Self {
+            title: e.event.title.clone(),
+            changes: view.unwrap_or_default().changes + 1,
+        })
+    }
+}
+
+/// A post as its title sees it: what it is called from now on. That it is created says nothing yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct TitleEvent {
+    title: String,
+}
+
+impl Event for TitleEvent {
+    const TYPES: &'static [&'static str] = &["post.updated"];
+
+    fn event_type(&self) -> &'static str {
+        "post.updated"
+    }
+
+    fn encode(&self) -> Result<Payload, serde_json::Error> {
+        Payload::of(self)
+    }
+
+    fn decode(event_type: &str, version: u32, payload: &Payload) -> Result<Self, DecodeError> {
+        let stored: Stored = payload
+            .decode()
+            .map_err(|source| DecodeError::payload(event_type, version, source))?;
+        let title = stored.state["title"].as_str().unwrap_or_default();
+        Ok(Self {
+            title: title.to_owned(),
         })
     }
 }

@@ -17,7 +17,7 @@ use super::steward::{Seen, Steward};
 use crate::live::ViewState;
 use crate::projector::Projector;
 use crate::replay::{Replay, ReplayError, ReplayProgress, change};
-use crate::store::{Alias, ReadError};
+use crate::store::{Alias, Progress, ReadError};
 use tidelog_domain::causes;
 
 /// The first and the longest wait between tries while something is unavailable.
@@ -87,6 +87,10 @@ impl Keeper {
                 "the log has another history than the view"
             } else if ours_once {
                 self.wait("another program has built it with another definition");
+                until(shutdown, self.led_elsewhere(&alias.collection)).await;
+                continue;
+            } else if alias.refused.contains(&self.view.fingerprint()) {
+                self.wait("an operator has rolled back from this program's definition; a replay on demand ends that");
                 until(shutdown, self.led_elsewhere(&alias.collection)).await;
                 continue;
             } else {
@@ -247,7 +251,7 @@ impl Keeper {
         });
     }
 
-    /// Replays the view once. After an error a while passes, so that the caller can look and try again.
+    /// Replays the view once; where the version before is one of its definition, goes back to that. After an error a while passes, so that the caller can look and try again.
     async fn rebuild(
         &self,
         alias: &Alias,
@@ -268,15 +272,23 @@ impl Keeper {
         );
         self.set_state(ViewState::Replaying { events: 0, of: 0 });
         let progress = |told: ReplayProgress<'_>| match told {
-            ReplayProgress::Folded { events, of } => {
+            ReplayProgress::Folded(Progress { events, of, .. }) => {
                 self.set_state(ViewState::Replaying { events, of });
             }
             ReplayProgress::Waiting { reason } => self.wait(reason),
-            ReplayProgress::Switching => {}
+            ReplayProgress::Comparing(_) | ReplayProgress::Switching => {}
         };
         let replay = Replay::new(store.clone(), log.clone())
             .with_options(options.replay_of(self.view.name()));
-        let pause = match replay.run(&self.view, &progress, shutdown).await {
+        let is_before = alias.previous_fingerprint.as_ref() == Some(&self.view.fingerprint())
+            && alias.fingerprint != self.view.fingerprint();
+        let replayed = if is_before {
+            let back = replay.roll_back(&self.view, false, &progress, shutdown);
+            back.await
+        } else {
+            replay.run(&self.view, &progress, shutdown).await
+        };
+        let pause = match replayed {
             Ok(_) => {
                 backoff.reset();
                 self.look_now.notify_one();
@@ -288,6 +300,8 @@ impl Keeper {
                 self.wait("another process replays the view");
                 OTHERS_REPLAY
             }
+            // The version before has gone meanwhile.
+            Err(ReplayError::NothingBefore { .. }) => OTHERS_REPLAY,
             // An event stands in the way, and will again: the whole log is not to be folded in vain all the time.
             Err(
                 error @ ReplayError::Fold(CatchUpError::Handler { .. } | CatchUpError::Full { .. }),

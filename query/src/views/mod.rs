@@ -5,9 +5,11 @@
 //!   it is being built: a program with another one begins anew, in another collection.
 //! - When the alias leads elsewhere (a replay took over), the subscription there begins.
 //! - When the log has a new history, the view is replayed by itself. So it is when the program starts with another definition of
-//!   the view than the one that the version was built with; a program that finds such a version *later* leaves it
-//!   alone: a newer program has taken over.
-//! - Replays that died are cleared away, and collections that nobody is led to any more are dropped after a grace period.
+//!   the view than the one that the version was built with (or brought back, where the version before has its definition); a
+//!   program that finds such a version *later* leaves it alone: a newer program has taken over. So does one whose definition an operator has rolled
+//!   back from.
+//! - Replays that died are left to the next one, and cleared away when none comes; collections that nobody is led to any more are
+//!   dropped after a grace period.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 mod keeper;
 #[cfg(test)]
 mod random_tests;
+mod report;
 mod steward;
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,13 @@ use crate::replay::{Replay, ReplayOptions};
 use crate::store::ReadStore;
 use crate::versions::{ALIAS_MAX_AGE, DROP_GRACE};
 use keeper::Keeper;
+pub use report::{Previous, ReplayReport, ReplayState, ViewReport};
+
+/// How long the version before is kept: long enough to notice that the new one is wrong.
+const ROLLBACK_GRACE: Duration = Duration::from_secs(3_600);
+
+/// How long what a replay left is kept: long enough to start a process again, and to see why it died.
+const RESUME_GRACE: Duration = Duration::from_secs(600);
 
 /// The bounds and times of the views.
 #[derive(Clone, Debug)]
@@ -42,6 +52,10 @@ pub struct ViewsOptions {
     pub replay: ReplayOptions,
     /// How often each view's alias is looked at: how soon a switch is followed. 500 ms.
     pub alias_poll: Duration,
+    /// How long what a replay built stays that died or was cancelled, for another to go on with it. 10 minutes.
+    pub resume_grace: Duration,
+    /// How long the version before the one that is read is kept for a rollback, unless it is to be kept for longer. An hour.
+    pub rollback_grace: Duration,
     /// How long a collection stays after readers were led elsewhere. 60 s, and MUST NOT be less where others read.
     pub drop_grace: Duration,
 }
@@ -73,6 +87,8 @@ impl Default for ViewsOptions {
             policies: BTreeMap::new(),
             replay: ReplayOptions::default(),
             alias_poll: ALIAS_MAX_AGE,
+            resume_grace: RESUME_GRACE,
+            rollback_grace: ROLLBACK_GRACE,
             drop_grace: DROP_GRACE,
         }
     }
@@ -129,6 +145,11 @@ impl Views {
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.shared.catalog
+    }
+
+    /// Where they are kept.
+    pub(crate) fn store(&self) -> &dyn ReadStore {
+        &*self.shared.store
     }
 
     /// What replays `view` on demand, with the same options as the replays that begin by themselves.

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Shared;
-use crate::replay::{Sign, Silence, change, give_up};
+use super::{Shared, ViewsOptions};
+use crate::replay::{Sign, Silence, calm_left, change, give_up, leave};
 use crate::store::{Alias, ReadError};
 use tidelog_domain::causes;
 
@@ -26,6 +27,8 @@ pub(super) enum Seen {
 #[derive(Default)]
 pub(super) struct Steward {
     replay: Silence,
+    /// The version before that was seen last, and since when.
+    previous: Option<(String, Instant)>,
     /// Since when each collection is known to be retired.
     retired: HashMap<String, Instant>,
     /// Whether the last look failed.
@@ -56,11 +59,13 @@ impl Steward {
             return Ok(Seen::Nothing);
         };
         self.listen_to_replay(shared, view, &alias).await?;
+        self.let_go_of_previous(shared, view, &alias).await?;
         self.drop_retired(shared, view, &alias).await?;
         Ok(Seen::Alias(Arc::new(alias)))
     }
 
-    /// Gives up a replay of which nothing has been heard for a whole lease.
+    /// Takes a replay of which nothing has been heard for a whole lease away from its owner, so that the version that is read goes on
+    /// at once; and gives it up when no other has gone on with it for long.
     async fn listen_to_replay(
         &mut self,
         shared: &Shared,
@@ -70,11 +75,49 @@ impl Steward {
         let Some(running) = &alias.replaying else {
             return Ok(());
         };
-        let lease = shared.options.replay.lease;
-        if matches!(self.replay.look(running), Sign::Silent(time) if time >= lease)
-            && give_up(&*shared.store, view, alias).await?
-        {
-            tracing::warn!(view, owner = %running.owner, "a replay died; it was cleared away");
+        let ViewsOptions {
+            replay,
+            resume_grace,
+            ..
+        } = &shared.options;
+        let store = &*shared.store;
+        let silent_for = match self.replay.look(running) {
+            Sign::Silent(time) => time,
+            Sign::First | Sign::Alive => Duration::ZERO,
+        };
+        if running.is_left() {
+            calm_left(store, view, alias).await?;
+            if silent_for >= *resume_grace && give_up(store, view, alias).await? {
+                tracing::warn!(view, collection = %running.collection, "nobody went on with a replay; it was cleared away");
+            }
+        } else if silent_for >= replay.lease && leave(store, view, alias).await? {
+            tracing::warn!(view, owner = %running.owner, "a replay died; the next one goes on where it was");
+        }
+        Ok(())
+    }
+
+    /// Retires the version before when nobody has gone back to it for the whole grace period, unless it is to be kept.
+    async fn let_go_of_previous(
+        &mut self,
+        shared: &Shared,
+        view: &str,
+        alias: &Alias,
+    ) -> Result<(), ReadError> {
+        let is_known = |(known, _): &(String, Instant)| alias.previous.as_ref() == Some(known);
+        if !self.previous.as_ref().is_some_and(is_known) {
+            let previous = alias.previous.clone();
+            self.previous = previous.map(|previous| (previous, Instant::now()));
+        }
+        let Some((previous, since)) = &self.previous else {
+            return Ok(());
+        };
+        if alias.keep || since.elapsed() < shared.options.rollback_grace {
+            return Ok(());
+        }
+        let same = |now: &Alias| now.previous.as_ref() == Some(previous) && !now.keep;
+        let cleaned = |now: &Alias| same(now).then(|| now.cleaned())?;
+        if change(&*shared.store, view, cleaned).await?.is_some() {
+            tracing::info!(view, collection = %previous, "the version before is kept no longer");
         }
         Ok(())
     }

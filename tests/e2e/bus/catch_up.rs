@@ -24,6 +24,8 @@ fn catch_up(log: &Log, states: &Arc<States>, handler: &Arc<Recorder>) -> CatchUp
         page_max_events: 7,
         concurrent_partitions: 2,
         policy: FailurePolicy::default(),
+        permission: None,
+        throttle: None,
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tempfile::TempDir;
-use tidelog_query::read_store_conformance;
 use tidelog_query::store::conformance::ReadStoreFactory;
 use tidelog_query::store::{
     InMemoryReadStore, MongoOptions, MongoReadStore, ReadStore, SqliteReadStore,
 };
+use tidelog_query::{read_store_conformance, replay_conformance};
 use tidelog_test_support::{fresh_mongodb_database, shared};
 
 struct Memory;
@@ -46,3 +46,6 @@ impl ReadStoreFactory for Mongo {
 read_store_conformance!(memory, Memory);
 read_store_conformance!(sqlite, Sqlite(tempfile::tempdir().unwrap()));
 read_store_conformance!(on_mongodb, Mongo);
+replay_conformance!(replay_in_memory, Memory);
+replay_conformance!(replay_on_sqlite, Sqlite(tempfile::tempdir().unwrap()));
+replay_conformance!(replay_on_mongodb, Mongo);

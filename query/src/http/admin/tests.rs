@@ -33,11 +33,17 @@ fn admin(process: &Process, shutdown: &CancellationToken) -> Router {
 }
 
 async fn ask(app: &Router, method: &str, view: &str) -> Answer {
-    let request = Request::builder()
-        .method(method)
-        .uri(format!("/admin/api/views/{view}/replay"))
-        .body(Body::empty())
-        .unwrap();
+    let uri = format!("/admin/api/views/{view}/replay");
+    let request = Request::builder().method(method).uri(uri);
+    send(app, request.body(Body::empty()).unwrap()).await
+}
+
+async fn get(app: &Router, path: &str) -> Answer {
+    let request = Request::get(format!("/admin/api/views{path}"));
+    send(app, request.body(Body::empty()).unwrap()).await
+}
+
+async fn send(app: &Router, request: Request<Body>) -> Answer {
     let (parts, body) = app.clone().oneshot(request).await.unwrap().into_parts();
     let bytes = to_bytes(body, 1 << 20).await.unwrap();
     Answer {
@@ -71,9 +77,18 @@ async fn a_replay_answers_with_what_it_built_when_it_is_read() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(answer.headers["cache-control"], "no-store");
+    let mut compared = answer.body["data"]["compared"].clone();
+    let hash = compared["hash"].take();
+    assert_eq!(hash.as_str().map(str::len), Some(16));
+    assert_eq!(
+        compared,
+        json!({"documents": 50, "hash": null, "left_out": 0})
+    );
+    compared["hash"] = hash;
     let expected = json!({"data": {
-        "view": "post", "collection": "post_v2", "version": 2, "previous": "post_v1", "events": 50, "documents": 50,
-        "documents_before": 50, "parked": 0
+        "view": "post", "collection": "post_v2", "version": 2, "previous": "post_v1", "events": 50, "resumed": 0, "documents": 50,
+        "documents_before": 50, "parked": 0,
+        "compared": compared
     }});
     assert_eq!(answer.body, expected);
     is_read(&system, &*posts(), "post_v2").await;
@@ -192,5 +207,114 @@ async fn a_replay_outlives_its_client_and_ends_with_the_service() {
     let stopped = ask(&app, "POST", "post").await;
     assert_eq!(stopped.problem(), (503, "urn:tidelog:problem:unavailable"));
     is_read(&system, &*posts(), "post_v2").await;
-    assert_eq!(system.alias("post").await.replaying, None);
+    // What it began is left to the next one.
+    let running = system.alias("post").await.replaying;
+    assert!(running.is_none_or(|running| running.is_left()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_is_not_waited_for_can_be_followed() {
+    let (system, process) = kept().await;
+    for n in 0..5_000 {
+        system.write(&format!("q{n}"), "one").await;
+    }
+    system.settled(&*posts()).await;
+    let app = admin(&process, &CancellationToken::new());
+    let listed = get(&app, "").await;
+    let view = |name: &str| {
+        json!({
+            "view": name, "version": 1, "collection": format!("{name}_v1"), "is_current": true, "previous": null,
+            "is_refused": false, "replay": null
+        })
+    };
+    assert_eq!(listed.body, json!({"data": [view("post"), view("author")]}));
+    let request = Request::post("/admin/api/views/post/replay")
+        .header("content-type", "application/json")
+        .header("prefer", "wait=1, Respond-Async")
+        .body(Body::from(json!({"throttle": 1_000}).to_string()));
+    let begun = send(&app, request.unwrap()).await;
+    assert_eq!(begun.status, 202, "{}", begun.body);
+    assert_eq!(begun.headers["location"], "/admin/api/views/post");
+    assert_eq!(begun.headers["preference-applied"], "respond-async");
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let running = get(&app, "/post").await;
+    let replay = &running.body["data"]["replay"];
+    assert_eq!(replay["state"], json!("building"));
+    assert_eq!(
+        (&replay["of"], &replay["version"]),
+        (&json!(5_050), &json!(2))
+    );
+    let events = replay["events"].as_u64().unwrap();
+    assert!((1_500..3_000).contains(&events), "{replay}");
+    assert!(replay["per_second"].as_u64() > Some(500), "{replay}");
+    assert!(replay["eta_seconds"].as_u64() < Some(6), "{replay}");
+    is_eventually_read(&system, "post_v2").await;
+    let done = get(&app, "/post").await;
+    let previous =
+        json!({"version": 1, "collection": "post_v1", "is_current": true, "keep": false});
+    assert_eq!(done.body["data"]["previous"], previous);
+    assert_eq!(done.body["data"]["replay"], json!(null));
+    assert_eq!(get(&app, "/nothing").await.status, 404);
+}
+
+async fn is_eventually_read(system: &System, collection: &str) {
+    eventually("it took over", async || {
+        system.alias("post").await.collection == collection
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_is_asked_for_wrongly_is_not_begun() {
+    let (system, process) = kept().await;
+    let app = admin(&process, &CancellationToken::new());
+    for body in [
+        json!({"throttle": 0}),
+        json!({"thottle": 1}),
+        json!({"compare": "well"}),
+        json!([1]),
+    ] {
+        let request = Request::post("/admin/api/views/post/replay")
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()));
+        let refused = send(&app, request.unwrap()).await;
+        assert_eq!(refused.status, 422, "{body}: {}", refused.body);
+    }
+    assert_eq!(system.alias("post").await.last_number, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_kept_is_gone_back_to_and_let_go_of() {
+    let (system, process) = kept().await;
+    let app = admin(&process, &CancellationToken::new());
+    let post = async |what: &str, body: Value| {
+        let request = Request::post(format!("/admin/api/views/post/{what}"))
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()));
+        send(&app, request.unwrap()).await
+    };
+    let not_found = (404, "urn:tidelog:problem:not-found");
+    assert_eq!(post("rollback", json!({})).await.problem(), not_found);
+    let built = post("replay", json!({"keep": true, "compare": "full"})).await;
+    assert_eq!(built.status, 200, "{}", built.body);
+    let shown = get(&app, "/post").await.body;
+    assert_eq!(shown["data"]["previous"]["keep"], json!(true));
+    is_read(&system, &*posts(), "post_v2").await;
+    let back = post("rollback", json!({})).await;
+    assert_eq!(back.status, 200, "{}", back.body);
+    assert_eq!(back.body["data"]["collection"], json!("post_v1"));
+    assert_eq!(back.body["data"]["previous"], json!("post_v2"));
+    is_read(&system, &*posts(), "post_v1").await;
+    assert_eq!(post("rollback", json!({"force": true})).await.status, 422);
+    let cleaned = post("clean", json!({})).await;
+    assert_eq!(
+        cleaned.body["data"],
+        json!({"view": "post", "retired": "post_v2"})
+    );
+    let cleaned = post("clean", json!({})).await;
+    assert_eq!(
+        cleaned.body["data"],
+        json!({"view": "post", "retired": null})
+    );
+    assert_eq!(post("rollback", json!({})).await.problem(), not_found);
 }

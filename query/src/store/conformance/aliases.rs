@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tidelog_domain::HistoryId;
+use uuid::Uuid;
 
 use super::ReadStoreFactory;
 use super::sample::unique;
-use crate::store::{Alias, Replaying};
+use crate::store::{Alias, Kind, Progress, Replaying};
 
 fn alias(number: u64) -> Alias {
     Alias {
@@ -15,12 +17,25 @@ fn alias(number: u64) -> Alias {
         number,
         fingerprint: "é\"'$.\0".to_owned(),
         previous: (number > 1).then(|| format!("post_{}", number - 1)),
+        previous_number: (number > 1).then(|| number - 1),
+        previous_fingerprint: (number > 2).then(|| "é\"'$.\0".to_owned()),
+        keep: number > 2,
+        refused: (1..number.min(4)).map(|n| format!("é\"'$.\0{n}")).collect(),
         replaying: (number > 2).then(|| Replaying {
             collection: format!("post_{number}_next"),
             number,
             owner: "é\"'$.\0".to_owned(),
             beat: number,
             switching: number > 3,
+            fingerprint: "é\"'$.\0".to_owned(),
+            history: Some(HistoryId::new(Uuid::from_u128(number.into()))),
+            kind: Kind::Rollback,
+            progress: Some(Progress {
+                events: number,
+                of: i64::MAX.unsigned_abs(),
+                per_second: 0,
+                comparing: true,
+            }),
         }),
         retired: (1..number.min(4)).map(|n| format!("post_{n}")).collect(),
         last_number: number,

@@ -32,6 +32,7 @@ impl ReadStoreFactory for File {
 }
 
 crate::read_store_conformance!(conformance, File::new());
+crate::replay_conformance!(replay, File::new());
 
 #[tokio::test]
 async fn what_was_written_is_there_after_the_file_is_opened_again() {
