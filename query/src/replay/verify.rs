@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::run::Run;
 use super::{ReplayError, ReplayProgress};
-use crate::store::{Document, Query};
+use crate::store::{Document, Place, Query, ReadError};
 
 /// How many documents a pass holds in memory, about.
 const PASS_MAX_DOCUMENTS: u64 = 100_000;
@@ -176,14 +176,28 @@ impl Run<'_> {
         })
     }
 
-    /// How many documents are stored, tombstones included.
+    /// How many documents are stored, tombstones included: counted page by page where the store would take too long over all at once.
     async fn stored(&self) -> Result<u64, ReplayError> {
-        let everything = Query {
+        let mut everything = Query {
             deleted: true,
+            limit: READ_DOCUMENTS,
             ..Query::default()
         };
         let collection = &self.claim.building.collection;
-        Ok(self.replay.store.count(collection, &everything).await?)
+        let store = &self.replay.store;
+        match store.count(collection, &everything).await {
+            Err(ReadError::TooSlow(_)) => {}
+            counted => return Ok(counted?),
+        }
+        let mut counted = 0;
+        loop {
+            let page = store.find(collection, &everything).await?;
+            let Some(last) = page.last() else {
+                return Ok(counted);
+            };
+            counted += u64::try_from(page.len()).unwrap_or(u64::MAX);
+            everything.after = Some(Place::behind(&last.id));
+        }
     }
 
     /// The documents of `part` as the log makes them, up to where `built` is.
