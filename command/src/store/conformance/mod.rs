@@ -103,6 +103,7 @@ macro_rules! event_store_conformance {
                 the_heads_are_those_of_the_log,
                 a_history_is_renewed,
                 a_dropped_append_leaves_nothing_open,
+                calls_that_nobody_polls_hold_up_no_other,
                 a_used_key_is_answered_by_what_it_came_to,
                 a_key_is_not_for_two_requests,
                 checks_and_appends_to_several_streams_record_their_keys,
