@@ -22,6 +22,10 @@ mod mysql;
     allow(dead_code, reason = "the databases use the rest")
 )]
 mod open;
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "sqlite")),
+    allow(dead_code, reason = "the databases use the rest")
+)]
 mod page;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "sqlite")),

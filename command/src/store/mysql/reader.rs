@@ -52,10 +52,10 @@ pub(super) async fn page(
     while !page.is_full()
         && let Some(row) = rows.try_next().await?
     {
-        let stored = stored(&row, 0)?;
-        page.push(stored.event(&mut names)?, stored.bytes());
+        let stored = stored(&row, 0).map_err(Failure::from);
+        page.push(stored.and_then(|row| Ok((row.event(&mut names)?, row.bytes()))));
     }
-    after_cursor(partition, cursor, page.into_events())
+    after_cursor(partition, cursor, page)
 }
 
 /// The events of several streams.
