@@ -105,7 +105,7 @@ fn pretty(data: &serde_json::Value) -> Result<String, serde_json::Error> {
 }
 
 /// How this program was called, for lines to paste.
-fn program() -> String {
+pub(super) fn program() -> String {
     let called = std::env::args_os().next().map(std::path::PathBuf::from);
     let name = called.as_deref().and_then(|path| path.file_name());
     name.map_or_else(
