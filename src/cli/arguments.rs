@@ -268,6 +268,16 @@ mod tests {
             json: false,
         };
         assert_eq!(operation("subscriptions --by-partition"), listed);
+        let parked = |limit| Operation::Parked {
+            subscription: None,
+            limit,
+            json: false,
+        };
+        assert_eq!(operation("parked"), parked(100));
+        assert_eq!(operation("parked --limit 4096"), parked(4_096));
+        assert!(parse("parked --limit 0").is_err());
+        assert!(parse("parked --limit 5 --json").is_err());
+        assert!(parse("parked --json").is_ok());
         let deep = parse("subscriptions pause post --reason why --admin-addr h:1").unwrap();
         assert_eq!(
             deep.flags.get("admin_addr").map(String::as_str),
