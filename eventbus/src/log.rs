@@ -35,11 +35,13 @@ pub trait LogReader: Send + Sync {
     /// the head.
     ///
     /// The events MUST be dense: the first is at `cursor.position + 1`, and none is missing. The read MUST
-    /// start *at* the cursor and compare the event's id there.
+    /// start *at* the cursor and compare the event's id there. A row that cannot be understood MUST NOT hold back the events before
+    /// it: the read ends there, and the one that begins there fails.
     ///
     /// # Errors
     ///
-    /// [`LogError::Diverged`] when the log has no event at the cursor or another one; [`LogError::Unavailable`].
+    /// [`LogError::Diverged`] when the log has no event at the cursor or another one; [`LogError::Corrupt`] when the row at the cursor, or
+    /// the one after it, cannot be understood; [`LogError::Unavailable`].
     async fn read(
         &self,
         partition: Partition,

@@ -270,7 +270,6 @@ fn command(name: &str) -> Command {
     Command::new(name.to_owned())
         .version(env!("CARGO_PKG_VERSION"))
         .about("An event-sourced service: without a command, `dev`")
-        .args_conflicts_with_subcommands(true)
         .args(settings())
         .subcommand(
             Command::new("dev")
@@ -461,11 +460,45 @@ mod tests {
             json: false,
         };
         assert_eq!(operation("subscriptions --by-partition"), listed);
+        let parked = |limit| Operation::Parked {
+            subscription: None,
+            limit,
+            json: false,
+        };
+        assert_eq!(operation("parked"), parked(100));
+        assert_eq!(operation("parked --limit 4096"), parked(4_096));
+        assert!(parse("parked --limit 0").is_err());
+        assert!(parse("parked --limit 5 --json").is_err());
+        assert!(parse("parked --json").is_ok());
         let deep = parse("subscriptions pause post --reason why --admin-addr h:1").unwrap();
         assert_eq!(
             deep.flags.get("admin_addr").map(String::as_str),
             Some("h:1")
         );
+    }
+
+    #[test]
+    fn settings_may_come_before_the_command() {
+        let log = |line| parse(line).unwrap().flags.get("log").cloned();
+        for line in [
+            "--log error parked",
+            "--log error serve --role query",
+            "--log error subscriptions pause post",
+            "--log error parked show post 1",
+            "parked --log error",
+            "parked show post 1 --log error",
+        ] {
+            assert_eq!(log(line).as_deref(), Some("error"), "{line}");
+        }
+        // The last one counts.
+        assert_eq!(
+            log("--log info serve --log error").as_deref(),
+            Some("error")
+        );
+        let migrate = parse("--config one.toml migrate").unwrap();
+        assert_eq!(migrate.action, Action::Migrate);
+        assert_eq!(migrate.config, Some("one.toml".into()));
+        assert_eq!(parse("--log error").unwrap().action, Action::Dev);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidelog_eventbus::{LogReader, Start, restart as restart_subscription};
 
 use super::commands::{Outcome, or_embedded, say};
+use super::operating::program;
 use crate::App;
 use crate::app::Reacting;
 use crate::backends;
@@ -18,8 +19,8 @@ pub(super) async fn restart(app: &App, settings: Settings, name: &str, from: &st
     let reacting = found
         .and_then(|at| app.reactions().get(at))
         .ok_or_else(|| {
-            let known = subscriptions.join(", ");
-            format!("there is no reaction {name:?}; the reactions are: {known}")
+            let is_view = app.views().iter().any(|view| view.name() == name);
+            no_reaction(name, is_view, &subscriptions)
         })?;
     let start = start(from).ok_or_else(|| {
         format!("--from is {from:?}, but should be beginning, now, a time such as 2026-05-01T12:00:00Z, or a token")
@@ -44,6 +45,23 @@ pub(super) async fn restart(app: &App, settings: Settings, name: &str, from: &st
     Ok(())
 }
 
+/// Says that there is no reaction `name`, and what there is.
+fn no_reaction(name: &str, is_view: bool, reactions: &[String]) -> String {
+    if is_view {
+        return format!(
+            "{name} is a view, not a reaction: `{} replay {name}` builds it anew from the whole log",
+            program()
+        );
+    }
+    match reactions {
+        [] => format!("there is no reaction {name:?}: this program has none"),
+        known => format!(
+            "there is no reaction {name:?}; the reactions are: {}",
+            known.join(", ")
+        ),
+    }
+}
+
 /// Reads where to begin.
 fn start(text: &str) -> Option<Start> {
     match text {
@@ -59,6 +77,24 @@ fn start(text: &str) -> Option<Start> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_for_what_is_no_reaction_hears_what_it_is() {
+        let reactions = ["mailer".to_owned(), "audit@blog".to_owned()];
+        let view = no_reaction("post", true, &[]);
+        assert!(view.contains("post is a view"), "{view}");
+        assert!(view.contains(" replay post`"), "{view}");
+        let none = no_reaction("mailer", false, &[]);
+        assert_eq!(
+            none,
+            "there is no reaction \"mailer\": this program has none"
+        );
+        let other = no_reaction("mail", false, &reactions);
+        assert!(
+            other.ends_with("the reactions are: mailer, audit@blog"),
+            "{other}"
+        );
+    }
 
     #[test]
     fn a_start_is_a_word_a_time_or_a_token() {

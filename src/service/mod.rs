@@ -7,6 +7,7 @@ mod freshness;
 mod group;
 mod listeners;
 mod metrics;
+mod owner;
 mod reactions;
 mod source;
 mod stalls;
@@ -37,7 +38,6 @@ use tidelog_query::{
 };
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::App;
 use crate::app::{InvalidApp, Reacting};
@@ -223,7 +223,11 @@ impl Assembly<'_> {
             let relay = source.publish(&running.workers);
             running.admin.metrics.of_relay(relay.clone());
             if let (true, Some(store)) = (role.runs(Role::EventBus), &backends.reads) {
-                let owner = format!("{}-{}", role.name(), Uuid::now_v7());
+                let owner = owner::owner(role);
+                tracing::info!(
+                    owner,
+                    "this process works on views and reactions, and is called so where it does"
+                );
                 live = self.keep_views(&source, &store.backend, &owner, running)?;
                 for reacting in self.program.reactions() {
                     self.react(reacting, &source, &owner, running)?;

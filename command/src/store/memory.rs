@@ -282,7 +282,7 @@ impl LogReader for InMemoryEventStore {
             .get(partition.index())
             .map_or(&[][..], Vec::as_slice);
         let first = events.partition_point(|e| e.position < first_position(cursor));
-        let page = events
+        let page: Vec<_> = events
             .iter()
             .skip(first)
             .take(rows_to_read(cursor, limit))

@@ -22,12 +22,18 @@ mod mysql;
     allow(dead_code, reason = "the databases use the rest")
 )]
 mod open;
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "sqlite")),
+    allow(dead_code, reason = "the databases use the rest")
+)]
 mod page;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "sqlite")),
     allow(dead_code, reason = "the databases use the rest")
 )]
 mod plan;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod pool;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod rows;
 mod snapshots;
@@ -65,6 +71,9 @@ pub use sqlite::{SqliteEventStore, SqliteOptions};
 ///
 /// Its positions are dense in each partition and in the order of commits, its versions dense in each stream.
 /// It also keeps the state records of reactions, so that they are restored together with the log.
+///
+/// A call that was begun and that nobody polls MUST NOT keep from others what they need, such as a connection of a pool.
+///
 /// Every adapter passes the same conformance suite (the feature `conformance`).
 #[async_trait]
 pub trait EventStore: LogReader + StateStore {

@@ -28,6 +28,8 @@ pub(crate) enum Operation {
     Parked {
         /// Of this one only.
         subscription: Option<String>,
+        /// How many lines at most; programs get all.
+        limit: usize,
         /// For programs.
         json: bool,
     },
@@ -64,6 +66,9 @@ pub(crate) enum Operation {
     },
 }
 
+/// How many lines a list has where nobody says.
+const DEFAULT_LINES: &str = "100";
+
 /// What of that which is set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -78,31 +83,12 @@ pub(crate) fn commands(settings: &[Arg]) -> [Command; 2] {
     let command = |name: &'static str, about: &'static str| {
         Command::new(name).about(about).args(settings.to_vec())
     };
-    let name = || {
-        let help = "The subscription: a view's name, or a reaction's";
-        Arg::new("name")
-            .value_name("NAME")
-            .required(true)
-            .help(help)
-    };
-    let sequence = || {
-        let help =
-            "A sequence that is set aside: a document's id of a view, a stream of a reaction";
-        Arg::new("sequence").value_name("SEQUENCE").help(help)
-    };
-    let reason = || Arg::new("reason").long("reason").value_name("TEXT");
-    let flag = |name: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .action(ArgAction::SetTrue)
-            .help(help)
-    };
-    let json = || flag("json", "For programs: as JSON");
-    [
-        command(
-            "subscriptions",
-            "Show how far the subscriptions are; pause and resume one",
-        )
+    [subscriptions(command), parked(command)]
+}
+
+fn subscriptions(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    let about = "Show how far the subscriptions are; pause and resume one";
+    command("subscriptions", about)
         .arg(flag("by-partition", "Each partition by itself"))
         .arg(json())
         .args_conflicts_with_subcommands(true)
@@ -111,16 +97,23 @@ pub(crate) fn commands(settings: &[Arg]) -> [Command; 2] {
                 .arg(name())
                 .arg(reason().help("Why, for whoever finds it paused")),
         )
-        .subcommand(command("resume", "Let a subscription go on").arg(name())),
-        command(
-            "parked",
-            "Show what is set aside because it could not be handled; retry or skip it",
-        )
+        .subcommand(command("resume", "Let a subscription go on").arg(name()))
+}
+
+fn parked(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    let about = "Show what is set aside because it could not be handled; retry or skip it";
+    command("parked", about)
         .arg(
             Arg::new("subscription")
                 .long("subscription")
                 .value_name("NAME")
                 .help("Of this subscription only"),
+        )
+        .arg(
+            number("limit", "At most so many; how many more there are is said")
+                .value_parser(value_parser!(u32).range(1..))
+                .default_value(DEFAULT_LINES)
+                .conflicts_with("json"),
         )
         .arg(json())
         .args_conflicts_with_subcommands(true)
@@ -141,34 +134,54 @@ pub(crate) fn commands(settings: &[Arg]) -> [Command; 2] {
                 )
                 .arg(flag("all", "All that is set aside")),
         )
-        .subcommand(
-            command(
-                "skip",
-                "Pass over the first event of a sequence, and go on with the next",
-            )
-            .arg(name())
-            .arg(sequence().required(true))
-            .arg(
-                reason()
-                    .required(true)
-                    .help("Why: it is kept with the event"),
-            )
-            .arg(
-                Arg::new("partition")
-                    .long("partition")
-                    .value_name("N")
-                    .value_parser(value_parser!(u16))
-                    .help("Where, if the sequence is set aside in several partitions"),
-            )
-            .arg(
-                Arg::new("position")
-                    .long("position")
-                    .value_name("N")
-                    .value_parser(value_parser!(u64))
-                    .help("Only if the event is at this position"),
-            ),
-        ),
-    ]
+        .subcommand(skip(command))
+}
+
+fn skip(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    let about = "Pass over the first event of a sequence, and go on with the next";
+    let several = "Where, if the sequence is set aside in several partitions";
+    let position = "Only if the event is at this position";
+    command("skip", about)
+        .arg(name())
+        .arg(sequence().required(true))
+        .arg(
+            reason()
+                .required(true)
+                .help("Why: it is kept with the event"),
+        )
+        .arg(number("partition", several).value_parser(value_parser!(u16)))
+        .arg(number("position", position).value_parser(value_parser!(u64)))
+}
+
+fn name() -> Arg {
+    Arg::new("name")
+        .value_name("NAME")
+        .required(true)
+        .help("The subscription: a view's name, or a reaction's")
+}
+
+fn sequence() -> Arg {
+    let help = "A sequence that is set aside: a document's id of a view, a stream of a reaction";
+    Arg::new("sequence").value_name("SEQUENCE").help(help)
+}
+
+fn reason() -> Arg {
+    Arg::new("reason").long("reason").value_name("TEXT")
+}
+
+fn json() -> Arg {
+    flag("json", "For programs: as JSON")
+}
+
+fn number(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("N").help(help)
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .action(ArgAction::SetTrue)
+        .help(help)
 }
 
 /// What is asked for, when `command` is one of the two; with what was said where, the innermost last.
@@ -195,6 +208,7 @@ pub(crate) fn operation<'m>(
         },
         ("parked", None) => Operation::Parked {
             subscription: matches.get_one("subscription").cloned(),
+            limit: lines(matches),
             json: matches.get_flag("json"),
         },
         ("parked", Some(("show", inner))) => Operation::Show {
@@ -220,6 +234,12 @@ pub(crate) fn operation<'m>(
         _ => return None,
     };
     Some((operation, said))
+}
+
+/// How many lines are asked for.
+fn lines(matches: &ArgMatches) -> usize {
+    let limit = matches.get_one::<u32>("limit").copied();
+    usize::try_from(limit.unwrap_or_default()).unwrap_or(usize::MAX)
 }
 
 fn text(matches: &ArgMatches, name: &str) -> String {

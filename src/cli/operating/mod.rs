@@ -47,14 +47,18 @@ pub(super) async fn operate(app: &App, settings: Settings, operation: &Operation
             admin.post("subscriptions", name, "resume", &body).await?;
             format!("{name} goes on")
         }
-        Operation::Parked { subscription, json } => {
+        Operation::Parked {
+            subscription,
+            limit,
+            json,
+        } => {
             let filter = subscription.iter();
             let filter: Vec<_> = filter.map(|name| ("subscription", name.as_str())).collect();
             let listed = admin.get("parked", &[], &filter).await?;
             if *json {
                 pretty(&listed)?
             } else {
-                parked::listed(&admin::read(listed)?)
+                parked::listed(&admin::read(listed)?, *limit)
             }
         }
         Operation::Show {
@@ -105,7 +109,7 @@ fn pretty(data: &serde_json::Value) -> Result<String, serde_json::Error> {
 }
 
 /// How this program was called, for lines to paste.
-fn program() -> String {
+pub(super) fn program() -> String {
     let called = std::env::args_os().next().map(std::path::PathBuf::from);
     let name = called.as_deref().and_then(|path| path.file_name());
     name.map_or_else(

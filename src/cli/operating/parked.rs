@@ -10,8 +10,8 @@ use crate::{Outcome, ParkedEntry, SequenceState};
 /// The most characters of an error in a line of the list.
 const MAX_ERROR: usize = 72;
 
-/// A line each, and what to do about them.
-pub(super) fn listed(all: &[ParkedEntry]) -> String {
+/// A line each for the first `limit` of them, how many more there are, and what to do about them.
+pub(super) fn listed(all: &[ParkedEntry], limit: usize) -> String {
     let Some(first) = all.first() else {
         return "nothing is set aside".to_owned();
     };
@@ -27,7 +27,7 @@ pub(super) fn listed(all: &[ParkedEntry]) -> String {
             why(own),
         ]
     };
-    let rows: Vec<_> = all.iter().map(row).collect();
+    let rows: Vec<_> = all.iter().take(limit).map(row).collect();
     let head = [
         "SUBSCRIPTION",
         "SEQUENCE",
@@ -39,6 +39,15 @@ pub(super) fn listed(all: &[ParkedEntry]) -> String {
         "WHY",
     ];
     let mut text = table(head, &rows);
+    let more = all.len().saturating_sub(limit);
+    if more > 0 {
+        let _ = writeln!(
+            text,
+            "… and {more} more: {} parked --limit {}",
+            program(),
+            all.len()
+        );
+    }
     // One that an operator can do something about.
     let mut parked = all.iter().filter(|own| own.state == SequenceState::Parked);
     let example = parked.next().unwrap_or(first);
@@ -123,5 +132,45 @@ fn open(name: &str, own: &Outcome) -> String {
                 .to_owned()
         }
         Some(owner) => format!("{owner} is at it: look again with `{} parked`", program()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many sequences that are set aside, of which the last one alone waits for an operator.
+    fn set_aside(count: u64) -> Vec<ParkedEntry> {
+        let entry = |n: u64| {
+            let state = if n == count { "parked" } else { "retrying" };
+            serde_json::from_value(serde_json::json!({
+                "subscription": "post", "partition": 3, "sequence": format!("p{n}"), "state": state,
+                "first": n, "last": n, "attempts": 1, "error": "why", "since": "2026-05-01T12:00:00Z",
+            }))
+        };
+        (1..=count).map(|n| entry(n).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_says_how_many_more_there_are() {
+        let all = set_aside(4_096);
+        let text = listed(&all, 100);
+        let lines = text.lines().filter(|line| line.starts_with("post "));
+        assert_eq!(lines.count(), 100, "{text}");
+        assert!(text.contains("… and 3996 more: "), "{text}");
+        assert!(text.contains(" parked --limit 4096\n"), "{text}");
+        // What to do is shown by one that an operator can do something about, wherever that is.
+        assert!(text.contains("parked retry post p4096"), "{text}");
+    }
+
+    #[test]
+    fn a_list_that_fits_is_whole() {
+        for limit in [100, 101] {
+            let text = listed(&set_aside(100), limit);
+            let lines = text.lines().filter(|line| line.starts_with("post "));
+            assert_eq!(lines.count(), 100, "{text}");
+            assert!(!text.contains("more"), "{text}");
+        }
+        assert_eq!(listed(&[], 100), "nothing is set aside");
     }
 }

@@ -45,6 +45,19 @@ async fn a_paused_view_stands_still_until_it_is_resumed_and_says_why() {
         "{line}"
     );
     assert!(listed.stdout.contains(reason), "{}", listed.stdout);
+    // Who works on a partition is found by its name: in a line of that process' log.
+    let by_partition = site.cli(&["subscriptions", "--by-partition"]).await;
+    let by_partition = by_partition.succeeded().stdout;
+    let owner = by_partition
+        .split_whitespace()
+        .find(|word| word.starts_with("eventbus-"));
+    let owner = owner.unwrap_or_else(|| panic!("{by_partition}"));
+    let told = eventbus.process().stderr();
+    assert!(
+        told.iter().any(|line| line.contains(owner)),
+        "{owner}: {told:?}"
+    );
+
     let customers = listed
         .stdout
         .lines()

@@ -9,11 +9,13 @@ event_store_conformance!(
     on_mysql,
     DatabaseLog::fresh(shared::mysql().await).await,
     durable,
-    shared
+    shared,
+    spoilable
 );
 event_store_conformance!(
     on_mariadb,
     DatabaseLog::fresh(shared::mariadb().await).await,
     durable,
-    shared
+    shared,
+    spoilable
 );

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
-use tidelog_command::store::conformance::{PARTITIONS, StoreFactory};
+use tidelog_command::store::conformance::{PARTITIONS, SpoilableLog, StoreFactory};
 use tidelog_command::store::{AppendError, EventStore, MySqlEventStore, MySqlOptions};
 use tidelog_domain::{
     Append, Appended, Cursor, EventId, ExpectedVersion, NewEvent, Partition, Partitions, Payload,
-    RecordedEvent, StreamId, Version,
+    Position, RecordedEvent, StreamId, Version,
 };
 use tidelog_test_support::{Server, fresh_mysql_database};
 
@@ -43,6 +43,16 @@ impl StoreFactory for DatabaseLog {
         let mut options = MySqlOptions::from_url(&self.url)?;
         options.partitions = partitions;
         Ok(Arc::new(MySqlEventStore::connect(options).await?))
+    }
+}
+
+#[async_trait]
+impl SpoilableLog for DatabaseLog {
+    async fn spoil(&self, partition: Partition, position: Position) {
+        let sql = format!(
+            "UPDATE events SET stream='garbage' WHERE partition_no={partition} AND position={position}"
+        );
+        run(&self.url, &sql).await;
     }
 }
 

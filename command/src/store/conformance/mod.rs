@@ -4,7 +4,7 @@
 //! [`event_store_conformance!`](crate::event_store_conformance) in a test. The cases panic on what is wrong, as tests do.
 //!
 //! ```text
-//! tidelog_command::event_store_conformance!(my_store, MyLog::fresh().await, durable, shared);
+//! tidelog_command::event_store_conformance!(my_store, MyLog::fresh().await, durable, shared, spoilable);
 //! ```
 
 mod batches;
@@ -23,7 +23,7 @@ mod support;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidelog_domain::Partitions;
+use tidelog_domain::{Partition, Partitions, Position};
 
 use super::EventStore;
 
@@ -61,11 +61,18 @@ pub trait StoreFactory: Send + Sync {
     ) -> Result<Arc<dyn EventStore>, Box<dyn std::error::Error + Send + Sync>>;
 }
 
+/// A log whose rows can be spoilt: on disk anything may happen to them.
+#[async_trait]
+pub trait SpoilableLog: StoreFactory {
+    /// Makes the row of the event at `position` of `partition` unreadable: its stream is `garbage`, which is no stream's name.
+    async fn spoil(&self, partition: Partition, position: Position);
+}
+
 /// Makes a module with one test for each case of the event store's conformance suite, those of the state store among them.
 ///
 /// The first argument names the module, the second is an expression that makes a [`StoreFactory`] for a fresh log (it may
 /// `.await`). `durable` adds the cases for stores that outlive the process, `shared` those for stores that may be opened twice
-/// at the same time. The crate needs `tokio` with its macros and its multi-threaded runtime.
+/// at the same time, `spoilable` those for a [`SpoilableLog`]. The crate needs `tokio` with its macros and its multi-threaded runtime.
 #[macro_export]
 macro_rules! event_store_conformance {
     ($module:ident, $factory:expr $(, $extra:ident)* $(,)?) => {
@@ -103,6 +110,7 @@ macro_rules! event_store_conformance {
                 the_heads_are_those_of_the_log,
                 a_history_is_renewed,
                 a_dropped_append_leaves_nothing_open,
+                calls_that_nobody_polls_hold_up_no_other,
                 a_used_key_is_answered_by_what_it_came_to,
                 a_key_is_not_for_two_requests,
                 checks_and_appends_to_several_streams_record_their_keys,
@@ -143,6 +151,11 @@ macro_rules! event_store_conformance {
             a_renewed_history_is_seen_by_the_other_store,
             two_stores_use_each_key_once,
             two_stores_never_both_change_a_state_record,
+        );
+    };
+    (@spoilable $factory:expr) => {
+        $crate::event_store_conformance!(@cases $factory;
+            an_unreadable_row_holds_back_no_event_before_it,
         );
     };
     (@cases $factory:expr; $($case:ident),* $(,)?) => {

@@ -5,11 +5,11 @@ use tidelog_domain::{
 };
 use tidelog_eventbus::LogError;
 
-use super::StoreFactory;
 use super::support::{
     append, append_one, event_of, exact, grow, open, partitions, stream, streams_of, whole_log,
     write,
 };
+use super::{SpoilableLog, StoreFactory};
 use crate::store::{MAX_EVENT_BYTES, ReadFrom, StreamRead};
 
 /// A cursor goes on where the page before it ended; at the head there is nothing.
@@ -79,6 +79,37 @@ pub async fn a_cursor_that_does_not_fit_is_noticed(factory: &dyn StoreFactory) {
             other => panic!("expected {cursor:?} to be noticed, got {other:?}"),
         }
     }
+}
+
+/// A row that cannot be understood fails the read that begins with it, and names its position; those before it are given first, and
+/// those of other partitions are given all the same.
+///
+/// # Panics
+///
+/// When the store does otherwise.
+pub async fn an_unreadable_row_holds_back_no_event_before_it(log: &dyn SpoilableLog) {
+    let store = open(log).await;
+    let (partition, other) = (Partition::new(1), Partition::new(2));
+    for partition in [partition, other] {
+        grow(&*store, &streams_of(partition.number(), 1)[0], 9).await;
+    }
+    let all = store.read(partition, Cursor::START, 100).await.unwrap();
+    log.spoil(partition, Position::new(6)).await;
+    let before = store.read(partition, Cursor::START, 100).await.unwrap();
+    assert_eq!(before, all[..5]);
+    let before = store.read(partition, all[2].cursor(), 100).await.unwrap();
+    assert_eq!(before, all[3..5]);
+    // With the row first, and with it as the cursor's own.
+    for cursor in [all[4].cursor(), all[5].cursor()] {
+        match store.read(partition, cursor, 100).await {
+            Err(LogError::Corrupt { what }) => assert!(what.contains("position 6"), "{what}"),
+            other => panic!("expected the row to be noticed, got {other:?}"),
+        }
+    }
+    let after = store.read(partition, all[6].cursor(), 100).await.unwrap();
+    assert_eq!(after, all[7..]);
+    let untouched = store.read(other, Cursor::START, 100).await.unwrap();
+    assert_eq!(untouched.len(), 9);
 }
 
 /// The read `from` of `stream`.

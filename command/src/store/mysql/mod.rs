@@ -24,11 +24,12 @@ use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord
 
 use super::failure::Failure;
 use super::lane::Lane;
+use super::pool::to_its_end;
 use super::states::bytes;
 use super::{AppendError, EventStore, OpenError, ReadFrom, Snapshot, StreamPage, StreamRead};
 use known::Known;
 use opening::ServerFacts;
-use reader::{PAGE_TIMEOUT, READ_TIMEOUT, to_its_end};
+use reader::{PAGE_TIMEOUT, READ_TIMEOUT};
 use writer::Shared;
 
 pub use options::MySqlOptions;

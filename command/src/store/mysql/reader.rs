@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use futures_util::future::BoxFuture;
-use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
+use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Row, query, raw_sql};
 use tidelog_domain::{
     Cursor, EventId, HistoryId, Partition, Payload, Position, RecordedEvent, Version,
 };
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::script::{COLUMNS, Script};
-use crate::store::failure::{Cause, Failure};
+use crate::store::failure::Failure;
 use crate::store::open::random_history;
 use crate::store::page::{Page, after_cursor, first_position, rows_to_read};
 use crate::store::rows::{EventNames, StoredEvent};
@@ -33,30 +31,6 @@ pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long any other read may take: a command may wait for it.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Runs a read on a connection of `pool` to its end, even when whoever asked for it goes away: a connection whose query was
-/// cut off in the middle cannot be used again, and is closed.
-pub(super) async fn to_its_end<T: Send + 'static>(
-    pool: &MySqlPool,
-    patience: Duration,
-    read: impl for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Failure>>
-    + Send
-    + 'static,
-) -> Result<T, Failure> {
-    let pool = pool.clone();
-    let in_time = async move {
-        let mut connection = pool.acquire().await?;
-        match timeout(patience, read(&mut connection)).await {
-            Ok(done) => done,
-            Err(elapsed) => {
-                drop(connection.detach());
-                Err(Failure::Unavailable(Cause::new(elapsed)))
-            }
-        }
-    };
-    let done = tokio::spawn(in_time).await;
-    done.unwrap_or_else(|ended| Err(Failure::Unavailable(Cause::new(ended))))
-}
 
 /// The events of `partition` after `cursor`.
 pub(super) async fn page(
@@ -78,10 +52,10 @@ pub(super) async fn page(
     while !page.is_full()
         && let Some(row) = rows.try_next().await?
     {
-        let stored = stored(&row, 0)?;
-        page.push(stored.event(&mut names)?, stored.bytes());
+        let stored = stored(&row, 0).map_err(Failure::from);
+        page.push(stored.and_then(|row| Ok((row.event(&mut names)?, row.bytes()))));
     }
-    after_cursor(partition, cursor, page.into_events())
+    after_cursor(partition, cursor, page)
 }
 
 /// The events of several streams.

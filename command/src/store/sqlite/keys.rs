@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use sqlx::query;
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::SqliteConnection;
 
 use crate::store::failure::Failure;
 
 /// Forgets at most `limit` keys that are older than `age`, and says how many.
 pub(super) async fn forget(
-    pool: &SqlitePool,
+    connection: &mut SqliteConnection,
     age: Duration,
     limit: usize,
 ) -> Result<usize, Failure> {
@@ -24,7 +24,7 @@ pub(super) async fn forget(
     )
     .bind(before.timestamp_micros())
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(usize::try_from(forgotten.rows_affected()).unwrap_or(usize::MAX))
 }

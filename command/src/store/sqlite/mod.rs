@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use sqlx::sqlite::SqlitePool;
 use tidelog_domain::{
     Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent,
@@ -22,8 +23,13 @@ use tokio::sync::Mutex;
 
 use super::failure::Failure;
 use super::lane::Lane;
+use super::pool::{on_connection, run_to_its_end, to_its_end};
 use super::states::bytes;
 use super::{AppendError, EventStore, OpenError, Snapshot, StreamPage, StreamRead};
+
+/// How long a use of a connection may take: longer than waiting for another program's lock, for that is in it. A file does not go away as a
+/// server does; a disk may hang.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a log on SQLite is opened.
 #[derive(Clone, Debug)]
@@ -104,39 +110,53 @@ impl EventStore for SqliteEventStore {
         reads: &[StreamRead],
         limit: usize,
     ) -> Result<Vec<StreamPage>, AppendError> {
-        let found = reader::streams(&self.pool, reads, limit).await;
-        found.map_err(|failure| failure.append_error())
+        let reads = reads.to_vec();
+        let found = to_its_end(&self.pool, PATIENCE, move |connection| {
+            async move { reader::streams(connection, &reads, limit).await }.boxed()
+        });
+        found.await.map_err(|failure| failure.append_error())
     }
 
     async fn keep_snapshots(&self, snapshots: &[Snapshot]) -> Result<(), AppendError> {
-        let kept = snapshots::keep(&self.pool, snapshots).await;
-        kept.map_err(|failure| failure.append_error())
+        let snapshots = snapshots.to_vec();
+        let kept = to_its_end(&self.pool, PATIENCE, move |connection| {
+            async move { snapshots::keep(connection, &snapshots).await }.boxed()
+        });
+        kept.await.map_err(|failure| failure.append_error())
     }
 
     async fn renew_history(&self) -> Result<HistoryId, AppendError> {
-        let renewed = reader::renew_history(&self.pool).await;
-        renewed.map_err(|failure| failure.append_error())
+        let renewed = to_its_end(&self.pool, PATIENCE, |connection| {
+            reader::renew_history(connection).boxed()
+        });
+        renewed.await.map_err(|failure| failure.append_error())
     }
 
     async fn forget_keys(&self, age: Duration, limit: usize) -> Result<usize, AppendError> {
-        let forgotten = keys::forget(&self.pool, age, limit).await;
-        forgotten.map_err(|failure| failure.append_error())
+        let forgotten = to_its_end(&self.pool, PATIENCE, move |connection| {
+            keys::forget(connection, age, limit).boxed()
+        });
+        forgotten.await.map_err(|failure| failure.append_error())
     }
 }
 
 #[async_trait]
 impl LogReader for SqliteEventStore {
     async fn identity(&self) -> Result<LogIdentity, LogError> {
-        let history = reader::history(&self.pool).await;
+        let history = to_its_end(&self.pool, PATIENCE, |connection| {
+            reader::history(connection).boxed()
+        });
         Ok(LogIdentity {
-            history: history.map_err(Failure::log_error)?,
+            history: history.await.map_err(Failure::log_error)?,
             partitions: self.partitions,
         })
     }
 
     async fn heads(&self) -> Result<Vec<Position>, LogError> {
-        let heads = reader::heads(&self.pool).await;
-        heads.map_err(Failure::log_error)
+        let heads = to_its_end(&self.pool, PATIENCE, |connection| {
+            reader::heads(connection).boxed()
+        });
+        heads.await.map_err(Failure::log_error)
     }
 
     async fn read(
@@ -145,8 +165,10 @@ impl LogReader for SqliteEventStore {
         cursor: Cursor,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, LogError> {
-        let page = reader::page(&self.pool, partition, cursor, limit).await;
-        page.map_err(Failure::log_error)
+        let page = to_its_end(&self.pool, PATIENCE, move |connection| {
+            reader::page(connection, partition, cursor, limit).boxed()
+        });
+        page.await.map_err(Failure::log_error)
     }
 }
 
@@ -156,8 +178,13 @@ impl StateStore for SqliteEventStore {
         &self,
         subscription: &str,
     ) -> Result<Vec<(Partition, u64, StateRecord)>, StateError> {
-        let states = states::load(&self.pool, subscription).await;
-        states.map_err(|failure| failure.state_error(subscription))
+        let name = subscription.to_owned();
+        let states = to_its_end(&self.pool, PATIENCE, move |connection| {
+            async move { states::load(connection, &name).await }.boxed()
+        });
+        states
+            .await
+            .map_err(|failure| failure.state_error(subscription))
     }
 
     async fn compare_and_set_state(
@@ -168,11 +195,19 @@ impl StateStore for SqliteEventStore {
         record: &StateRecord,
     ) -> Result<bool, StateError> {
         let failed = |failure: Failure| failure.state_error(subscription);
-        let record = bytes(record).map_err(failed)?;
-        let _turn = self.changes_states.lock().await;
-        states::compare_and_set(&self.pool, subscription, partition, expected, record)
-            .await
-            .map_err(failed)
+        let (name, record) = (subscription.to_owned(), bytes(record).map_err(failed)?);
+        let (pool, turns) = (self.pool.clone(), Arc::clone(&self.changes_states));
+        let set = run_to_its_end(async move {
+            let _turn = turns.lock().await;
+            let set = on_connection(&pool, PATIENCE, |connection| {
+                async move {
+                    states::compare_and_set(connection, &name, partition, expected, record).await
+                }
+                .boxed()
+            });
+            set.await
+        });
+        set.await.map_err(failed)
     }
 }
 

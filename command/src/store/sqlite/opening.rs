@@ -46,6 +46,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it looks.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How long a use of the pool waits for a connection. Each is given back when its use has ended, whoever asked for it; what comes before
+/// one in the queue is pages of readers, some for each partition and subscription, which a slow disk takes its time for.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// An open log.
 pub(super) struct Opened {
     /// Held for as long as the log is open.
@@ -79,6 +83,7 @@ pub(super) async fn open(options: &SqliteOptions) -> Result<Opened, OpenError> {
         .check(options.partitions)?;
     let pool = SqlitePoolOptions::new()
         .max_connections(options.read_connections.max(1))
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .connect_with(settings)
         .await

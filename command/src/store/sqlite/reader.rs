@@ -1,7 +1,7 @@
 //! Reading the log, by connections of the pool.
 
 use futures_util::TryStreamExt;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, query};
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, Version};
 
@@ -26,7 +26,7 @@ const LAST: &str = "SELECT partition_no, position, stream, version, event_id, ev
 
 /// The events of `partition` after `cursor`.
 pub(super) async fn page(
-    pool: &SqlitePool,
+    connection: &mut SqliteConnection,
     partition: Partition,
     cursor: Cursor,
     limit: usize,
@@ -35,28 +35,27 @@ pub(super) async fn page(
         .bind(partition.number())
         .bind(signed(first_position(cursor).number()))
         .bind(count(rows_to_read(cursor, limit)))
-        .fetch(pool);
+        .fetch(connection);
     let mut names = EventNames::default();
     let mut page = Page::default();
     while !page.is_full()
         && let Some(row) = rows.try_next().await?
     {
-        let stored = stored(&row)?;
-        page.push(stored.event(&mut names)?, stored.bytes());
+        let stored = stored(&row).map_err(Failure::from);
+        page.push(stored.and_then(|row| Ok((row.event(&mut names)?, row.bytes()))));
     }
-    after_cursor(partition, cursor, page.into_events())
+    after_cursor(partition, cursor, page)
 }
 
 /// The events of several streams, one query each: there is no way to the server to save.
 pub(super) async fn streams(
-    pool: &SqlitePool,
+    connection: &mut SqliteConnection,
     reads: &[StreamRead],
     limit: usize,
 ) -> Result<Vec<StreamPage>, Failure> {
-    let mut connection = pool.acquire().await?;
     let mut found = Vec::with_capacity(reads.len());
     for read in reads {
-        found.push(stream(&mut connection, read, limit).await?);
+        found.push(stream(connection, read, limit).await?);
     }
     Ok(found)
 }
@@ -95,18 +94,18 @@ async fn stream(
 }
 
 /// The last position of each partition.
-pub(super) async fn heads(pool: &SqlitePool) -> Result<Vec<Position>, Failure> {
+pub(super) async fn heads(connection: &mut SqliteConnection) -> Result<Vec<Position>, Failure> {
     let rows = query("SELECT next_position FROM log_head ORDER BY partition_no")
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     let head = |row: &SqliteRow| Ok(Position::new(row.try_get::<u64, _>(0)?.saturating_sub(1)));
     rows.iter().map(head).collect()
 }
 
 /// The history of the log.
-pub(super) async fn history(pool: &SqlitePool) -> Result<HistoryId, Failure> {
+pub(super) async fn history(connection: &mut SqliteConnection) -> Result<HistoryId, Failure> {
     let row = query("SELECT history FROM log_meta")
-        .fetch_one(pool)
+        .fetch_one(connection)
         .await?;
     let bytes: &[u8] = row.try_get(0)?;
     uuid::Uuid::from_slice(bytes)
@@ -115,11 +114,11 @@ pub(super) async fn history(pool: &SqlitePool) -> Result<HistoryId, Failure> {
 }
 
 /// Gives the log a new history.
-pub(super) async fn renew_history(pool: &SqlitePool) -> Result<HistoryId, Failure> {
+pub(super) async fn renew_history(connection: &mut SqliteConnection) -> Result<HistoryId, Failure> {
     let history = random_history();
     query("UPDATE log_meta SET history = ?")
         .bind(history.uuid().into_bytes().to_vec())
-        .execute(pool)
+        .execute(connection)
         .await?;
     Ok(history)
 }

@@ -1,6 +1,6 @@
 //! Snapshots, by connections of the pool: they are no part of an append.
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{Row, query};
 use tidelog_domain::{EventId, Payload, Position, StreamId, Version};
 use uuid::Uuid;
@@ -48,7 +48,10 @@ pub(super) async fn find(
 }
 
 /// Keeps `snapshots`, each by itself: the file is locked for as short as can be.
-pub(super) async fn keep(pool: &SqlitePool, snapshots: &[Snapshot]) -> Result<(), Failure> {
+pub(super) async fn keep(
+    connection: &mut SqliteConnection,
+    snapshots: &[Snapshot],
+) -> Result<(), Failure> {
     for snapshot in snapshots {
         query(KEEP)
             .bind(snapshot.stream.as_str())
@@ -56,7 +59,7 @@ pub(super) async fn keep(pool: &SqlitePool, snapshots: &[Snapshot]) -> Result<()
             .bind(snapshot.event_id.uuid().as_bytes().to_vec())
             .bind(&*snapshot.fingerprint)
             .bind(snapshot.state.as_bytes())
-            .execute(pool)
+            .execute(&mut *connection)
             .await?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! State records of subscriptions, by connections of the pool: they are no part of an append.
 
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, query};
 use tidelog_domain::Partition;
 
@@ -16,17 +16,17 @@ const UPDATE: &str = "UPDATE subscriptions SET record = ?1, revision = ?2 + 1 \
 
 /// The records of `subscription`.
 pub(super) async fn load(
-    pool: &SqlitePool,
+    connection: &mut SqliteConnection,
     subscription: &str,
 ) -> Result<Vec<StoredState>, Failure> {
-    let rows = query(LOAD).bind(subscription).fetch_all(pool).await?;
+    let rows = query(LOAD).bind(subscription).fetch_all(connection).await?;
     let state = |row: &SqliteRow| stored(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     rows.iter().map(state).collect()
 }
 
 /// Writes a record, if the one that is stored has the revision `expected`, in one statement that is its own transaction.
 pub(super) async fn compare_and_set(
-    pool: &SqlitePool,
+    connection: &mut SqliteConnection,
     subscription: &str,
     partition: Partition,
     expected: u64,
@@ -37,7 +37,7 @@ pub(super) async fn compare_and_set(
         .bind(signed(expected))
         .bind(subscription)
         .bind(partition.number())
-        .execute(pool)
+        .execute(connection)
         .await?;
     Ok(done.rows_affected() == 1)
 }

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use tidelog_domain::{ExpectedVersion, StreamId};
 
 use super::*;
-use crate::store::conformance::{PARTITIONS, StoreFactory};
+use crate::store::conformance::{PARTITIONS, SpoilableLog, StoreFactory};
 
 /// A log in a directory of its own.
 struct FileLog(TempDir);
@@ -22,10 +22,11 @@ impl FileLog {
     }
 
     /// Runs `sql` on the file, past the store.
-    async fn run(&self, sql: &'static str) {
+    async fn run(&self, sql: impl Into<String>) {
         let connection = sqlx::sqlite::SqliteConnectOptions::new().filename(self.options().path);
         let mut connection = connection.connect().await.unwrap();
-        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.into()));
+        sql.execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }
 }
@@ -42,7 +43,17 @@ impl StoreFactory for FileLog {
     }
 }
 
-crate::event_store_conformance!(conformance, FileLog::fresh(), durable);
+#[async_trait]
+impl SpoilableLog for FileLog {
+    async fn spoil(&self, partition: Partition, position: Position) {
+        self.run(format!(
+            "UPDATE events SET stream = 'garbage' WHERE partition_no = {partition} AND position = {position}"
+        ))
+        .await;
+    }
+}
+
+crate::event_store_conformance!(conformance, FileLog::fresh(), durable, spoilable);
 
 #[tokio::test]
 async fn a_file_in_use_is_refused_by_the_name_of_its_lock() {
