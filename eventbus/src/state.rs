@@ -461,6 +461,26 @@ mod tests {
     }
 
     #[test]
+    fn the_reasons_of_skips_are_kept_as_far_as_there_is_room() {
+        let mut progress = record().progress();
+        for position in 0..=MAX_SKIPPED {
+            progress.skip(SkippedEvent {
+                position: Position::new(u64::try_from(position).unwrap()),
+                sequences: Vec::new(),
+                reason: "é".repeat(200_000),
+                at: DateTime::UNIX_EPOCH,
+            });
+        }
+        assert_eq!(progress.skipped.len(), MAX_SKIPPED);
+        assert_eq!(progress.skipped[0].position, Position::new(1));
+        let reasons = progress
+            .skipped
+            .iter()
+            .map(|own| own.reason.chars().count());
+        assert_eq!(reasons.max(), Some(crate::MAX_ERROR_CHARS));
+    }
+
+    #[test]
     fn nobody_takes_what_is_paused() {
         let paused = record().with_paused(true);
         assert_eq!(paused.claim("a", LEASE * 2, LEASE), Claim::Paused);

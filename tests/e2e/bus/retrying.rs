@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tidelog_domain::{Partition, Position};
+use async_trait::async_trait;
+use tidelog_domain::{Partition, Position, RecordedEvent};
 use tidelog_eventbus::{
-    Ask, EventBus, Failure, FailurePolicy, HandlerError, InProcessEventBus, ParkedState,
-    PartitionState, Request, StateRecord, SubscriptionOptions, TroubleKind,
+    Ask, EventBus, EventFailure, Failure, FailurePolicy, Handled, Handler, HandlerError,
+    InProcessEventBus, ParkedState, PartitionState, Request, StateRecord, SubscriptionOptions,
+    TroubleKind,
 };
 
 use super::kit::{
@@ -273,4 +275,57 @@ async fn a_partition_that_has_no_room_writes_its_record_no_more_than_another() {
     let (revision, _) = records(&*states).await[&P0];
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(records(&*states).await[&P0].0, revision);
+}
+
+/// Says of the third event at first that something is unavailable, and from then on that it cannot be handled at all.
+#[derive(Default)]
+struct Turning(AtomicBool);
+
+#[async_trait]
+impl Handler for Turning {
+    async fn handle(
+        &self,
+        _: Partition,
+        events: &[RecordedEvent],
+    ) -> Result<Handled, HandlerError> {
+        let Some(third) = events.iter().find(|event| event.position.number() == 3) else {
+            return Ok(Handled::default());
+        };
+        if self.0.swap(true, Ordering::SeqCst) {
+            return Err(HandlerError::permanent(third, "for good"));
+        }
+        let failed = EventFailure {
+            position: third.position,
+            failure: Failure::transient("a moment"),
+        };
+        Ok(Handled {
+            failed: vec![failed],
+            ..Handled::default()
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_failure_for_good_after_one_that_passes_sets_aside_what_it_is_about_alone() {
+    let (log, states, handler) = (Log::new(), States::new(), Arc::new(Turning::default()));
+    let options = with(FailurePolicy {
+        attempts: 1,
+        ..quick().policy
+    });
+    let names: Vec<_> = streams_in(P0).take(2).collect();
+    for stream in [&names[0], &names[1], &names[0], &names[1], &names[0]] {
+        log.append_to(stream, 1).await;
+    }
+    let bus = in_process();
+    let consumer = Consumer::start("a", &log, &bus, states.clone(), &handler, options);
+    consumer.status.reached(P0, log.heads().await[0]).await;
+    eventually("it is parked", async || {
+        let parked = record(&states).await.parked;
+        let waits: Vec<_> = parked
+            .iter()
+            .map(|own| (&*own.sequence, own.first.number()))
+            .collect();
+        waits == [(&*names[0], 3)] && parked.get(&names[0]).unwrap().error.contains("for good")
+    })
+    .await;
 }
