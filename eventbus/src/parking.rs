@@ -110,10 +110,14 @@ pub struct Parked(
 pub enum Step {
     /// It is none of theirs.
     Pass,
-    /// It is theirs, and comes next: handle it.
+    /// It is theirs, and comes next: handle it, with all its sequences [joined](Parked::join).
     Apply,
-    /// It is theirs, but belongs to another sequence too, which waits since earlier: they wait behind that one now.
-    Blocked,
+    /// It is theirs, but belongs to another sequence too, which waits since earlier: they [wait behind](Parked::wait_behind) that
+    /// one now.
+    Blocked {
+        /// Which.
+        behind: String,
+    },
 }
 
 impl Parked {
@@ -181,10 +185,11 @@ impl Parked {
     }
 
     /// What becomes of the event at `position`, of `sequences`, while `members` are tried again. The events come in order, from the
-    /// lowest `first` of the members on. Sequences whose first event this is are tried along with the others from here on.
+    /// lowest `first` of the members on; everything before it was handled, or failed again.
+    #[must_use]
     pub fn step(
-        &mut self,
-        members: &mut BTreeSet<String>,
+        &self,
+        members: &BTreeSet<String>,
         position: Position,
         sequences: &[String],
     ) -> Step {
@@ -198,25 +203,39 @@ impl Parked {
         let earlier = |name: &&String| {
             !members.contains(*name) && self.get(name).is_some_and(|own| own.first < position)
         };
-        if let Some(behind) = sequences.iter().find(earlier).cloned() {
-            for name in sequences {
-                if members.remove(name)
-                    && let Some(own) = self.get_mut(name)
-                {
-                    own.first = position;
-                    own.state = ParkedState::Waiting {
-                        behind: behind.clone(),
-                    };
-                }
-            }
-            return Step::Blocked;
+        match sequences.iter().find(earlier) {
+            Some(behind) => Step::Blocked {
+                behind: behind.clone(),
+            },
+            None => Step::Apply,
         }
+    }
+
+    /// The event of `sequences` [comes next](Step::Apply): all of them that are set aside are `members` from here on.
+    pub fn join(&self, members: &mut BTreeSet<String>, sequences: &[String]) {
+        let parked = sequences.iter().filter(|name| self.get(name).is_some());
+        members.extend(parked.cloned());
+    }
+
+    /// The event at `position` is [blocked](Step::Blocked): those of its `sequences` that are `members` are no more, and wait there.
+    /// Never while an event before it is being handled: should that one not come to an end, it would be lost.
+    pub fn wait_behind(
+        &mut self,
+        members: &mut BTreeSet<String>,
+        position: Position,
+        sequences: &[String],
+        behind: &str,
+    ) {
         for name in sequences {
-            if self.get(name).is_some() {
-                members.insert(name.clone());
+            if members.remove(name)
+                && let Some(own) = self.get_mut(name)
+            {
+                own.first = position;
+                own.state = ParkedState::Waiting {
+                    behind: behind.to_owned(),
+                };
             }
         }
-        Step::Apply
     }
 
     /// The event at `position` was handled, or skipped: nothing of `sequences` waits before the next one. Whoever goes on after a
@@ -312,6 +331,22 @@ mod tests {
         why.is_none()
     }
 
+    /// What a subscription does with an event when `members` are tried again.
+    fn take(
+        parked: &mut Parked,
+        members: &mut BTreeSet<String>,
+        position: Position,
+        sequences: &[String],
+    ) -> Step {
+        let step = parked.step(members, position, sequences);
+        match &step {
+            Step::Pass => {}
+            Step::Apply => parked.join(members, sequences),
+            Step::Blocked { behind } => parked.wait_behind(members, position, sequences, behind),
+        }
+        step
+    }
+
     fn firsts(parked: &Parked) -> Vec<(&str, u64)> {
         let pairs = parked.iter();
         pairs
@@ -344,7 +379,7 @@ mod tests {
         let mut applied = Vec::new();
         for (position, sequences) in log {
             let sequences = names(sequences);
-            if parked.step(&mut members, at(position), &sequences) == Step::Apply {
+            if take(&mut parked, &mut members, at(position), &sequences) == Step::Apply {
                 parked.applied(at(position), &sequences);
                 applied.push(position);
             }
@@ -363,23 +398,31 @@ mod tests {
         live(&mut parked, 7, &["a", "b"]);
         let mut members = set(&["a"]);
         assert_eq!(
-            parked.step(&mut members, at(5), &names(&["a"])),
+            take(&mut parked, &mut members, at(5), &names(&["a"])),
             Step::Apply
         );
         parked.applied(at(5), &names(&["a"]));
         let both = names(&["a", "b"]);
-        assert_eq!(parked.step(&mut members, at(7), &both), Step::Blocked);
+        assert_eq!(
+            take(&mut parked, &mut members, at(7), &both),
+            Step::Blocked {
+                behind: "b".to_owned()
+            }
+        );
         assert_eq!(members, set(&[]));
         assert_eq!(firsts(&parked), [("a", 7), ("b", 3)]);
         // The other one takes it along.
         let mut members = set(&["b"]);
         assert_eq!(
-            parked.step(&mut members, at(3), &names(&["b"])),
+            take(&mut parked, &mut members, at(3), &names(&["b"])),
             Step::Apply
         );
         parked.applied(at(3), &names(&["b"]));
-        assert_eq!(parked.step(&mut members, at(5), &names(&["a"])), Step::Pass);
-        assert_eq!(parked.step(&mut members, at(7), &both), Step::Apply);
+        assert_eq!(
+            take(&mut parked, &mut members, at(5), &names(&["a"])),
+            Step::Pass
+        );
+        assert_eq!(take(&mut parked, &mut members, at(7), &both), Step::Apply);
         parked.applied(at(7), &both);
         parked.set_free(&members);
         assert!(parked.is_empty());
@@ -391,7 +434,7 @@ mod tests {
         parked.set_aside(at(5), &names(&["a", "b"]), &poison());
         let mut members = set(&["a"]);
         let both = names(&["a", "b"]);
-        assert_eq!(parked.step(&mut members, at(5), &both), Step::Apply);
+        assert_eq!(take(&mut parked, &mut members, at(5), &both), Step::Apply);
         assert_eq!(members, set(&["a", "b"]));
         parked.failed(&mut members, at(5), &both, &poison());
         assert_eq!(members, set(&[]));

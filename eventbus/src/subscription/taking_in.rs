@@ -16,16 +16,16 @@ use crate::parking::Why;
 impl Work {
     /// Takes in what became of `portion`. What failed for good is to be set aside when the cursor passes it, with what comes after it in
     /// its sequences; what something unavailable stood in the way of is handled here, however long it takes: then nothing that
-    /// was handled is handled again.
+    /// was handled is handled again. Says whether anything is set aside.
     pub(super) async fn take_in(
         &mut self,
         sorted: &mut Sorted<'_>,
         portion: &[RecordedEvent],
         handled: Handled,
-    ) -> Result<(), Leave> {
+    ) -> Result<bool, Leave> {
         self.note_skipped(portion, &handled);
         if handled.failed.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut aside: Vec<Aside> = Vec::new();
         let mut failed = handled;
@@ -48,6 +48,7 @@ impl Work {
             };
             self.note_skipped(&open, &failed);
         }
+        let is_any = !aside.is_empty();
         aside.sort_by_key(|own| own.position);
         for own in aside {
             // Everything before it is handled or set aside: it is passed, so that there is room for what fits.
@@ -59,7 +60,7 @@ impl Work {
             self.wait_for_room(growth).await?;
             sorted.add(own);
         }
-        Ok(())
+        Ok(is_any)
     }
 
     /// Sorts `open` into what is set aside, and what is to be tried again with the reason for it.
@@ -78,14 +79,11 @@ impl Work {
             .collect();
         let mut judged = Judged::default();
         let mut again: HashSet<String> = HashSet::new();
-        let mut behind: HashMap<String, String> = aside
-            .iter()
-            .flat_map(|own| {
-                own.sequences
-                    .iter()
-                    .map(|name| (name.clone(), name.clone()))
-            })
-            .collect();
+        // From where on they wait.
+        let mut behind: HashMap<String, Position> = HashMap::new();
+        for own in aside.iter() {
+            wait_from(&mut behind, own.position, &own.sequences);
+        }
         for event in open {
             let failure = failed.remove(&event.position);
             let names = match sequences_of(&*running.handler, event) {
@@ -98,11 +96,14 @@ impl Work {
                 }
             };
             let kind = failure.as_ref().map(|failure| policy.judge(failure));
-            let is_again = names.iter().any(|name| again.contains(name))
-                || kind == Some(FailureKind::Transient);
-            let waits_behind = names.iter().find_map(|name| behind.get(name)).cloned();
-            let why = match (failure, kind, waits_behind) {
-                (failure, _, _) if is_again => {
+            let waits = |name: &&String| behind.get(*name).is_some_and(|at| *at < event.position);
+            let why = match (names.iter().find(waits), failure, kind) {
+                // Before all else: what something unavailable stands in the way of, too, waits with the others.
+                (Some(name), ..) => Why::behind(name, Utc::now()),
+                (None, failure, kind)
+                    if kind == Some(FailureKind::Transient)
+                        || names.iter().any(|name| again.contains(name)) =>
+                {
                     if let Some(failure) = failure {
                         judged.reason.get_or_insert(causes(&*failure.cause));
                     }
@@ -110,8 +111,7 @@ impl Work {
                     judged.again.push(event.clone());
                     continue;
                 }
-                (_, _, Some(name)) => Why::behind(&name, Utc::now()),
-                (Some(failure), Some(kind), None) => {
+                (None, Some(failure), Some(kind)) => {
                     let why = self.why(kind, causes(&*failure.cause), 0);
                     self.tell_set_aside(event, &names, &why);
                     self.retries.schedule(&names, kind, policy, 1);
@@ -119,9 +119,7 @@ impl Work {
                 }
                 _ => continue,
             };
-            for name in &names {
-                behind.entry(name.clone()).or_insert_with(|| name.clone());
-            }
+            wait_from(&mut behind, event.position, &names);
             aside.push(Aside {
                 position: event.position,
                 sequences: names,
@@ -163,6 +161,14 @@ impl Work {
                 self.pass_over(event, &[event.stream.to_string()], reason.clone());
             }
         }
+    }
+}
+
+/// From `position` on these sequences wait, unless they do already.
+fn wait_from(behind: &mut HashMap<String, Position>, position: Position, sequences: &[String]) {
+    for name in sequences {
+        let first = behind.entry(name.clone()).or_insert(position);
+        *first = position.min(*first);
     }
 }
 

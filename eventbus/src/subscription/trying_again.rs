@@ -20,6 +20,18 @@ const MAX_TRIED_AT_ONCE: usize = 100;
 /// How long events are tried again before the live ones have their turn; what is at the handler then is finished.
 const ROUND_LASTS: Duration = Duration::from_millis(100);
 
+/// What is to be done with an event while sequences are tried again.
+enum Turn {
+    /// Nothing: it is none of theirs.
+    Pass,
+    /// It comes next for all of these, its sequences.
+    Try(Vec<String>),
+    /// Its sequences wait with it, as `behind` does since earlier.
+    Wait { names: Vec<String>, behind: String },
+    /// These sequences are parked at it, because of this error: it cannot be given to the handler.
+    Park(Vec<String>, String),
+}
+
 impl Work {
     /// Tries what there is of the run's page up to `end`, for a while.
     pub(super) async fn try_page(&mut self, run: &mut Run, end: Position) -> Result<(), Leave> {
@@ -29,39 +41,44 @@ impl Work {
             && let Some(event) = run.page.pop_front_if(|event| event.position <= end)
         {
             run.after = event.position;
-            let Some(names) = self.names_to_try(run, &event) else {
-                continue;
-            };
-            if run
-                .skip
-                .as_ref()
-                .is_some_and(|(at, _)| *at == event.position)
-            {
-                self.try_portion(run, std::mem::take(&mut portion)).await?;
-                self.skip(run, &event, &names).await?;
-                continue;
-            }
-            portion.push((event, names));
-            if portion.len() >= run.size {
-                self.try_portion(run, std::mem::take(&mut portion)).await?;
-                if Instant::now() >= until || self.is_interrupted() {
-                    return Ok(());
+            let is_skipped = run.skip.as_ref().map(|own| own.0) == Some(event.position);
+            match self.turn(run, &event) {
+                Turn::Pass => {}
+                Turn::Try(names) if !is_skipped => {
+                    self.progress.parked.join(&mut run.members, &names);
+                    portion.push((event, names));
+                    if portion.len() >= run.size {
+                        self.try_portion(run, std::mem::take(&mut portion)).await?;
+                        if Instant::now() >= until || self.is_interrupted() {
+                            return Ok(());
+                        }
+                    }
+                }
+                // Nothing is moved past events that are not handled yet, and what becomes of those may change what is to be done.
+                _ => {
+                    self.try_portion(run, std::mem::take(&mut portion)).await?;
+                    if let Some(names) = self.take_turn(run, &event) {
+                        if is_skipped {
+                            self.skip(run, &event, &names).await?;
+                        } else {
+                            portion.push((event, names));
+                        }
+                    }
                 }
             }
         }
         self.try_portion(run, portion).await
     }
 
-    /// The sequences of an event that is to be handled now; nothing when it is none of what is tried.
-    fn names_to_try(&mut self, run: &mut Run, event: &RecordedEvent) -> Option<Vec<String>> {
-        let running = Arc::clone(&self.running);
-        let names = match sequences(&*running.handler, event) {
-            Ok(names) => names?,
+    /// What is to be done with an event.
+    fn turn(&self, run: &Run, event: &RecordedEvent) -> Turn {
+        let names = match sequences(&*self.running.handler, event) {
+            Ok(Some(names)) => names,
+            Ok(None) => return Turn::Pass,
             Err(failure) => {
                 // Whose it is cannot be told: nobody may pass it.
-                let names: Vec<_> = run.members.iter().cloned().collect();
-                self.stays_parked(run, event, &names, causes(&failure));
-                return None;
+                let names = run.members.iter().cloned().collect();
+                return Turn::Park(names, causes(&failure));
             }
         };
         let parked = &self.progress.parked;
@@ -77,12 +94,35 @@ impl Work {
                 "the event was set aside as one of {others:?}, and belongs to {names:?} now, which later events may have changed \
                  already: replay the view, or skip the event"
             );
-            self.stays_parked(run, event, &others, error);
-            return None;
+            return Turn::Park(others, error);
         }
+        match parked.step(&run.members, event.position, &names) {
+            Step::Pass => Turn::Pass,
+            Step::Apply => Turn::Try(names),
+            Step::Blocked { behind } => Turn::Wait { names, behind },
+        }
+    }
+
+    /// The sequences of an event that is to be handled now; nothing when it is none of what is tried, or stays where it is.
+    /// Everything before it is handled, or set aside again.
+    fn take_turn(&mut self, run: &mut Run, event: &RecordedEvent) -> Option<Vec<String>> {
+        let turn = self.turn(run, event);
         let parked = &mut self.progress.parked;
-        let step = parked.step(&mut run.members, event.position, &names);
-        (step == Step::Apply).then_some(names)
+        match turn {
+            Turn::Pass => None,
+            Turn::Try(names) => {
+                parked.join(&mut run.members, &names);
+                Some(names)
+            }
+            Turn::Wait { names, behind } => {
+                parked.wait_behind(&mut run.members, event.position, &names, &behind);
+                None
+            }
+            Turn::Park(names, error) => {
+                self.stays_parked(run, event, &names, error);
+                None
+            }
+        }
     }
 
     /// Parks sequences that are tried at `event`, which cannot be given to the handler.
@@ -144,7 +184,7 @@ impl Work {
         };
         for (event, _) in open {
             // What failed before it may be of its sequences.
-            if let Some(names) = self.names_to_try(run, &event) {
+            if let Some(names) = self.take_turn(run, &event) {
                 run.handled += 1;
                 match self.try_until_known(&event).await? {
                     None => self.progress.parked.applied(event.position, &names),
@@ -181,7 +221,7 @@ impl Work {
                     self.progress.parked.applied(event.position, &names);
                     continue;
                 }
-                Some((kind, cause)) if kind != FailureKind::Transient => {
+                Some((kind, cause)) if !waits && kind != FailureKind::Transient => {
                     run.handled += 1;
                     self.fails_again(run, &event, &names, kind, causes(&*cause));
                     behind.extend(names);

@@ -190,8 +190,8 @@ impl Work {
         let mut rest = batch;
         while !rest.is_empty() {
             let mut sorted = sort(&*running.handler, rest, &self.progress.parked, max_parked);
-            let failed = self.handle_sorted(&mut sorted).await?;
-            if !failed {
+            let more_waits = self.handle_sorted(&mut sorted).await?;
+            if !more_waits {
                 if let Some(end) = sorted.end {
                     self.pass(&mut sorted, end);
                     self.stuck.reset();
@@ -214,8 +214,8 @@ impl Work {
         Ok(())
     }
 
-    /// Handles what was sorted to be handled, and passes it. Says whether it came to an event that could not be: what comes after
-    /// that one is to be sorted anew.
+    /// Handles what was sorted to be handled, and passes it. Says whether more is set aside since: what comes after that is to be
+    /// sorted anew.
     async fn handle_sorted(&mut self, sorted: &mut Sorted<'_>) -> Result<bool, Leave> {
         let events = std::mem::take(&mut sorted.handle);
         let mut portions = Portions::of(&events);
@@ -223,9 +223,8 @@ impl Work {
             match self.handle(portion).await {
                 Ok(handled) => {
                     let had_effect = handled.is_some();
-                    if let Some(handled) = handled {
-                        self.take_in(sorted, portion, handled).await?;
-                    }
+                    let handled = handled.unwrap_or_default();
+                    let more_waits = self.take_in(sorted, portion, handled).await?;
                     portions.done();
                     if let Some(last) = portion.last() {
                         self.pass(sorted, last.cursor());
@@ -235,6 +234,9 @@ impl Work {
                     self.stuck.reset();
                     self.checkpoint_if_due(had_effect).await?;
                     self.is_well();
+                    if more_waits {
+                        return Ok(true);
+                    }
                 }
                 Err(failure) if failure.is_transient() => {
                     self.back_off(&causes(&failure)).await?;

@@ -84,8 +84,15 @@ impl System {
         while !run.members.is_empty() && run.after < cursor {
             let position = run.after.next();
             let names = self.sequences(position);
-            if parked.step(&mut run.members, position, &names) == Step::Apply {
-                return Next::Try(position, names);
+            match parked.step(&run.members, position, &names) {
+                Step::Pass => {}
+                Step::Apply => {
+                    parked.join(&mut run.members, &names);
+                    return Next::Try(position, names);
+                }
+                Step::Blocked { behind } => {
+                    parked.wait_behind(&mut run.members, position, &names, &behind);
+                }
             }
             run.after = position;
         }

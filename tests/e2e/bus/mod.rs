@@ -10,6 +10,7 @@ mod faults;
 mod history;
 mod leases;
 mod parking;
+mod random;
 mod relay;
 mod retrying;
 mod rights;
