@@ -20,6 +20,7 @@ mod handing_over;
 mod posts;
 mod projecting;
 mod relaying;
+mod replaying;
 mod subscribing;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ use std::time::Duration;
 struct Arguments {
     commands: bool,
     projecting: bool,
+    replay: bool,
     relay: bool,
     subscription: bool,
     /// How many events are relayed and handled to see that memory stays flat; 0: none.
@@ -45,6 +47,7 @@ impl Arguments {
         let mut all = Self {
             commands: false,
             projecting: false,
+            replay: false,
             relay: false,
             subscription: false,
             soak: 0,
@@ -63,6 +66,7 @@ impl Arguments {
             match argument.as_str() {
                 "commands" => all.commands = true,
                 "projecting" => all.projecting = true,
+                "replay" => all.replay = true,
                 "relay" => all.relay = true,
                 "subscription" => all.subscription = true,
                 "--soak" => all.soak = number(),
@@ -73,14 +77,20 @@ impl Arguments {
                 "--bench" => {}
                 other => {
                     panic!(
-                        "{other}? It is: [commands] [relay] [subscription] [projecting] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
+                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
                     )
                 }
             }
         }
-        let some = [all.commands, all.projecting, all.relay, all.subscription];
-        if !some.contains(&true) && all.soak == 0 {
-            (all.commands, all.projecting, all.relay, all.subscription) = (true, true, true, true);
+        let parts = [
+            &mut all.commands,
+            &mut all.projecting,
+            &mut all.relay,
+            &mut all.replay,
+            &mut all.subscription,
+        ];
+        if all.soak == 0 && parts.iter().all(|part| !**part) {
+            parts.into_iter().for_each(|part| *part = true);
         }
         all
     }
@@ -110,6 +120,9 @@ fn main() {
         }
         if arguments.projecting {
             projecting::measure(arguments.events).await;
+        }
+        if arguments.replay {
+            replaying::measure(arguments.events).await;
         }
     });
 }

@@ -9,7 +9,7 @@ use tidelog_domain::{Decider, EntityDecider, EntitySchema, Partition, Position};
 use tidelog_eventbus::{CommitSignal, LogReader};
 
 /// About as much text as a short post has.
-const CONTENT: &str = "Fifty characters of text, as much as fits one line.";
+pub(crate) const CONTENT: &str = "Fifty characters of text, as much as fits one line.";
 
 /// The entity.
 pub(crate) fn schema() -> EntitySchema {

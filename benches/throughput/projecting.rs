@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 use mongodb::options::WriteConcern;
-use tidelog_domain::{EntityView, Position};
+use tidelog_domain::{EntityView, Position, ViewDefinition};
 use tidelog_eventbus::{
     EventBus, LogReader, RedisEventBus, Relay, RelayOptions, Tail, TailOptions,
 };
@@ -40,13 +40,14 @@ pub(crate) async fn measure(events: usize) {
             .unwrap(),
     );
     let bus: Arc<dyn EventBus> = Arc::new(RedisEventBus::new(redis.url(), "bench").unwrap());
+    let view: Arc<dyn ViewDefinition> = Arc::new(EntityView::new(schema()));
     println!(
         "Events into MongoDB (4 a document; majority, journaled; checkpoint after the data)\n"
     );
     println!("| | events/s |\n|---|---|");
 
     // All the while: clients write, the relay publishes, the view follows.
-    let running = Following::start(&posts, &store, &bus);
+    let running = Following::start(&posts, &store, &bus, view.clone());
     running.built().await;
     let (written, following) = running.while_clients_write(&posts, events).await;
     println!(
@@ -56,7 +57,7 @@ pub(crate) async fn measure(events: usize) {
 
     // The same subscription, far behind.
     write(&posts, events).await;
-    let behind = Following::start(&posts, &store, &bus);
+    let behind = Following::start(&posts, &store, &bus, view.clone());
     let began = Instant::now();
     behind.caught_up(&posts).await;
     println!(
@@ -65,7 +66,6 @@ pub(crate) async fn measure(events: usize) {
     );
     behind.stop().await;
 
-    let view: Arc<dyn tidelog_domain::ViewDefinition> = Arc::new(EntityView::new(schema()));
     let began = Instant::now();
     let replay = Replay::new(store.clone(), posts.log.clone());
     let replayed = replay
@@ -103,14 +103,19 @@ pub(crate) async fn write(posts: &Arc<Posts>, count: usize) {
 }
 
 /// What keeps the view: relay, tail, subscription.
-struct Following {
+pub(crate) struct Following {
     live: LiveViews,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
 impl Following {
-    fn start(posts: &Posts, store: &Arc<dyn ReadStore>, bus: &Arc<dyn EventBus>) -> Self {
+    pub(crate) fn start(
+        posts: &Posts,
+        store: &Arc<dyn ReadStore>,
+        bus: &Arc<dyn EventBus>,
+        view: Arc<dyn ViewDefinition>,
+    ) -> Self {
         let log: Arc<dyn LogReader> = posts.log.clone();
         let partitions = tidelog_domain::Partitions::DEFAULT;
         let signal = Some(posts.signal.clone());
@@ -128,7 +133,7 @@ impl Following {
             signal,
             TailOptions::default(),
         );
-        let catalog = Catalog::new(vec![Arc::new(EntityView::new(schema()))]).unwrap();
+        let catalog = Catalog::new(vec![view]).unwrap();
         let owner = uuid::Uuid::now_v7().to_string();
         let views = Views::new(
             catalog,
@@ -148,11 +153,9 @@ impl Following {
     }
 
     /// Waits until the view has a version that is read.
-    async fn built(&self) {
-        while !matches!(
-            self.live.states().get("post"),
-            Some(ViewState::Following { .. })
-        ) {
+    pub(crate) async fn built(&self) {
+        let follows = |state: &ViewState| matches!(state, ViewState::Following { .. });
+        while !self.live.states().values().any(follows) {
             sleep(PAUSE).await;
         }
     }
@@ -187,7 +190,7 @@ impl Following {
         (written, rate(events, began))
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tasks.join_all().await;
     }
