@@ -16,11 +16,15 @@
 )]
 
 mod commands;
+mod end_to_end;
 mod handing_over;
+mod http;
 mod posts;
 mod projecting;
+mod reading;
 mod relaying;
 mod replaying;
+mod services;
 mod subscribing;
 
 use std::time::Duration;
@@ -30,6 +34,8 @@ struct Arguments {
     commands: bool,
     projecting: bool,
     replay: bool,
+    end_to_end: bool,
+    reading: bool,
     relay: bool,
     subscription: bool,
     /// How many events are relayed and handled to see that memory stays flat; 0: none.
@@ -48,6 +54,8 @@ impl Arguments {
             commands: false,
             projecting: false,
             replay: false,
+            end_to_end: false,
+            reading: false,
             relay: false,
             subscription: false,
             soak: 0,
@@ -67,6 +75,8 @@ impl Arguments {
                 "commands" => all.commands = true,
                 "projecting" => all.projecting = true,
                 "replay" => all.replay = true,
+                "end-to-end" => all.end_to_end = true,
+                "reading" => all.reading = true,
                 "relay" => all.relay = true,
                 "subscription" => all.subscription = true,
                 "--soak" => all.soak = number(),
@@ -77,14 +87,16 @@ impl Arguments {
                 "--bench" => {}
                 other => {
                     panic!(
-                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
+                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [end-to-end] [reading] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
                     )
                 }
             }
         }
         let parts = [
             &mut all.commands,
+            &mut all.end_to_end,
             &mut all.projecting,
+            &mut all.reading,
             &mut all.relay,
             &mut all.replay,
             &mut all.subscription,
@@ -97,14 +109,21 @@ impl Arguments {
 }
 
 fn main() {
-    let arguments = Arguments::parse();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("{cores} cores, shared by the servers and the load\n");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if let [is_bare, address, url, collection] = &given[..]
+        && is_bare == reading::BARE
+    {
+        runtime.block_on(reading::serve_bare(address, url, collection));
+        return;
+    }
+    let arguments = Arguments::parse();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("{cores} cores, shared by the servers and the load\n");
     runtime.block_on(async {
         if arguments.commands {
             commands::measure(&arguments.clients, arguments.time).await;
@@ -123,6 +142,12 @@ fn main() {
         }
         if arguments.replay {
             replaying::measure(arguments.events).await;
+        }
+        if arguments.end_to_end {
+            end_to_end::measure(arguments.time).await;
+        }
+        if arguments.reading {
+            reading::measure(arguments.time).await;
         }
     });
 }

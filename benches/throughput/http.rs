@@ -1,0 +1,76 @@
+//! A client of HTTP/1.1 that costs next to nothing, as the load shares the machine with what is measured.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A connection that is kept.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The token of a write.
+    pub(crate) token: Option<String>,
+    pub(crate) body: String,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            received: Vec::with_capacity(4_096),
+        }
+    }
+
+    /// Reads a document; with a `token`, what its write made of it.
+    pub(crate) async fn get(&mut self, path: &str, token: Option<&str>) -> Answer {
+        let token = token.map(|token| format!("consistency-token: {token}\r\n"));
+        let token = token.unwrap_or_default();
+        self.exchange(format!("GET {path} HTTP/1.1\r\nhost: bench\r\n{token}\r\n"))
+            .await
+    }
+
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.exchange(format!(
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        ))
+        .await
+    }
+
+    async fn exchange(&mut self, request: String) -> Answer {
+        self.stream.write_all(request.as_bytes()).await.unwrap();
+        self.received.clear();
+        let head = loop {
+            self.receive().await;
+            let mut places = self.received.windows(4);
+            if let Some(end) = places.position(|bytes| bytes == b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
+        let lines = String::from_utf8(self.received[..head].to_vec()).unwrap();
+        let header = |name: &str| {
+            let mut values = lines.lines().filter_map(|line| line.split_once(": "));
+            values.find_map(|(own, value)| own.eq_ignore_ascii_case(name).then(|| value.to_owned()))
+        };
+        let length: usize = header("content-length").unwrap().parse().unwrap();
+        while self.received.len() < head + length {
+            self.receive().await;
+        }
+        Answer {
+            status: lines[9..12].parse().unwrap(),
+            token: header("consistency-token"),
+            body: String::from_utf8(self.received[head..].to_vec()).unwrap(),
+        }
+    }
+
+    async fn receive(&mut self) {
+        let count = self.stream.read_buf(&mut self.received).await.unwrap();
+        assert!(count > 0, "the connection was closed");
+    }
+}
