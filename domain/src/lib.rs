@@ -51,8 +51,8 @@ pub use multi_stream::{
 };
 pub use position::{Cursor, HistoryId, Partition, Partitions, Position, Version};
 pub use projection::{
-    EventFilter, EventReader, EventSet, Folding, Keys, Projection, Recorded, TypedProjector, View,
-    ViewDefinition,
+    DocumentState, EventFilter, EventReader, EventSet, Folding, Keys, NotFolded, Projection,
+    Recorded, TypedProjector, View, ViewDefinition,
 };
 pub use snapshots::{NoSnapshot, Snapshots};
 pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};

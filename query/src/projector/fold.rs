@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidelog_domain::{Partition, Position, RecordedEvent, Version, ViewDefinition};
+use tidelog_domain::{
+    DocumentState, NotFolded, Partition, Position, RecordedEvent, Version, ViewDefinition,
+};
 use tidelog_eventbus::HandlerError;
 
 use super::batch::{Touched, by_document};
@@ -100,36 +102,41 @@ fn next(
 ) -> Result<Next, HandlerError> {
     let applied = stored.as_ref().and_then(|doc| doc.applied.get(&partition));
     let applied = applied.copied().unwrap_or(Position::START);
+    let is_new_to_it = |event: &&RecordedEvent| event.position > applied;
+    let events: Vec<&RecordedEvent> = touched.events().filter(is_new_to_it).collect();
+    let Some(last) = events.last() else {
+        return Ok(Next::Unchanged(stored));
+    };
     let is_new = stored.is_none();
-    let mut document = stored;
-    let mut changed = false;
-    for event in touched.events().filter(|event| event.position > applied) {
-        let mut after = document.unwrap_or_else(|| unborn(touched));
-        let before = (!after.deleted).then(|| after.data.clone());
-        let state = view.project(before, &touched.key, event);
-        let state = state
-            .map_err(|source| ProjectError::unreadable(view.name(), event, source).at(event))?;
-        after.deleted = state.is_none();
-        if let Some(state) = state {
-            after.data = state;
-        }
-        after.version = match view.category() {
-            // As clients send it back in `If-Match`: also where the view passes over some events of the stream.
-            Some(_) => event.version,
-            None => after.version.next(),
-        };
-        // Over several partitions the first and the last event are those of the log's clock, whatever order they come in.
-        after.created_at = after.created_at.min(event.recorded_at);
-        after.updated_at = after.updated_at.max(event.recorded_at);
-        after.applied.insert(partition, event.position);
-        document = Some(after);
-        changed = true;
+    let mut document = stored.unwrap_or_else(|| unborn(touched));
+    let before = DocumentState {
+        data: std::mem::take(&mut document.data),
+        deleted: document.deleted,
+    };
+    let after = view.fold(before, &touched.key, &events);
+    let after = after.map_err(|NotFolded { index, source }| {
+        let event = events.get(index).copied().unwrap_or(last);
+        ProjectError::unreadable(view.name(), event, source).at(event)
+    })?;
+    (document.data, document.deleted) = (after.data, after.deleted);
+    document.version = match view.category() {
+        // As clients send it back in `If-Match`: also where the view passes over some events of the stream.
+        Some(_) => last.version,
+        None => events
+            .iter()
+            .fold(document.version, |version, _| version.next()),
+    };
+    // Over several partitions the first and the last event are those of the log's clock, whatever order they come in.
+    for event in &events {
+        document.created_at = document.created_at.min(event.recorded_at);
+        document.updated_at = document.updated_at.max(event.recorded_at);
     }
-    Ok(match document {
-        Some(document) if changed && is_new => Next::Write(DocumentWrite::Insert(document)),
-        Some(document) if changed => Next::Write(DocumentWrite::Replace(document)),
-        document => Next::Unchanged(document),
-    })
+    document.applied.insert(partition, last.position);
+    Ok(Next::Write(if is_new {
+        DocumentWrite::Insert(document)
+    } else {
+        DocumentWrite::Replace(document)
+    }))
 }
 
 /// The document before any event: as good as deleted.
