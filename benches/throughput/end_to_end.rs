@@ -79,7 +79,7 @@ impl Client {
         let answer = self.command.post("/post", &body).await;
         assert_eq!(answer.status, 201, "{}", answer.body);
         let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-        let id = body["id"].as_str().unwrap().to_owned();
+        let id = body["data"]["id"].as_str().unwrap().to_owned();
         (id, answer.token.unwrap())
     }
 

@@ -52,7 +52,7 @@ async fn documents(services: &Services) -> Vec<String> {
     for _ in 0..DOCUMENTS {
         let answer = command.post("/post", &body).await;
         let made: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-        ids.push(made["id"].as_str().unwrap().to_owned());
+        ids.push(made["data"]["id"].as_str().unwrap().to_owned());
         let path = format!("/post/{}", ids[ids.len() - 1]);
         let read = query.get(&path, answer.token.as_deref()).await;
         assert_eq!(read.status, 200, "{}", read.body);

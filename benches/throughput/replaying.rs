@@ -161,7 +161,7 @@ fn article_events() -> Vec<(Arc<str>, Payload)> {
     });
     let events = std::iter::once(written).chain(retitled);
     events
-        .map(|event| (event.event_type().into(), Payload::of(&event).unwrap()))
+        .map(|event| (event.event_type().into(), event.encode().unwrap()))
         .collect()
 }
 

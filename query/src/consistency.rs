@@ -359,7 +359,8 @@ mod tests {
         let (_, consistency) = system.reader();
         let before = system.store.state_loads();
         let deadline = Instant::now() + WAIT;
-        let waiting = (0..1_000).map(|_| consistency.wait_for("post", ReadOf::Any, &token, deadline));
+        let waiting =
+            (0..1_000).map(|_| consistency.wait_for("post", ReadOf::Any, &token, deadline));
         let waiting = join_all(waiting);
         let mut watchers = 0;
         let watching = async {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tidelog_domain::{RecordedEvent, ViewDefinition};
+use tidelog_domain::{RecordedEvent, Version, ViewDefinition};
 use tidelog_eventbus::HandlerError;
 
 use super::{MAX_KEY_BYTES, ProjectError};
@@ -21,6 +21,11 @@ impl<'e> Touched<'e> {
     /// All of them, in order.
     pub(super) fn events(&self) -> impl DoubleEndedIterator<Item = &'e RecordedEvent> {
         std::iter::once(self.first).chain(self.later.iter().copied())
+    }
+
+    /// Whether a stream begins with the first of them.
+    pub(super) fn begins(&self) -> bool {
+        self.first.version == Version::new(1)
     }
 
     /// The last of them.

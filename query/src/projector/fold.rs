@@ -24,8 +24,8 @@ impl Projector {
         cache: &mut DocumentCache,
     ) -> Result<(), HandlerError> {
         let mut todo = by_document(&*self.view, events)?;
-        for _ in 0..MAX_ROUNDS {
-            let mut stored = self.stored(&todo, events, cache).await?;
+        for round in 0..MAX_ROUNDS {
+            let mut stored = self.stored(&todo, events, cache, round == 0).await?;
             let mut folded = Vec::with_capacity(todo.len());
             let mut writes = Vec::with_capacity(todo.len());
             for touched in todo {
@@ -61,21 +61,25 @@ impl Projector {
         }))
     }
 
-    /// The documents as they were last seen: from the cache, else from the store.
+    /// The documents as they were last seen: from the cache, else from the store. At the first look one whose only stream begins in the
+    /// batch is taken to be new: if it is there all the same (a redelivery), its insert says so.
     async fn stored(
         &self,
         touched: &[Touched<'_>],
         events: &[RecordedEvent],
         cache: &mut DocumentCache,
+        is_first_look: bool,
     ) -> Result<HashMap<String, Document>, HandlerError> {
+        let may_begin = is_first_look && self.view.category().is_some();
         let mut known = HashMap::with_capacity(touched.len());
         let mut unknown = Vec::new();
-        for Touched { key, .. } in touched {
-            match cache.take(key) {
-                Some(document) => {
-                    known.insert(key.clone(), document);
+        for document in touched {
+            match cache.take(&document.key) {
+                Some(stored) => {
+                    known.insert(document.key.clone(), stored);
                 }
-                None => unknown.push(key.as_str()),
+                None if may_begin && document.begins() => {}
+                None => unknown.push(&*document.key),
             }
         }
         if !unknown.is_empty() {

@@ -78,7 +78,7 @@ impl Projector {
                     document,
                     partition,
                 },
-                None if is_born_in(&touched) => DocumentWrite::Insert(document),
+                None if touched.begins() => DocumentWrite::Insert(document),
                 None => return Err(self.damaged(&touched)),
             };
             left.push((touched, write));
@@ -137,7 +137,7 @@ impl Projector {
             applied: BTreeMap::from([(partition, event.position)]),
             revision: 0,
         };
-        Ok(if is_born_in(touched) {
+        Ok(if touched.begins() {
             DocumentWrite::Insert(document)
         } else {
             DocumentWrite::Advance {
@@ -156,11 +156,6 @@ impl Projector {
         }
         .at(touched.first)
     }
-}
-
-/// Whether the stream of the document begins in the batch.
-fn is_born_in(touched: &Touched<'_>) -> bool {
-    touched.first.version == Version::new(1)
 }
 
 /// Whether `stored` has applied `event`.
