@@ -177,6 +177,8 @@ impl Projection for Wallet {
         if let ConcertEvent::Bought { seats, .. } = e.event {
             let concert = e.stream_id.clone();
             wallet.tickets.push(Ticket { concert, seats });
+            // By concert: no order is promised between the events of two.
+            wallet.tickets.sort_by(|a, b| a.concert.cmp(&b.concert));
         }
         Some(wallet)
     }
@@ -228,6 +230,22 @@ mod tests {
         );
         app.stop().await;
         Ok(())
+    }
+
+    #[test]
+    fn a_wallet_has_tickets_for_all_concerts_in_whatever_order_they_were_bought() {
+        let bought = |seats| ConcertEvent::Bought {
+            order: Uuid::nil(),
+            customer: "ann".to_owned(),
+            seats,
+        };
+        let ticket = |concert: &str, seats| Ticket {
+            concert: concert.to_owned(),
+            seats,
+        };
+        let tickets = vec![ticket("a", 2), ticket("a", 1), ticket("b", 3)];
+        given_events([on("a", bought(2)), on("b", bought(3)), on("a", bought(1))])
+            .then_view("ann", Wallet { tickets });
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! A bank: an aggregate with business commands, and a view of it.
+//! A bank: an aggregate with business commands, a transfer between two, and a view with a running balance.
 
+mod statement;
 mod transfer;
 
 use tidelog::prelude::*;
@@ -85,26 +86,6 @@ impl Aggregate for Account {
     }
 }
 
-/// The movements of an account.
-#[view]
-struct Statement {
-    lines: Vec<String>,
-}
-
-impl Projection for Statement {
-    type Event = AccountEvent;
-
-    fn keys(e: &Recorded<AccountEvent>) -> Keys {
-        vec![e.stream_id.clone()]
-    }
-
-    fn project(view: Option<Self>, _: &str, e: &Recorded<AccountEvent>) -> Option<Self> {
-        let mut view = view.unwrap_or_default();
-        view.lines.push(format!("{:?}", e.event));
-        Some(view)
-    }
-}
-
 fn main() -> std::process::ExitCode {
     bank().run()
 }
@@ -113,7 +94,7 @@ fn bank() -> App {
     App::new("bank")
         .aggregate::<Account>()
         .multi_stream_command::<transfer::Transfer>()
-        .projection::<Statement>()
+        .projection::<statement::Statement>()
 }
 
 #[test]

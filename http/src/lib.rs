@@ -14,7 +14,9 @@
 
 mod app;
 mod body;
+mod compression;
 mod context;
+mod cors;
 mod health;
 mod lingering;
 mod openapi;
@@ -24,7 +26,9 @@ mod server;
 
 pub use app::{app, with_context};
 pub use body::{BodyLimits, JsonBody, read_json};
+pub use compression::compressed;
 pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
+pub use cors::{CorsOrigins, cross_origin};
 pub use health::{Part, Readiness, health_router};
 pub use openapi::{ApiDocument, RESERVED_NAMES, docs_router, header, parameter, with};
 pub use problem::{Problem, ProblemKind};

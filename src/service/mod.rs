@@ -8,6 +8,7 @@ mod group;
 mod listeners;
 mod metrics;
 mod owner;
+mod public;
 mod reactions;
 mod source;
 mod stalls;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Method;
 use tidelog_command::{
     AppenderSettings, CommandService, CommandSettings, command_document, command_router,
     feed_router,
@@ -51,6 +53,7 @@ use freshness::Freshness;
 use group::Group;
 pub use listeners::CannotListen;
 use listeners::{address, listen};
+use public::public;
 use reactions::{Keeper, Reactions};
 pub use reactions::{ReactionState, ReactionStatus};
 use source::Source;
@@ -284,7 +287,8 @@ impl Assembly<'_> {
         if let Some(signal) = freshness {
             router = Freshness::new(signal, live, catalog, store).applied_to(router);
         }
-        running.query_router = Some(app(router.merge(docs_router(&document))));
+        let router = router.merge(docs_router(&document));
+        running.query_router = Some(public(router, self.settings, &[Method::GET, Method::HEAD]));
         Ok(())
     }
 
@@ -409,7 +413,14 @@ impl Assembly<'_> {
         let router = command_router(service, settings)
             .merge(feed)
             .merge(docs_router(&document));
-        running.command_router = Some(app(router));
+        let methods = [
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PATCH,
+            Method::DELETE,
+        ];
+        running.command_router = Some(public(router, self.settings, &methods));
         Ok(())
     }
 }

@@ -151,6 +151,13 @@ pub const SETTINGS: &[Setting] = &[
         "The query service's address as clients see it, for the Location header of what was created",
     ),
     setting(
+        "cors_origins",
+        &["TIDELOG_CORS_ORIGINS"],
+        Kind::Text,
+        None,
+        "Whose pages a browser lets use both services: origins such as https://shop.example, separated by commas, or * for all; none unless said",
+    ),
+    setting(
         "data_dir",
         &["TIDELOG_DATA_DIR"],
         Kind::Path,

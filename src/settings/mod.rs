@@ -9,5 +9,6 @@ pub(crate) use known::{flag, variable};
 #[cfg(feature = "servers")]
 pub(crate) use sources::shown_url;
 pub use sources::{InvalidSettings, Layers, Origin};
+pub use tidelog_http::CorsOrigins;
 pub(crate) use values::IN_MEMORY;
 pub use values::{Role, Settings};

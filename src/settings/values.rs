@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidelog_domain::Partitions;
+use tidelog_http::CorsOrigins;
 
 use super::known::Setting;
 use super::sources::{InvalidSettings, Layers, Origin, shown};
@@ -75,6 +76,8 @@ pub struct Settings {
     pub admin_addr: String,
     /// The query service's address as clients see it.
     pub query_url: Option<String>,
+    /// Which pages of other origins a browser lets use the command service and the query service. Never the admin listener.
+    pub cors_origins: CorsOrigins,
     /// Where `dev` keeps its file.
     pub data_dir: PathBuf,
     /// A directory of entities.
@@ -110,6 +113,7 @@ impl Default for Settings {
             query_addr: text("query_addr"),
             admin_addr: Role::All.admin_addr().to_owned(),
             query_url: None,
+            cors_origins: CorsOrigins::none(),
             data_dir: text("data_dir").into(),
             entities: None,
             partitions: Partitions::DEFAULT,
@@ -177,6 +181,7 @@ impl Settings {
                 None => role.admin_addr().to_owned(),
             },
             query_url: text("query_url"),
+            cors_origins: parsed(layers, "cors_origins", ORIGINS, CorsOrigins::parse)?,
             data_dir: text("data_dir").unwrap_or_default().into(),
             entities: text("entities").map(PathBuf::from),
             partitions: parsed(
@@ -194,6 +199,8 @@ impl Settings {
 }
 
 const ADDRESS: &str = "an address to listen on, such as 127.0.0.1:3000";
+const ORIGINS: &str =
+    "*, or origins as browsers write them, such as https://shop.example,http://localhost:8080";
 const DURATION: &str = "a span of time, such as 500ms, 30s or 2m";
 const BYTES: &str = "a number of bytes above 0, such as 512MiB, 2GiB or 65536";
 
@@ -325,6 +332,7 @@ mod tests {
             ),
             ("bus_url", "127.0.0.1:6379", "redis:// or rediss://"),
             ("command_addr", "3000", "127.0.0.1:3000"),
+            ("cors_origins", "shop.example", "https://shop.example"),
             ("partitions", "0", "1 to 1024"),
             ("wait_for_backends", "30", "30s"),
             ("bus_keep_events", "0", "1 to"),
@@ -342,6 +350,13 @@ mod tests {
     #[test]
     fn the_default_is_what_the_table_says() {
         assert_eq!(Settings::default(), settings(&[]).unwrap());
+    }
+
+    #[test]
+    fn no_page_of_another_origin_may_use_the_services_unless_said() {
+        let origins = |flags| settings(flags).unwrap().cors_origins;
+        assert_eq!(origins(&[]), CorsOrigins::none());
+        assert_eq!(origins(&[("cors_origins", "*")]), CorsOrigins::any());
     }
 
     #[test]

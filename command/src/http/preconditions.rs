@@ -157,6 +157,7 @@ mod tests {
         assert_eq!(if_match(&["*"]), Ok(Precondition::None));
         assert_eq!(if_match(&["\"3\""]), one_of(&[3]));
         assert_eq!(if_match(&["\"3.f00\""]), one_of(&[3]));
+        assert_eq!(if_match(&["\"3.f00-gzip\""]), one_of(&[3]));
         assert_eq!(if_match(&["\"3\" , \"4.x\""]), one_of(&[3, 4]));
         assert_eq!(if_match(&["\"3\"", "\"4\""]), one_of(&[3, 4]));
     }

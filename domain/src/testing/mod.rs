@@ -2,10 +2,12 @@
 //!
 //! All of it panics where what was expected did not happen, and shows both.
 
+mod documents;
 mod entity;
 mod events;
 mod given;
 mod given_all;
+mod interleavings;
 
 pub use entity::{
     EntityOutcome, GivenEntity, PastState, create, created, delete, deleted, given_entity,

@@ -1,5 +1,7 @@
 //! The query language over HTTP, on MongoDB and on the embedded file. `docs/query.md` has it for readers.
 
+mod compression;
+mod cors;
 mod examples;
 mod filters;
 mod injection;

@@ -36,6 +36,9 @@ const NOTE: &str = r#"{
   "additionalProperties": false
 }"#;
 
+/// The origin whose pages may use both sites.
+pub(super) const SHOP: &str = "https://shop.example";
+
 /// A site with the books `b1` to `b7`, which no test changes; `b7` is deleted.
 pub(super) struct Target {
     pub(super) site: Site,
@@ -62,7 +65,10 @@ impl Target {
             std::fs::write(file, schema).unwrap();
         }
         let entities_in = entities.path().to_str().unwrap();
-        let mut settings = vec![("TIDELOG_ENTITIES", entities_in)];
+        let mut settings = vec![
+            ("TIDELOG_ENTITIES", entities_in),
+            ("TIDELOG_CORS_ORIGINS", SHOP),
+        ];
         let role = match &backends {
             Some(backends) => {
                 settings.extend(backends.settings());
