@@ -29,7 +29,8 @@ pub use projector::{MAX_KEY_BYTES, ProjectError, Projector};
 #[cfg(any(test, feature = "conformance"))]
 pub use replay::conformance as replay_conformance;
 pub use replay::{
-    Compare, Compared, OnProgress, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed,
+    Compare, Compared, Mended, OnProgress, Only, Replay, ReplayError, ReplayOptions,
+    ReplayProgress, Replayed, ReplayedDocument, ReplayedOnly,
 };
 pub use versions::{ALIAS_MAX_AGE, Current, DROP_GRACE, Versions};
 pub use views::{Previous, ReplayReport, ReplayState, ViewReport, Views, ViewsOptions};

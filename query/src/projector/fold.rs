@@ -14,7 +14,8 @@ use crate::store::{Document, DocumentWrite, Written};
 impl Projector {
     /// Folds the batch into the documents that it touches, and writes each on condition of its revision.
     ///
-    /// Where the condition does not hold, somebody else wrote the document: it is read and folded again.
+    /// Where the condition does not hold, somebody else wrote the document: it is read and folded again. So it is where a document
+    /// of the cache says that it has all of the batch: nothing would be written, so nothing would tell that it was changed meanwhile.
     pub(super) async fn fold(
         &self,
         partition: Partition,
@@ -26,9 +27,17 @@ impl Projector {
             let mut stored = self.stored(&todo, events, cache).await?;
             let mut folded = Vec::with_capacity(todo.len());
             let mut writes = Vec::with_capacity(todo.len());
+            let mut doubtful = Vec::new();
             for touched in todo {
-                let before = stored.remove(&touched.key);
+                let (before, is_cached) = match stored.remove(&touched.key) {
+                    Some(Seen {
+                        document,
+                        is_cached,
+                    }) => (Some(document), is_cached),
+                    None => (None, false),
+                };
                 match next(&*self.view, before, &touched, partition)? {
+                    Next::Unchanged(_) if is_cached => doubtful.push(touched),
                     Next::Unchanged(Some(document)) => cache.put(document),
                     Next::Unchanged(None) => {}
                     Next::Write(write) => {
@@ -42,7 +51,7 @@ impl Projector {
                 Some(touched.last())
             };
             let written = self.write(&writes, events, last).await?;
-            todo = Vec::new();
+            todo = doubtful;
             for ((write, touched), written) in writes.into_iter().zip(folded).zip(written) {
                 match written {
                     Written::Applied => cache.put(as_stored(write)),
@@ -65,22 +74,46 @@ impl Projector {
         touched: &[Touched<'_>],
         events: &[RecordedEvent],
         cache: &mut DocumentCache,
-    ) -> Result<HashMap<String, Document>, HandlerError> {
+    ) -> Result<HashMap<String, Seen>, HandlerError> {
         let mut known = HashMap::with_capacity(touched.len());
         let mut unknown = Vec::new();
         for Touched { key, .. } in touched {
             match cache.take(key) {
                 Some(document) => {
-                    known.insert(key.clone(), document);
+                    let is_cached = true;
+                    known.insert(
+                        key.clone(),
+                        Seen {
+                            document,
+                            is_cached,
+                        },
+                    );
                 }
                 None => unknown.push(key.as_str()),
             }
         }
         if !unknown.is_empty() {
-            known.extend(self.load(&unknown, events).await?);
+            let loaded = self.load(&unknown, events).await?.into_iter();
+            let is_cached = false;
+            known.extend(loaded.map(|(key, document)| {
+                (
+                    key,
+                    Seen {
+                        document,
+                        is_cached,
+                    },
+                )
+            }));
         }
         Ok(known)
     }
+}
+
+/// A document as it was last seen.
+struct Seen {
+    document: Document,
+    /// Whether that was some time ago: others may have changed it.
+    is_cached: bool,
 }
 
 /// What a batch makes of a document.
@@ -101,7 +134,14 @@ fn next(
     let applied = stored.as_ref().and_then(|doc| doc.applied.get(&partition));
     let applied = applied.copied().unwrap_or(Position::START);
     let is_new = stored.is_none();
-    let mut document = stored;
+    let mut document = match stored {
+        // Nothing of it is the document's but the revision, on which it is written.
+        Some(stored) if stored.is_of_no_event() => Some(Document {
+            revision: stored.revision,
+            ..unborn(touched)
+        }),
+        stored => stored,
+    };
     let mut changed = false;
     for event in touched.events().filter(|event| event.position > applied) {
         let mut after = document.unwrap_or_else(|| unborn(touched));

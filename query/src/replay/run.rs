@@ -237,21 +237,7 @@ impl Run<'_> {
         &self,
         step: impl Fn() -> F,
     ) -> Result<T, ReplayError> {
-        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-        loop {
-            let done = tokio::select! {
-                done = step() => done,
-                () = self.cancel.cancelled() => return Err(ReplayError::Cancelled),
-            };
-            match done {
-                Err(error) if error.is_transient() => {
-                    let reason = causes(&error);
-                    (self.progress)(ReplayProgress::Waiting { reason: &reason });
-                    tokio::time::sleep(backoff.next_wait()).await;
-                }
-                done => return done,
-            }
-        }
+        persist(self.progress, self.cancel, step).await
     }
 
     /// Wakes the version that is read, and retires what was built, unless another replay may go on with it. Where that fails, the
@@ -279,6 +265,29 @@ impl Run<'_> {
                     "a failed replay is left for others to clear up"
                 );
             }
+        }
+    }
+}
+
+/// Does `step` until it goes well, fails for good, or `cancel`.
+pub(super) async fn persist<T, F: Future<Output = Result<T, ReplayError>>>(
+    progress: OnProgress<'_>,
+    cancel: &CancellationToken,
+    step: impl Fn() -> F,
+) -> Result<T, ReplayError> {
+    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+    loop {
+        let done = tokio::select! {
+            done = step() => done,
+            () = cancel.cancelled() => return Err(ReplayError::Cancelled),
+        };
+        match done {
+            Err(error) if error.is_transient() => {
+                let reason = causes(&error);
+                progress(ReplayProgress::Waiting { reason: &reason });
+                tokio::time::sleep(backoff.next_wait()).await;
+            }
+            done => return done,
         }
     }
 }

@@ -42,6 +42,14 @@ impl InMemoryReadStore {
         self.contents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a document away, which nobody may do but by hand.
+    #[cfg(test)]
+    pub(crate) fn take_away(&self, collection: &str, id: &str) {
+        let mut contents = self.write_access();
+        let collection = contents.collections.get_mut(collection).unwrap();
+        collection.documents.remove(id).unwrap();
+    }
+
     fn write_access(&self) -> RwLockWriteGuard<'_, Contents> {
         self.contents
             .write()

@@ -166,6 +166,14 @@ pub struct Document {
     pub revision: u64,
 }
 
+impl Document {
+    /// Whether no event made it: it stands, deleted and with nothing applied, where a document was found that the log knows
+    /// nothing of. The first event of its key begins it as if it were not there.
+    pub(crate) fn is_of_no_event(&self) -> bool {
+        self.deleted && self.applied.is_empty()
+    }
+}
+
 /// A write of one document, on a condition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DocumentWrite {

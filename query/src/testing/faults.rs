@@ -19,6 +19,8 @@ use crate::store::{
 #[derive(Clone)]
 pub(crate) struct FaultyStore {
     inner: Arc<dyn ReadStore>,
+    /// The same, where it is in memory.
+    memory: Option<Arc<InMemoryReadStore>>,
     faults: Arc<Faults>,
     /// The collections that readers were led to, one after the other, by whoever did it.
     led_to: Arc<Mutex<Vec<String>>>,
@@ -42,7 +44,11 @@ struct Faults {
 
 impl Default for FaultyStore {
     fn default() -> Self {
-        Self::around(Arc::new(InMemoryReadStore::new()))
+        let memory = Arc::new(InMemoryReadStore::new());
+        Self {
+            memory: Some(memory.clone()),
+            ..Self::around(memory)
+        }
     }
 }
 
@@ -51,6 +57,7 @@ impl FaultyStore {
     pub(crate) fn around(inner: Arc<dyn ReadStore>) -> Self {
         Self {
             inner,
+            memory: None,
             faults: Arc::default(),
             led_to: Arc::default(),
         }
@@ -62,6 +69,11 @@ impl FaultyStore {
             faults: Arc::default(),
             ..self.clone()
         }
+    }
+
+    /// Takes a document away, as somebody does by hand.
+    pub(crate) fn take_away(&self, collection: &str, id: &str) {
+        self.memory.as_ref().unwrap().take_away(collection, id);
     }
 
     /// Nothing can be reached until it is put back.
