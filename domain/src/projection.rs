@@ -47,6 +47,12 @@ pub trait View: Data + Default + Named {
     fn schema() -> Value {
         Value::Bool(true)
     }
+
+    /// By what lists of it are searched, see [`ViewDefinition::indexes`]. By their ids alone, unless said otherwise.
+    #[must_use]
+    fn indexes() -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 /// Events of one aggregate, or of several, that a projection or reaction listens to.
@@ -217,6 +223,13 @@ pub trait ViewDefinition: Send + Sync + 'static {
         None
     }
 
+    /// By what lists of it are searched and sorted, beside the id: each an index that the read store keeps, in the words of `sort` in a
+    /// query (`author_name`, `-created_at,title`). They change nothing but how fast a search is: other ones are made beside the
+    /// documents, and nothing is built anew. Each field MUST be one that can be sorted by.
+    fn indexes(&self) -> &[String] {
+        &[]
+    }
+
     /// Which events it consumes.
     fn filter(&self) -> &EventFilter;
 
@@ -271,6 +284,7 @@ pub trait ViewDefinition: Send + Sync + 'static {
 pub struct TypedProjector<P: Projection> {
     plural: String,
     schema: Value,
+    indexes: Vec<String>,
     reader: EventReader<P::Event>,
 }
 
@@ -281,6 +295,7 @@ impl<P: Projection> TypedProjector<P> {
         Self {
             plural: P::plural(),
             schema: P::schema(),
+            indexes: P::indexes().into_iter().map(str::to_owned).collect(),
             reader: EventReader::new(),
         }
     }
@@ -316,6 +331,10 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
 
     fn upcasters(&self) -> Option<&Upcasters> {
         Some(self.reader.upcasters())
+    }
+
+    fn indexes(&self) -> &[String] {
+        &self.indexes
     }
 
     fn filter(&self) -> &EventFilter {

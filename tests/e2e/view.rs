@@ -103,7 +103,9 @@ impl View {
         let spoil = format!(
             "UPDATE \"{table}\" SET data = json_set(data, '$.title', 'spoilt') WHERE id = ?"
         );
-        let mut connection = sqlite(url).await;
+        let path = url.trim_start_matches("sqlite://");
+        let file = SqliteConnectOptions::new().filename(path);
+        let mut connection = file.connect().await.expect("the SQLite file opens");
         let spoilt = sqlx::query(AssertSqlSafe(spoil)).bind(id);
         let spoilt = spoilt.execute(&mut connection).await;
         assert_eq!(spoilt.expect("the SQLite file answers").rows_affected(), 1);

@@ -137,9 +137,8 @@ async fn one(
     no_query(request.uri())?;
     let view = admin.views.catalog().get(&name);
     let view = view.ok_or_else(|| no_view(&name))?;
-    let alias = admin.views.store().load_alias(&name).await;
-    let alias = alias.map_err(|error| unavailable(&error))?;
-    Ok(answer(&ViewReport::of(&**view, alias.as_ref())))
+    let report = ViewReport::read(&**view, admin.views.store()).await;
+    Ok(answer(&report.map_err(|error| unavailable(&error))?))
 }
 
 async fn replay(

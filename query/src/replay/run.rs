@@ -14,6 +14,7 @@ use super::progress::Meter;
 use super::rest::bring_to_rest;
 use super::verify::{Compare, Compared};
 use super::{OnProgress, Replay, ReplayError, ReplayProgress, Replayed};
+use crate::indexes::usable_indexes;
 use crate::projector::Projector;
 use crate::store::{Kind, Query};
 use tidelog_domain::causes;
@@ -92,12 +93,14 @@ impl Run<'_> {
             // All of it, so that no document is too young to be compared.
             let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
             self.fold(&catch_up, &heads).await?;
-            let compared = self.verify().await?;
-            self.run_after_log(&catch_up, total(&heads)).await?;
-            Some(compared)
+            Some(self.verify().await?)
         } else {
             None
         };
+        self.make_indexes().await?;
+        let before = self.persist(|| async { Ok(self.folded_before().await?) });
+        let before = before.await?;
+        self.run_after_log(&catch_up, before).await?;
         (self.progress)(ReplayProgress::Switching);
         let announced = self.persist(|| async { Ok(self.claim.begin_to_switch().await?) });
         let read = announced.await?.ok_or(Lost)?.collection;
@@ -119,6 +122,27 @@ impl Run<'_> {
             read: Some(read),
             compared,
         })
+    }
+
+    /// Makes the indexes of what is built, so that readers are led to it when they are ready. It takes long, and beats meanwhile; where it
+    /// fails, searches are slow until who keeps the view has made them.
+    async fn make_indexes(&self) -> Result<(), ReplayError> {
+        let indexes = usable_indexes(&**self.view);
+        let collection = &self.claim.building.collection;
+        let making = self.replay.store.ensure_indexes(collection, &indexes);
+        let made = tokio::select! {
+            made = making => made,
+            () = self.cancel.cancelled() => return Err(ReplayError::Cancelled),
+        };
+        if let Err(error) = made {
+            let error = causes(&error);
+            tracing::warn!(
+                collection,
+                error,
+                "the indexes could not be made before the switch"
+            );
+        }
+        Ok(())
     }
 
     /// Folds what the log has, lap after lap, until little is left; `done` events were there before. Gives how many there are now.

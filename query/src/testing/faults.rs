@@ -10,7 +10,8 @@ use tidelog_eventbus::{StateError, StateRecord, StateStore};
 use tokio::sync::watch;
 
 use crate::store::{
-    Alias, Document, DocumentWrite, InMemoryReadStore, Query, ReadError, ReadStore, Written,
+    Alias, Document, DocumentWrite, InMemoryReadStore, Index, KeptIndex, Query, ReadError,
+    ReadStore, Written,
 };
 
 /// A store that can be cut off, can die in the middle of a write, and can stand still.
@@ -34,6 +35,8 @@ struct Faults {
     /// How many calls are made before all stand still, and one more; 0: none does.
     calls_left: AtomicUsize,
     frozen: watch::Sender<bool>,
+    /// Whether no index can be made.
+    has_no_indexes: AtomicBool,
     /// Whether the first document of the next bulk is said to be written, and is not.
     loses: AtomicBool,
     /// How many milliseconds after a change of an alias its answer comes.
@@ -99,6 +102,11 @@ impl FaultyStore {
     /// The first document of the next bulk is said to be written, and is not.
     pub(crate) fn lose_a_document(&self) {
         self.faults.loses.store(true, Ordering::SeqCst);
+    }
+
+    /// No index can be made, as where its user may not, until it is put back.
+    pub(crate) fn refuse_indexes(&self, refuse: bool) {
+        self.faults.has_no_indexes.store(refuse, Ordering::SeqCst);
     }
 
     /// Waits until it stands still.
@@ -196,6 +204,18 @@ impl ReadStore for FaultyStore {
 
     async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, ReadError> {
         self.reach().await?.find(collection, query).await
+    }
+
+    async fn ensure_indexes(&self, collection: &str, wanted: &[Index]) -> Result<(), ReadError> {
+        let store = self.reach().await?;
+        if self.faults.has_no_indexes.load(Ordering::SeqCst) {
+            return Err(ReadError::Unavailable("no rights".into()));
+        }
+        store.ensure_indexes(collection, wanted).await
+    }
+
+    async fn indexes(&self, collection: &str) -> Result<Vec<KeptIndex>, ReadError> {
+        self.reach().await?.indexes(collection).await
     }
 
     async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {

@@ -224,7 +224,7 @@ async fn a_replay_that_is_not_waited_for_can_be_followed() {
     let view = |name: &str| {
         json!({
             "view": name, "version": 1, "collection": format!("{name}_v1"), "is_current": true, "previous": null,
-            "is_refused": false, "replay": null
+            "is_refused": false, "indexes": [], "replay": null
         })
     };
     assert_eq!(listed.body, json!({"data": [view("post"), view("author")]}));
