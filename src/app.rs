@@ -13,6 +13,7 @@ use tidelog_domain::{
 };
 use tidelog_eventbus::{FailurePolicy, FeedUrl, Reaction, ReactionDefinition, ReactionHandler};
 use tidelog_http::RESERVED_NAMES;
+use tidelog_query::{InvalidIndex, declared_indexes};
 
 use crate::entities::InvalidEntities;
 use crate::service::{self, Listen, Reads, Running, StartError};
@@ -79,6 +80,9 @@ pub enum InvalidApp {
     /// The program's name cannot be part of a key.
     #[error("an app's name is 1 to 64 of a-z, 0-9, _ and -, but this one is called {0:?}")]
     Name(String),
+    /// A view declares an index that it cannot have.
+    #[error(transparent)]
+    Index(#[from] InvalidIndex),
     /// An aggregate, an entity or a reaction that is written in Rust cannot be served.
     #[error("{name} cannot be served as it is defined")]
     Definition {
@@ -491,6 +495,9 @@ impl App {
         let is_view = |name: &&String| self.views.iter().any(|view| view.name() == *name);
         if let Some(name) = self.policies.keys().find(|name| !is_view(name)) {
             return Err(InvalidApp::UnknownView(name.clone()));
+        }
+        for view in &self.views {
+            declared_indexes(&**view)?;
         }
         self.check_upcasters()
     }

@@ -48,6 +48,12 @@ pub trait View: Data + Default + Named {
     fn schema() -> Value {
         Value::Bool(true)
     }
+
+    /// By what lists of it are searched, see [`ViewDefinition::indexes`]. By their ids alone, unless said otherwise.
+    #[must_use]
+    fn indexes() -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 /// Events of one aggregate, or of several, that a projection or reaction listens to.
@@ -236,6 +242,13 @@ pub trait ViewDefinition: Send + Sync + 'static {
         None
     }
 
+    /// By what lists of it are searched and sorted, beside the id: each an index that the read store keeps, in the words of `sort` in a
+    /// query (`author_name`, `-created_at,title`). They change nothing but how fast a search is: other ones are made beside the
+    /// documents, and nothing is built anew. Each field MUST be one that can be sorted by.
+    fn indexes(&self) -> &[String] {
+        &[]
+    }
+
     /// Which events it consumes.
     fn filter(&self) -> &EventFilter;
 
@@ -325,6 +338,7 @@ fn fold_one_by_one<D: ViewDefinition + ?Sized>(
 pub struct TypedProjector<P: Projection> {
     plural: String,
     schema: Value,
+    indexes: Vec<String>,
     reader: EventReader<P::Event>,
 }
 
@@ -335,6 +349,7 @@ impl<P: Projection> TypedProjector<P> {
         Self {
             plural: P::plural(),
             schema: P::schema(),
+            indexes: P::indexes().into_iter().map(str::to_owned).collect(),
             reader: EventReader::new(),
         }
     }
@@ -370,6 +385,10 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
 
     fn upcasters(&self) -> Option<&Upcasters> {
         Some(self.reader.upcasters())
+    }
+
+    fn indexes(&self) -> &[String] {
+        &self.indexes
     }
 
     fn filter(&self) -> &EventFilter {

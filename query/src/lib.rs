@@ -12,6 +12,7 @@
 mod catalog;
 mod consistency;
 mod http;
+mod indexes;
 mod live;
 mod projector;
 mod replay;
@@ -24,12 +25,16 @@ mod views;
 pub use catalog::{Catalog, NameTaken, Named};
 pub use consistency::{Consistency, ConsistencyError, ReadOf};
 pub use http::{QueryService, QuerySettings, query_document, query_router, views_admin_router};
+pub use indexes::{InvalidIndex, MAX_INDEXES, declared_indexes};
 pub use live::{LiveViews, ViewState};
 pub use projector::{MAX_KEY_BYTES, ProjectError, Projector};
 #[cfg(any(test, feature = "conformance"))]
 pub use replay::conformance as replay_conformance;
 pub use replay::{
-    Compare, Compared, OnProgress, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed,
+    Compare, Compared, Mended, OnProgress, Only, Replay, ReplayError, ReplayOptions,
+    ReplayProgress, Replayed, ReplayedDocument, ReplayedOnly,
 };
 pub use versions::{ALIAS_MAX_AGE, Current, DROP_GRACE, Versions};
-pub use views::{Previous, ReplayReport, ReplayState, ViewReport, Views, ViewsOptions};
+pub use views::{
+    IndexReport, Previous, ReplayReport, ReplayState, ViewReport, Views, ViewsOptions,
+};

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use tidelog_query::Compare;
+use tidelog_query::{Compare, Only};
 
 use super::operating::{self, Operation};
 use crate::settings::{Kind, SETTINGS, Setting};
@@ -47,6 +47,8 @@ pub(crate) enum Action {
 pub(crate) struct Replaying {
     /// Which.
     pub(crate) view: String,
+    /// What of it; all of it, if nothing is said.
+    pub(crate) only: Option<Only>,
     /// How many events a second, at most.
     pub(crate) throttle: Option<NonZeroU32>,
     /// How it is compared with the log.
@@ -146,8 +148,12 @@ pub(crate) enum Shown {
 impl Replaying {
     fn read(matches: &ArgMatches) -> Self {
         let progress = matches.get_one::<String>("progress");
+        let text = |name| matches.get_one::<String>(name).cloned();
         Self {
             view: matches.get_one("view").cloned().unwrap_or_default(),
+            only: text("document")
+                .map(Only::Document)
+                .or_else(|| text("aggregate").map(Only::Aggregate)),
             throttle: matches.get_one("throttle").copied(),
             compare: matches
                 .get_one("compare")
@@ -161,11 +167,21 @@ impl Replaying {
         }
     }
 
-    fn arguments() -> [Arg; 5] {
+    fn arguments() -> [Arg; 7] {
         [
             Arg::new("view")
                 .required(true)
                 .help("The view's name, such as post"),
+            Arg::new("document")
+                .long("document")
+                .value_name("KEY")
+                .conflicts_with_all(["aggregate", "throttle", "compare", "keep"])
+                .help("Only this document: it is folded from the log and put right where it is, in the version that is read"),
+            Arg::new("aggregate")
+                .long("aggregate")
+                .value_name("ID")
+                .conflicts_with_all(["throttle", "compare", "keep"])
+                .help("Only the documents that events of this aggregate touch; its id, or its stream, such as post/7f3a"),
             Arg::new("throttle")
                 .long("throttle")
                 .value_name("EVENTS")
@@ -418,6 +434,13 @@ mod tests {
         assert_eq!(slow.progress, Shown::Json);
         assert!(parse("replay post --throttle 0").is_err());
         assert!(parse("replay post --progress loud").is_err());
+        assert_eq!(plain.only, None);
+        let document = replaying("replay post --document 7f3a").only;
+        assert_eq!(document, Some(Only::Document("7f3a".to_owned())));
+        let aggregate = replaying("replay post --aggregate post/7f3a --progress json").only;
+        assert_eq!(aggregate, Some(Only::Aggregate("post/7f3a".to_owned())));
+        assert!(parse("replay post --document a --aggregate b").is_err());
+        assert!(parse("replay post --document a --keep").is_err());
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tidelog_command::store::{EventStore, OpenError};
 use tidelog_domain::ViewDefinition;
 use tidelog_eventbus::LogReader;
-use tidelog_query::store::ReadStore;
-use tidelog_query::{Catalog, Replay, ReplayReport, ReplayState, ViewReport};
+use tidelog_query::store::{IndexState, ReadStore};
+use tidelog_query::{Catalog, IndexReport, Replay, ReplayReport, ReplayState, ViewReport};
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::OfViews;
@@ -126,8 +126,20 @@ fn line(report: &ViewReport) -> String {
             };
             format!("; {} is kept{keep}", previous.collection)
         });
+    let indexes = report.indexes.iter().map(index);
+    let indexes: String = indexes.collect();
     let replay = report.replay.as_ref().map_or_else(String::new, replaying);
-    format!("{name}: {read}{other}{previous}{replay}")
+    format!("{name}: {read}{other}{previous}{indexes}{replay}")
+}
+
+/// An index, for people.
+fn index(index: &IndexReport) -> String {
+    let state = match index.state {
+        IndexState::Ready => "ready",
+        IndexState::Building => "being made",
+        _ => "missing: a process with the role eventbus makes it",
+    };
+    format!("\n  index {}: {state}", index.by)
 }
 
 /// A replay, for people.
@@ -168,6 +180,10 @@ mod tests {
                 keep: true,
             }),
             is_refused: false,
+            indexes: vec![IndexReport {
+                by: "author_name,-created_at".to_owned(),
+                state: IndexState::Building,
+            }],
             replay: Some(ReplayReport {
                 state: ReplayState::Building,
                 version: 3,
@@ -181,6 +197,7 @@ mod tests {
         assert_eq!(
             line(&report),
             "post: version 2 is read, from post_v2; post_v1 is kept until it is cleaned\n  \
+             index author_name,-created_at: being made\n  \
              post_v3 is being built: 1000 of 5000 events, 500/s, 8 s left"
         );
         let unbuilt = ViewReport {
@@ -188,6 +205,7 @@ mod tests {
             collection: None,
             is_current: false,
             previous: None,
+            indexes: Vec::new(),
             replay: None,
             ..report
         };

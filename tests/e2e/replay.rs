@@ -203,6 +203,136 @@ async fn the_embedded_view_is_replayed_on_its_file() {
 }
 
 #[tokio::test]
+async fn documents_that_were_spoilt_come_back_alone_while_writes_go_on() {
+    let backends = Backends::fresh().await;
+    let site = Site::three(&backends).await;
+    let view = View::on(&backends).await;
+    for number in 0..POSTS {
+        let post = json!({"id": format!("read-{number}"), "title": "0", "content": "-", "author_name": "Ann"});
+        let created = site.commands.post("/post", &post).await;
+        let path = format!("/post/read-{number}");
+        site.queries
+            .get_after(&path, created.token())
+            .await
+            .data(200);
+    }
+    let collection = view.collection("post").await;
+    let client = mongodb::Client::with_uri_str(&backends.mongodb_url)
+        .await
+        .unwrap();
+    let database = client.default_database().unwrap();
+    let documents = database.collection::<Document>(&collection);
+    // One is spoilt, one is lost, one is there that should not be.
+    let spoilt = doc! { "$set": { "data.title": "spoilt" } };
+    documents
+        .update_one(doc! { "_id": "read-1" }, spoilt)
+        .await
+        .unwrap();
+    documents
+        .delete_one(doc! { "_id": "read-2" })
+        .await
+        .unwrap();
+    let mut stranger = documents
+        .find_one(doc! { "_id": "read-3" })
+        .await
+        .unwrap()
+        .unwrap();
+    stranger.insert("_id", "stranger");
+    documents.insert_one(stranger).await.unwrap();
+    // Writes go on, to the lost one too, which are set aside until it is back.
+    let lost = site
+        .commands
+        .patch("/post/read-2", &json!({"title": "lost"}))
+        .await;
+    lost.data(200);
+    let (ended, watching) = watch::channel(false);
+    let writing = tokio::spawn(writes(site.commands.clone(), watching));
+    let replay = async |of: &[&str]| {
+        let arguments: Vec<_> = ["replay", "post"].iter().chain(of).copied().collect();
+        let command = CommandLine::new(&arguments).with(backends.settings());
+        let ended = command.run().await;
+        assert_eq!(ended.code, Some(0), "{}", ended.output);
+        ended.output
+    };
+    let said = replay(&["--document", "read-1"]).await;
+    assert!(said.contains("read-1 of post"), "{said}");
+    let said = replay(&["--aggregate", "post/read-2"]).await;
+    assert!(said.contains("read-2 of post"), "{said}");
+    let said = replay(&["--document", "stranger", "--progress", "json"]).await;
+    assert!(
+        said.contains(r#"{"id":"stranger","mended":"removed"}"#),
+        "{said}"
+    );
+    assert_eq!(view.collection("post").await, collection);
+    ended.send_replace(true);
+    assert!(writing.await.unwrap() > 0);
+    let read = site.queries.get_after("/post/read-2", lost.token()).await;
+    read.data(200);
+    assert_eq!(site.queries.get("/post/stranger").await.status, 404);
+    // What stands for it is no document of the log's.
+    documents
+        .delete_one(doc! { "_id": "stranger" })
+        .await
+        .unwrap();
+    view.equals_the_fold("post").await;
+}
+
+/// Patches some posts in turn, of which one is lost until it is back.
+async fn writes(commands: Client, ended: watch::Receiver<bool>) -> usize {
+    let mut round = 0;
+    while !*ended.borrow() {
+        let path = format!("/post/read-{}", round % 5);
+        let patch = json!({"title": format!("t{round}")});
+        commands.patch(&path, &patch).await.data(200);
+        round += 1;
+    }
+    round
+}
+
+#[tokio::test]
+async fn an_embedded_document_is_replayed_alone_on_its_file_or_by_the_process_that_has_it() {
+    let mut site = Site::dev().await;
+    let post = json!({"id": "kept", "title": "A", "content": "", "author_name": "Ann"});
+    let created = site.commands.post("/post", &post).await;
+    let read = site.queries.get_after("/post/kept", created.token()).await;
+    read.data(200);
+    let view = View::of(&site, None).await;
+    let url = site.database_url();
+    let command = || {
+        CommandLine::new(&["replay", "post", "--document", "kept"])
+            .with([("DATABASE_URL", url.as_str())])
+    };
+    // The process that has the file does it; who asks at the file is told so.
+    view.spoil("post", "kept").await;
+    assert_eq!(
+        site.queries.get("/post/kept").await.data(200)["title"],
+        "spoilt"
+    );
+    let refused = command().run().await;
+    assert_eq!(refused.code, Some(1), "{}", refused.output);
+    assert!(
+        refused.output.contains(r#"-d '{"document":"kept"}'"#),
+        "{}",
+        refused.output
+    );
+    let admin = site.services[0].admin();
+    let asked = json!({"document": "kept"});
+    let done = admin.post("/admin/api/views/post/replay", &asked).await;
+    let expected = json!([{"id": "kept", "mended": "corrected"}]);
+    assert_eq!(done.data(200)["documents"], expected);
+    assert_eq!(site.queries.get("/post/kept").await.data(200)["title"], "A");
+    view.equals_the_fold("post").await;
+    // Where none runs, it is done at the file.
+    view.spoil("post", "kept").await;
+    let stopped = site.services[0]
+        .stop(tidelog_test_support::Signal::Term)
+        .await;
+    assert_eq!(stopped, Some(0));
+    command().run().await.succeeded();
+    view.equals_the_fold("post").await;
+}
+
+#[tokio::test]
 async fn a_program_of_another_definition_is_not_ready_until_its_version_is_read() {
     let backends = Backends::fresh().await;
     let [old_entities, new_entities] = ["author", "editor"].map(|field| {

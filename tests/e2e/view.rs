@@ -94,6 +94,24 @@ impl View {
         equal.await;
     }
 
+    /// Gives a document of `view` another title by hand, in the embedded file.
+    pub(crate) async fn spoil(&self, view: &str, id: &str) {
+        let Store::Sqlite(url) = &self.store else {
+            panic!("the views are in no file")
+        };
+        let table = format!("view_{}", self.collection(view).await);
+        let spoil = format!(
+            "UPDATE \"{table}\" SET data = json_set(data, '$.title', 'spoilt') WHERE id = ?"
+        );
+        let path = url.trim_start_matches("sqlite://");
+        let file = SqliteConnectOptions::new().filename(path);
+        let mut connection = file.connect().await.expect("the SQLite file opens");
+        let spoilt = sqlx::query(AssertSqlSafe(spoil)).bind(id);
+        let spoilt = spoilt.execute(&mut connection).await;
+        assert_eq!(spoilt.expect("the SQLite file answers").rows_affected(), 1);
+        connection.close().await.expect("the SQLite file closes");
+    }
+
     async fn alias(&self, view: &str) -> Option<Value> {
         match &self.store {
             Store::Sqlite(url) => {

@@ -10,6 +10,8 @@ use syn::{LitInt, LitStr, Path, Type};
 pub(crate) struct Args {
     pub(crate) name: Option<LitStr>,
     pub(crate) plural: Option<LitStr>,
+    /// Each `index = "…"`, of which there may be several.
+    pub(crate) indexes: Vec<LitStr>,
     pub(crate) rule: Option<Path>,
     pub(crate) rejection: Option<Type>,
     pub(crate) version: Option<LitInt>,
@@ -26,6 +28,8 @@ impl Args {
                 read.name = Some(meta.value()?.parse()?);
             } else if is("plural") {
                 read.plural = Some(meta.value()?.parse()?);
+            } else if is("index") {
+                read.indexes.push(meta.value()?.parse()?);
             } else if is("rule") {
                 read.rule = Some(meta.value()?.parse()?);
             } else if is("rejection") {

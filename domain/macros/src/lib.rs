@@ -187,6 +187,7 @@ pub fn rejections(args: TokenStream, item: TokenStream) -> TokenStream {
 /// |---|---|---|
 /// | `name = "statement"` | one document: `GET /{name}/{id}` | the struct's name |
 /// | `plural = "statements"` | their list: `GET /{plural}` | the name and an `s` |
+/// | `index = "owner,-balance"` | by what lists are searched and sorted, in the words of `sort`; as often as needed | none |
 #[proc_macro_attribute]
 pub fn view(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(plain::view, args, item)
@@ -202,6 +203,7 @@ pub fn view(args: TokenStream, item: TokenStream) -> TokenStream {
 /// |---|---|---|
 /// | `name = "post"` | the category of its streams, and its path | the struct's name |
 /// | `plural = "posts"` | the path of its list | the name and an `s` |
+/// | `index = "author_name,-created_at"` | by what lists are searched and sorted, in the words of `sort`; as often as needed | none |
 /// | `rule = a_function` | `fn(Change<'_, Post>, &Context) -> Result<(), PostRejection>`, which may say no to a change | everything that fits the schema may happen |
 /// | `rejection = PostRejection` | why the rule may say no | |
 /// | `version = 2` | the version of its shape | 1 |

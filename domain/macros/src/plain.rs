@@ -68,13 +68,14 @@ pub(crate) fn multi_stream_command(
 
 /// `#[view]`.
 pub(crate) fn view(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
-    let args = Args::parse(args, &["name", "plural"])?;
+    let args = Args::parse(args, &["name", "plural", "index"])?;
     require_record(
         &item,
         "view",
         &["id", "version", "created_at", "updated_at"],
     )?;
     let (derives, named, plural) = (derives(), named(&args, &item)?, plural(&args)?);
+    let indexes = indexes(&args);
     let ident = &item.ident;
     Ok(quote! {
         #derives
@@ -83,6 +84,7 @@ pub(crate) fn view(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStr
         #named
         impl ::tidelog::__private::View for #ident {
             #plural
+            #indexes
             fn schema() -> ::tidelog::__private::serde_json::Value {
                 ::tidelog::__private::stored_schema::<Self>()
             }
@@ -95,6 +97,7 @@ pub(crate) fn entity(args: TokenStream, item: DeriveInput) -> syn::Result<TokenS
     let known = [
         "name",
         "plural",
+        "index",
         "rule",
         "rejection",
         "version",
@@ -107,6 +110,7 @@ pub(crate) fn entity(args: TokenStream, item: DeriveInput) -> syn::Result<TokenS
     let events = ["created", "updated", "deleted"].map(|event| format!("{name}.{event}"));
     let (derives, named, plural) = (derives(), named(&args, &item)?, plural(&args)?);
     let (rejection, rule) = rule(&args)?;
+    let indexes = indexes(&args);
     let version = args.version.as_ref().map(version).transpose()?.unwrap_or(1);
     let upcasters = upcasters(args.upcasters.as_ref());
     let ident = &item.ident;
@@ -120,6 +124,7 @@ pub(crate) fn entity(args: TokenStream, item: DeriveInput) -> syn::Result<TokenS
             const VERSION: u32 = #version;
             #upcasters
             #plural
+            #indexes
             #rule
         }
     })
@@ -173,6 +178,19 @@ fn plural(args: &Args) -> syn::Result<TokenStream> {
             ::std::string::String::from(#plural)
         }
     })
+}
+
+/// The function that gives the indexes, where there are any.
+fn indexes(args: &Args) -> TokenStream {
+    let indexes = &args.indexes;
+    if indexes.is_empty() {
+        return quote! {};
+    }
+    quote! {
+        fn indexes() -> ::std::vec::Vec<&'static str> {
+            ::std::vec![#(#indexes),*]
+        }
+    }
 }
 
 /// Requires a struct with named fields, none of them `reserved`, and without parameters.

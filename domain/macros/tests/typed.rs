@@ -406,7 +406,12 @@ fn the_rule_is_asked_of_every_change() {
 }
 
 /// How many words there are by text.
-#[view(name = "heap", plural = "heaps")]
+#[view(
+    name = "heap",
+    plural = "heaps",
+    index = "pages",
+    index = "-words,pages"
+)]
 struct Words {
     words: i64,
     pages: i64,
@@ -448,6 +453,7 @@ fn a_view_takes_back_what_an_entity_no_longer_adds() {
 fn a_view_has_a_name_a_plural_and_a_schema() {
     assert_eq!((Words::NAME, Words::plural().as_str()), ("heap", "heaps"));
     assert_eq!(Words::schema()["properties"]["pages"]["type"], "integer");
+    assert_eq!(Words::indexes(), ["pages", "-words,pages"]);
 }
 
 #[test]

@@ -40,6 +40,14 @@ pub enum InvalidSchema {
         /// What it says, as JSON.
         found: String,
     },
+    /// `x-tidelog-indexes` is no list of texts.
+    #[error(
+        "\"x-tidelog-indexes\" is {found}, but it is a list of what lists are searched and sorted by, such as [\"author_name\", \"-created_at\"]"
+    )]
+    Indexes {
+        /// What it says, as JSON.
+        found: String,
+    },
     /// A field is declared or required that the server sets.
     #[error(
         "the field {field:?} is set by the server, as are {}: take it out of the schema's \"properties\" and \"required\"",

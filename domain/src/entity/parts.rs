@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::invalid::InvalidSchema;
 
 /// Keywords that lead to other schemas, or say nothing about the value itself.
-const STRUCTURE: [&str; 34] = [
+const STRUCTURE: [&str; 35] = [
     "$ref",
     "$dynamicRef",
     "$id",
@@ -43,6 +43,7 @@ const STRUCTURE: [&str; 34] = [
     "minContains",
     "maxContains",
     "x-tidelog-plural",
+    "x-tidelog-indexes",
 ];
 
 /// One schema that applies at a place.

@@ -30,6 +30,9 @@ pub(super) const PLURAL: &str = "x-tidelog-plural";
 /// Where a schema says which version of the entity it is.
 pub(super) const VERSION: &str = "x-tidelog-version";
 
+/// Where a schema says by what its entities are searched.
+pub(super) const INDEXES: &str = "x-tidelog-indexes";
+
 /// The highest version that an entity's schema may have.
 pub const MAX_ENTITY_VERSION: u32 = 1_000;
 
@@ -42,6 +45,7 @@ pub struct EntitySchema(Arc<Parts>, Arc<Upcasters>);
 struct Parts {
     name: String,
     plural: String,
+    indexes: Vec<String>,
     schema: Value,
     validator: Validator,
     outline: Outline,
@@ -73,6 +77,7 @@ impl EntitySchema {
         }
         require_dialect(&schema)?;
         let plural = plural(name, &schema)?;
+        let indexes = indexes(&schema)?;
         let events = EventNames::of(name, version(&schema)?);
         let upcasters = upcasters(&events, Vec::new());
         let validator = compile(&schema)?;
@@ -81,6 +86,7 @@ impl EntitySchema {
         let parts = Parts {
             name: name.to_owned(),
             plural,
+            indexes,
             schema,
             validator,
             outline,
@@ -130,6 +136,12 @@ impl EntitySchema {
     #[must_use]
     pub fn plural(&self) -> &str {
         &self.0.plural
+    }
+
+    /// By what its view is searched: `"x-tidelog-indexes"` of the schema, see [`ViewDefinition::indexes`](crate::ViewDefinition::indexes).
+    #[must_use]
+    pub fn indexes(&self) -> &[String] {
+        &self.0.indexes
     }
 
     /// The schema as it was written.
@@ -254,6 +266,20 @@ fn version(schema: &Value) -> Result<u32, InvalidSchema> {
     })
 }
 
+/// What a schema says by what its entities are searched.
+fn indexes(schema: &Value) -> Result<Vec<String>, InvalidSchema> {
+    let Some(found) = schema.get(INDEXES) else {
+        return Ok(Vec::new());
+    };
+    let texts = found.as_array().map(|listed| {
+        let texts = listed.iter().map(|one| one.as_str().map(str::to_owned));
+        texts.collect::<Option<Vec<_>>>()
+    });
+    texts.flatten().ok_or_else(|| InvalidSchema::Indexes {
+        found: found.to_string(),
+    })
+}
+
 /// What brings the events of an entity to its version: `steps`, and where there is none, what is older is read as it is.
 fn upcasters(events: &EventNames, steps: Vec<Upcaster>) -> Upcasters {
     upcasters_of(&events.names().map(|name| &**name), events.version(), steps)
@@ -279,6 +305,7 @@ fn payload_schema(name: &str, schema: &Value) -> Value {
     if let Some(keywords) = state.as_object_mut() {
         keywords.shift_remove(PLURAL);
         keywords.shift_remove(VERSION);
+        keywords.shift_remove(INDEXES);
         // References within it begin at the state, not at the payload.
         let id = Value::String(format!("urn:tidelog:{name}"));
         keywords.entry("$id").or_insert(id);

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::invalid::InvalidSchema;
-use super::schema::{EntitySchema, PLURAL, VERSION};
+use super::schema::{EntitySchema, INDEXES, PLURAL, VERSION};
 use crate::aggregate::{Data, DecodeError, Named, Rejection};
 use crate::context::Context;
 use crate::decider::{FieldError, Refusal};
@@ -37,6 +37,12 @@ pub trait Entity: Data + JsonSchema + Named {
     #[must_use]
     fn plural() -> String {
         format!("{}s", Self::NAME)
+    }
+
+    /// By what its view is searched, see [`ViewDefinition::indexes`](crate::ViewDefinition::indexes): by ids alone, unless said otherwise.
+    #[must_use]
+    fn indexes() -> Vec<&'static str> {
+        Vec::new()
     }
 
     /// Whether what fits the schema may happen. Without a rule all of it may.
@@ -104,6 +110,10 @@ impl EntitySchema {
         if let Value::Object(keywords) = &mut schema {
             keywords.insert(PLURAL.to_owned(), E::plural().into());
             keywords.insert(VERSION.to_owned(), E::VERSION.into());
+            let indexes = E::indexes();
+            if !indexes.is_empty() {
+                keywords.insert(INDEXES.to_owned(), indexes.into());
+            }
         }
         let schema = Self::from_value(E::NAME, schema)?;
         Ok(schema.with_upcasters(E::upcasters()))

@@ -97,6 +97,10 @@ impl ViewDefinition for EntityView {
         &self.filter
     }
 
+    fn indexes(&self) -> &[String] {
+        self.entity.indexes()
+    }
+
     fn folding(&self) -> Folding {
         Folding::FullState
     }

@@ -36,11 +36,17 @@ fn meaning_of_value(keyword: &str, value: &Value) -> Value {
     }
 }
 
-/// Whether a keyword changes nothing of what is stored: what only people read, and what a field is that a body leaves out. (The
+/// Whether a keyword changes nothing of what is stored: what only people read, by what is searched, and what a field is that a body leaves out. (The
 /// default of a Rust type may be another one each time that it is asked for, as the time is.)
 fn is_remark(keyword: &str) -> bool {
     matches!(
         keyword,
-        "title" | "description" | "examples" | "$comment" | "deprecated" | "default"
+        "title"
+            | "description"
+            | "examples"
+            | "$comment"
+            | "deprecated"
+            | "default"
+            | "x-tidelog-indexes"
     )
 }

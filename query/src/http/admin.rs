@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tidelog_http::{BodyLimits, Problem, ProblemKind, no_query, read_json, require_json_answer};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 mod tests;
 
 use super::read::{RETRY_AFTER, bad_path, no_view};
-use crate::replay::{Compare, ReplayError, Replayed};
+use crate::replay::{Compare, Only, ReplayError};
 use crate::store::ReadError;
 use crate::views::{ViewReport, Views};
 use tidelog_domain::causes;
@@ -46,7 +46,8 @@ struct Administration {
 /// The administration of `views`, to be mounted at `/admin`:
 ///
 /// - `GET /api/views` and `GET /api/views/{view}` say which version is read and how far a replay is, whichever process runs it;
-/// - `POST /api/views/{view}/replay` builds a view anew and answers when it is read; at once with `Prefer: respond-async`;
+/// - `POST /api/views/{view}/replay` builds a view anew and answers when it is read; at once with `Prefer: respond-async`; with
+///   `{"document":"…"}` or `{"aggregate":"…"}` it makes those documents alone what the log says;
 /// - `POST /api/views/{view}/rollback` goes back to the version before, and answers when that is read;
 /// - `POST /api/views/{view}/clean` lets go of the version before.
 ///
@@ -73,6 +74,23 @@ struct Wanted {
     /// Whether the version that is read until then is kept until somebody says otherwise.
     #[serde(default)]
     keep: bool,
+}
+
+/// What of a view is to be replayed: the one, or the other.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+enum WantedOnly {
+    Document(String),
+    Aggregate(String),
+}
+
+impl From<WantedOnly> for Only {
+    fn from(wanted: WantedOnly) -> Self {
+        match wanted {
+            WantedOnly::Document(key) => Self::Document(key),
+            WantedOnly::Aggregate(name) => Self::Aggregate(name),
+        }
+    }
 }
 
 /// An object without members.
@@ -119,9 +137,8 @@ async fn one(
     no_query(request.uri())?;
     let view = admin.views.catalog().get(&name);
     let view = view.ok_or_else(|| no_view(&name))?;
-    let alias = admin.views.store().load_alias(&name).await;
-    let alias = alias.map_err(|error| unavailable(&error))?;
-    Ok(answer(&ViewReport::of(&**view, alias.as_ref())))
+    let report = ViewReport::read(&**view, admin.views.store()).await;
+    Ok(answer(&report.map_err(|error| unavailable(&error))?))
 }
 
 async fn replay(
@@ -133,22 +150,37 @@ async fn replay(
     let view = admin.views.catalog().get(&name).cloned();
     let view = view.ok_or_else(|| no_view(&name))?;
     let at_once = prefers_answer_at_once(request.headers());
-    let wanted: Wanted = wanted(request).await?;
+    let body = body(request).await?;
     let replay = admin.views.replay(&name);
+    let shutdown = admin.shutdown;
+    let is_of_some = |name: &str| body.get(name).is_some();
+    if is_of_some("document") || is_of_some("aggregate") {
+        let only: Only = read::<WantedOnly>(Value::Object(body))?.into();
+        let replay = run(async move { replay.run_only(&view, &only, &|_| {}, &shutdown).await });
+        return answered(&name, at_once, replay).await;
+    }
+    let wanted: Wanted = read(Value::Object(body))?;
     let mut options = replay.options().clone();
     options.max_events_per_second = wanted.throttle;
     options.compare = wanted.compare.into();
     options.keep = wanted.keep;
     let replay = replay.with_options(options);
-    let shutdown = admin.shutdown;
     let replay = run(async move { replay.run(&view, &|_| {}, &shutdown).await });
-    if at_once {
-        tokio::spawn(replay);
-        return Ok(begun(&name));
-    }
+    answered(&name, at_once, replay).await
+}
+
+/// The answer to a replay of `view`: at once, or when it is over.
+async fn answered(
+    view: &str,
+    at_once: bool,
+    replay: impl Future<Output = Result<Response, Problem>> + Send + 'static,
+) -> Result<Response, Problem> {
     // It goes on when the client goes away.
-    let replayed = tokio::spawn(replay).await;
-    replayed.map_err(|_| Problem::internal())?
+    let replay = tokio::spawn(replay);
+    if at_once {
+        return Ok(begun(view));
+    }
+    replay.await.map_err(|_| Problem::internal())?
 }
 
 async fn rollback(
@@ -159,7 +191,7 @@ async fn rollback(
     let Path(name) = path.map_err(bad_path)?;
     let view = admin.views.catalog().get(&name).cloned();
     let view = view.ok_or_else(|| no_view(&name))?;
-    let _: Nothing = wanted(request).await?;
+    let _: Nothing = read(Value::Object(body(request).await?))?;
     let (replay, shutdown) = (admin.views.replay(&name), admin.shutdown);
     let back = run(async move { replay.roll_back(&view, true, &|_| {}, &shutdown).await });
     let done = tokio::spawn(back).await;
@@ -174,15 +206,15 @@ async fn clean(
     let Path(name) = path.map_err(bad_path)?;
     let known = admin.views.catalog().get(&name);
     known.ok_or_else(|| no_view(&name))?;
-    let _: Nothing = wanted(request).await?;
+    let _: Nothing = read(Value::Object(body(request).await?))?;
     let cleaned = admin.views.replay(&name).clean(&name).await;
     let retired = cleaned.map_err(|error| problem(&error))?;
     Ok(answer(&json!({"view": name, "retired": retired})))
 }
 
 /// Says what becomes of a replay.
-async fn run(
-    replaying: impl Future<Output = Result<Replayed, ReplayError>> + Send + 'static,
+async fn run<T: Serialize + Send + 'static>(
+    replaying: impl Future<Output = Result<T, ReplayError>> + Send + 'static,
 ) -> Result<Response, Problem> {
     match tokio::spawn(replaying).await {
         Ok(Ok(replayed)) => Ok(answer(&replayed)),
@@ -197,8 +229,8 @@ async fn run(
     }
 }
 
-/// What the body of `request` says; without one, nothing.
-async fn wanted<T: Default + DeserializeOwned>(request: Request) -> Result<T, Problem> {
+/// The object in the body of `request`; without a body, an empty one.
+async fn body(request: Request) -> Result<Map<String, Value>, Problem> {
     require_json_answer(request.headers())?;
     no_query(request.uri())?;
     let (parts, body) = request.into_parts();
@@ -207,18 +239,22 @@ async fn wanted<T: Default + DeserializeOwned>(request: Request) -> Result<T, Pr
         ..BodyLimits::default()
     };
     let read = read_json(&parts.headers, body, &["application/json"], limits).await?;
-    let Some(value) = read.value else {
-        return Ok(T::default());
-    };
-    let invalid = |reason: String| {
-        let detail =
-            format!("The body is not what is wanted here: {reason}. Correct it and send it again.");
-        Problem::new(ProblemKind::Invalid, detail)
-    };
-    if !value.is_object() {
-        return Err(invalid("it is no object".to_owned()));
+    match read.value {
+        None => Ok(Map::new()),
+        Some(Value::Object(body)) => Ok(body),
+        Some(_) => Err(invalid("it is no object")),
     }
-    serde_json::from_value(value).map_err(|error| invalid(error.to_string()))
+}
+
+/// What a body says.
+fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
+    serde_json::from_value(body).map_err(|error| invalid(&error.to_string()))
+}
+
+fn invalid(reason: &str) -> Problem {
+    let detail =
+        format!("The body is not what is wanted here: {reason}. Correct it and send it again.");
+    Problem::new(ProblemKind::Invalid, detail)
 }
 
 /// Whether a client does not want to wait until all is done.
@@ -270,7 +306,15 @@ fn problem(error: &ReplayError) -> Problem {
             format!("{}. The version that was read is read on.", causes(error)),
         ),
         ReplayError::NothingBefore { .. } => Problem::new(ProblemKind::NotFound, sentence(error)),
+        ReplayError::NothingOf { .. } => Problem::new(ProblemKind::NotFound, plain_sentence(error)),
+        ReplayError::SetAside { .. }
+        | ReplayError::OtherDefinition { .. }
+        | ReplayError::TooMany { .. } => Problem::new(ProblemKind::Rejected, plain_sentence(error)),
+        ReplayError::KeptChanging { .. } => {
+            Problem::new(ProblemKind::Conflict, plain_sentence(error)).retry_after(RETRY_AFTER)
+        }
         ReplayError::NotBuilt { .. }
+        | ReplayError::OtherHistory { .. }
         | ReplayError::Superseded
         | ReplayError::Cancelled
         | ReplayError::Log(_)
@@ -282,12 +326,17 @@ fn problem(error: &ReplayError) -> Problem {
 
 /// What went wrong, without its causes: they are in the log.
 fn sentence(error: &ReplayError) -> String {
+    format!(
+        "{} The version that was read is read on.",
+        plain_sentence(error)
+    )
+}
+
+/// The same of a replay that leads readers nowhere.
+fn plain_sentence(error: &ReplayError) -> String {
     let text = error.to_string();
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase());
     let first: String = first.into_iter().flatten().collect();
-    format!(
-        "{first}{}. The version that was read is read on.",
-        chars.as_str()
-    )
+    format!("{first}{}.", chars.as_str())
 }

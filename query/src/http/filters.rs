@@ -216,29 +216,55 @@ fn match_any(parameter: &Parameter) -> Result<bool, Problem> {
 
 /// The order that `parameter` asks for: names of fields, with `-` before one that descends.
 fn sort(view: &dyn ViewDefinition, parameter: &Parameter) -> Result<Vec<Sort>, Problem> {
-    let wanted = || {
-        parameter.malformed(&format!(
-            "the names of at most {MAX_SORTS} different fields, with commas between them, and `-` before one that descends"
-        ))
-    };
+    order(view, &parameter.value).map_err(|why| match why {
+        NoOrder::Malformed => parameter.malformed(&format!("{ORDER}, at most {MAX_SORTS}")),
+        NoOrder::Field(name, why) => parameter.names_unknown(name, &why),
+    })
+}
+
+/// The order that `text` asks for in the words of `sort`; why not, for who wrote the program.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn sorted_by(view: &dyn ViewDefinition, text: &str) -> Result<Vec<Sort>, String> {
+    order(view, text).map_err(|why| match why {
+        NoOrder::Malformed => format!("it is not {ORDER}, at most {MAX_SORTS}"),
+        NoOrder::Field(name, why) => format!("by {name:?} nothing can be sorted: {why}"),
+    })
+}
+
+/// What an order looks like.
+const ORDER: &str =
+    "the names of different fields, with commas between them, and `-` before one that descends";
+
+/// Why a text asks for no order.
+enum NoOrder<'t> {
+    /// It does not look like one.
+    Malformed,
+    /// A field of this name has none, because of this.
+    Field(&'t str, String),
+}
+
+fn order<'t>(view: &dyn ViewDefinition, text: &'t str) -> Result<Vec<Sort>, NoOrder<'t>> {
     let mut sort: Vec<Sort> = Vec::new();
-    for written in parameter.value.split(',') {
+    for written in text.split(',') {
         let (name, direction) = match written.strip_prefix('-') {
             Some(name) => (name, Direction::Descending),
             None => (written, Direction::Ascending),
         };
         if name.is_empty() || sort.len() == MAX_SORTS {
-            return Err(wanted());
+            return Err(NoOrder::Malformed);
         }
-        let target = Target::of(view, name)
-            .map_err(|why| parameter.names_unknown(name, &no_field(view, why)))?;
+        let target = Target::of(view, name);
+        let target = target.map_err(|why| NoOrder::Field(name, no_field(view, why)))?;
         if !target.shape.has_order() {
             let advice = "the field may hold a list or an object, which have no order.";
-            return Err(parameter.names_unknown(name, advice));
+            return Err(NoOrder::Field(name, advice.to_owned()));
         }
         let field = target.field;
         if sort.iter().any(|other| other.field == field) {
-            return Err(wanted());
+            return Err(NoOrder::Malformed);
         }
         sort.push(Sort { field, direction });
     }

@@ -24,6 +24,7 @@ mod tests;
 pub use admin::views_admin_router;
 #[cfg(any(test, feature = "conformance"))]
 pub(crate) use filters::asked;
+pub(crate) use filters::sorted_by;
 pub use openapi::query_document;
 #[cfg(any(test, feature = "conformance"))]
 pub(crate) use read::next;

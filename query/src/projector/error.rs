@@ -82,7 +82,7 @@ pub enum ProjectError {
 
 impl ProjectError {
     /// `event` could not be read for `view`.
-    pub(super) fn unreadable(view: &str, event: &RecordedEvent, source: DecodeError) -> Self {
+    pub(crate) fn unreadable(view: &str, event: &RecordedEvent, source: DecodeError) -> Self {
         Self::Unreadable {
             view: view.to_owned(),
             event_type: event.event_type.to_string(),

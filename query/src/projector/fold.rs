@@ -16,7 +16,8 @@ use crate::store::{Document, DocumentWrite, Written};
 impl Projector {
     /// Folds the batch into the documents that it touches, and writes each on condition of its revision.
     ///
-    /// Where the condition does not hold, somebody else wrote the document: it is read and folded again.
+    /// Where the condition does not hold, somebody else wrote the document: it is read and folded again. So it is where a document
+    /// of the cache says that it has all of the batch: nothing would be written, so nothing would tell that it was changed meanwhile.
     pub(super) async fn fold(
         &self,
         partition: Partition,
@@ -28,9 +29,17 @@ impl Projector {
             let mut stored = self.stored(&todo, events, cache, round == 0).await?;
             let mut folded = Vec::with_capacity(todo.len());
             let mut writes = Vec::with_capacity(todo.len());
+            let mut doubtful = Vec::new();
             for touched in todo {
-                let before = stored.remove(&touched.key);
+                let (before, is_cached) = match stored.remove(&touched.key) {
+                    Some(Seen {
+                        document,
+                        is_cached,
+                    }) => (Some(document), is_cached),
+                    None => (None, false),
+                };
                 match next(&*self.view, before, &touched, partition)? {
+                    Next::Unchanged(_) if is_cached => doubtful.push(touched),
                     Next::Unchanged(Some(document)) => cache.put(document),
                     Next::Unchanged(None) => {}
                     Next::Write(write) => {
@@ -44,7 +53,7 @@ impl Projector {
                 Some(touched.last())
             };
             let written = self.write(&writes, events, last).await?;
-            todo = Vec::new();
+            todo = doubtful;
             for ((write, touched), written) in writes.into_iter().zip(folded).zip(written) {
                 match written {
                     Written::Applied => cache.put(as_stored(write)),
@@ -69,24 +78,48 @@ impl Projector {
         events: &[RecordedEvent],
         cache: &mut DocumentCache,
         is_first_look: bool,
-    ) -> Result<HashMap<String, Document>, HandlerError> {
+    ) -> Result<HashMap<String, Seen>, HandlerError> {
         let may_begin = is_first_look && self.view.category().is_some();
         let mut known = HashMap::with_capacity(touched.len());
         let mut unknown = Vec::new();
-        for document in touched {
-            match cache.take(&document.key) {
-                Some(stored) => {
-                    known.insert(document.key.clone(), stored);
+        for own in touched {
+            match cache.take(&own.key) {
+                Some(document) => {
+                    let is_cached = true;
+                    known.insert(
+                        own.key.clone(),
+                        Seen {
+                            document,
+                            is_cached,
+                        },
+                    );
                 }
-                None if may_begin && document.begins() => {}
-                None => unknown.push(&*document.key),
+                None if may_begin && own.begins() => {}
+                None => unknown.push(&*own.key),
             }
         }
         if !unknown.is_empty() {
-            known.extend(self.load(&unknown, events).await?);
+            let loaded = self.load(&unknown, events).await?.into_iter();
+            let is_cached = false;
+            known.extend(loaded.map(|(key, document)| {
+                (
+                    key,
+                    Seen {
+                        document,
+                        is_cached,
+                    },
+                )
+            }));
         }
         Ok(known)
     }
+}
+
+/// A document as it was last seen.
+struct Seen {
+    document: Document,
+    /// Whether that was some time ago: others may have changed it.
+    is_cached: bool,
 }
 
 /// What a batch makes of a document.
@@ -112,7 +145,15 @@ fn next(
         return Ok(Next::Unchanged(stored));
     };
     let is_new = stored.is_none();
-    let mut document = stored.unwrap_or_else(|| unborn(touched));
+    let mut document = match stored {
+        // Nothing of it is the document's but the revision, on which it is written.
+        Some(stored) if stored.is_of_no_event() => Document {
+            revision: stored.revision,
+            ..unborn(touched)
+        },
+        Some(stored) => stored,
+        None => unborn(touched),
+    };
     let before = DocumentState {
         data: std::mem::take(&mut document.data),
         deleted: document.deleted,

@@ -74,6 +74,12 @@ impl Projector {
             };
             let write = match stored.get(&touched.key) {
                 Some(stored) if has(stored, partition, touched.last()) => continue,
+                Some(stored) if stored.is_of_no_event() && touched.begins() => {
+                    DocumentWrite::Replace(Document {
+                        revision: stored.revision,
+                        ..document
+                    })
+                }
                 Some(_) => DocumentWrite::Advance {
                     document,
                     partition,
@@ -94,18 +100,7 @@ impl Projector {
         }
         let writes = super::batch::keys(&*self.view, event)?.into_iter();
         let writes: Vec<_> = writes
-            .map(|key| {
-                DocumentWrite::Insert(Document {
-                    id: key,
-                    data: Map::new(),
-                    version: event.version,
-                    created_at: event.recorded_at,
-                    updated_at: event.recorded_at,
-                    deleted: true,
-                    applied: BTreeMap::from([(event.partition, event.position)]),
-                    revision: 0,
-                })
-            })
+            .map(|key| DocumentWrite::Insert(stand_in(key, event)))
             .collect();
         // Where it is there already, it has been told before.
         self.write(&writes, std::slice::from_ref(event), |_| Some(event))
@@ -155,6 +150,20 @@ impl Projector {
             version: touched.first.version.number(),
         }
         .at(touched.first)
+    }
+}
+
+/// The document that nobody sees, in place of the one that `event` would have made, had it not been skipped.
+pub(crate) fn stand_in(key: String, event: &RecordedEvent) -> Document {
+    Document {
+        id: key,
+        data: Map::new(),
+        version: event.version,
+        created_at: event.recorded_at,
+        updated_at: event.recorded_at,
+        deleted: true,
+        applied: BTreeMap::from([(event.partition, event.position)]),
+        revision: 0,
     }
 }
 

@@ -25,6 +25,7 @@ mod tests;
 pub use error::ProjectError;
 
 use cache::DocumentCache;
+pub(crate) use full_state::stand_in;
 
 /// The most bytes that the key of a document may have.
 pub const MAX_KEY_BYTES: usize = 1024;

@@ -18,9 +18,9 @@ use tidelog_eventbus::{LogError, LogIdentity, LogReader};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Compare, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
+use super::{Compare, Mended, Only, Replay, ReplayError, ReplayOptions, ReplayProgress, Replayed};
 use crate::store::conformance::ReadStoreFactory;
-use crate::store::{Alias, DocumentWrite, Progress, ReadStore};
+use crate::store::{Alias, Document, DocumentWrite, Progress, ReadStore, Written};
 
 /// How many documents the log makes, one of them deleted.
 const DOCUMENTS: u64 = 120;
@@ -292,6 +292,47 @@ pub async fn a_rollback_leads_back_and_forth(factory: &dyn ReadStoreFactory) {
     );
 }
 
+/// What was damaged, or should not be there, is what the log says afterwards, where it is; nothing else is touched.
+pub async fn one_document_is_made_right_where_it_is(factory: &dyn ReadStoreFactory) {
+    let ground = Ground::on(factory).await;
+    ground.run().await.unwrap();
+    let (read, replay) = (ground.collection(2), ground.replay());
+    let get = async |id: &str| {
+        let found = ground.store.get(&read, &[id]).await.unwrap();
+        found.into_iter().next().unwrap()
+    };
+    let put = async |write: DocumentWrite| {
+        let written = ground.store.write(&read, &[write]).await.unwrap();
+        assert_eq!(written, [Written::Applied]);
+    };
+    let only = async |only: Only| {
+        let never = CancellationToken::new();
+        let done = replay.run_only(&ground.view, &only, &|_| {}, &never).await;
+        done.unwrap().documents[0].mended
+    };
+    let (right, other) = (get("d7").await, get("d8").await);
+    let mut damaged = right.clone();
+    damaged.data.insert("number".to_owned(), json!(8));
+    damaged.applied.clear();
+    put(DocumentWrite::Replace(damaged)).await;
+    let stranger = Document {
+        id: "stranger".to_owned(),
+        ..right.clone()
+    };
+    put(DocumentWrite::Insert(stranger)).await;
+    let document = |id: &str| Only::Document(id.to_owned());
+    assert_eq!(only(document("d7")).await, Mended::Corrected);
+    let again = Only::Aggregate("d7".to_owned());
+    assert_eq!(only(again).await, Mended::Unchanged);
+    assert_eq!(only(document("stranger")).await, Mended::Removed);
+    assert_eq!(only(document("stranger")).await, Mended::Absent);
+    assert!(get("stranger").await.deleted);
+    let revision = right.revision + 2;
+    assert_eq!(get("d7").await, Document { revision, ..right });
+    assert_eq!(get("d8").await, other);
+    assert_eq!(ground.alias().await.collection, read);
+}
+
 /// Runs the conformance suite of replay: `replay_conformance!(module, factory)` makes a module with one test a case. `factory` is an
 /// expression that gives a [`ReadStoreFactory`](crate::store::conformance::ReadStoreFactory). The crate that calls it needs
 /// tokio with `macros` and `rt-multi-thread`.
@@ -305,6 +346,7 @@ macro_rules! replay_conformance {
             a_version_that_was_damaged_is_never_read,
             of_two_replays_at_once_one_is_made,
             a_rollback_leads_back_and_forth,
+            one_document_is_made_right_where_it_is,
         );
     };
     (@cases $module:ident, $factory:expr, $($case:ident,)*) => {

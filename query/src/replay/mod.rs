@@ -75,6 +75,10 @@ mod claim;
     reason = "tests fail loudly"
 )]
 pub mod conformance;
+mod fold;
+mod one;
+#[cfg(test)]
+mod one_tests;
 mod progress;
 mod rest;
 #[cfg(test)]
@@ -87,6 +91,7 @@ mod verify;
 
 pub(crate) use alias::change;
 pub(crate) use claim::{calm_left, give_up, leave};
+pub use one::{Mended, Only, ReplayedDocument, ReplayedOnly};
 pub(crate) use silence::{Sign, Silence};
 pub use verify::{Compare, Compared};
 
@@ -230,6 +235,63 @@ pub enum ReplayError {
         differing: u64,
         /// The first of those, by id.
         named: Vec<String>,
+    },
+    /// The version that is read is another program's: only one with its definition can make a document of it anew.
+    #[error(
+        "the version of the view {view} that is read has another definition than this program's"
+    )]
+    OtherDefinition {
+        /// The view.
+        view: String,
+    },
+    /// The log has another history than the version that is read: it is replayed as a whole, by itself.
+    #[error("the log was restored or replaced; the view {view} has to be replayed as a whole")]
+    OtherHistory {
+        /// The view.
+        view: String,
+    },
+    /// An event that the document needs cannot be folded.
+    #[error(
+        "the document {document} of {view} is set aside, or will be, because an event of it cannot be folded; mend what reads it, then \
+         retry the document, or skip the event: {reason}"
+    )]
+    SetAside {
+        /// The view.
+        view: String,
+        /// The document.
+        document: String,
+        /// Which event it is, and why.
+        reason: String,
+    },
+    /// No event of the view is of this aggregate.
+    #[error(
+        "the view {view} has nothing of {aggregate}: no event that it listens to is of that aggregate"
+    )]
+    NothingOf {
+        /// The view.
+        view: String,
+        /// The aggregate, as it was named.
+        aggregate: String,
+    },
+    /// So many documents are made from one aggregate that the whole view is better replayed.
+    #[error(
+        "{aggregate} makes more than {max} documents of the view {view}; replay the whole view"
+    )]
+    TooMany {
+        /// The view.
+        view: String,
+        /// The aggregate.
+        aggregate: String,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The document was written by others again and again while it was replayed.
+    #[error("the document {document} of {view} kept changing while it was replayed; try again")]
+    KeptChanging {
+        /// The view.
+        view: String,
+        /// The document.
+        document: String,
     },
     /// The log cannot be read.
     #[error("the log cannot be read")]

@@ -14,6 +14,7 @@ use super::progress::Meter;
 use super::rest::bring_to_rest;
 use super::verify::{Compare, Compared};
 use super::{OnProgress, Replay, ReplayError, ReplayProgress, Replayed};
+use crate::indexes::usable_indexes;
 use crate::projector::Projector;
 use crate::store::{Kind, Query};
 use tidelog_domain::causes;
@@ -92,12 +93,14 @@ impl Run<'_> {
             // All of it, so that no document is too young to be compared.
             let heads = self.persist(|| async { Ok(log.heads().await?) }).await?;
             self.fold(&catch_up, &heads).await?;
-            let compared = self.verify().await?;
-            self.run_after_log(&catch_up, total(&heads)).await?;
-            Some(compared)
+            Some(self.verify().await?)
         } else {
             None
         };
+        self.make_indexes().await?;
+        let before = self.persist(|| async { Ok(self.folded_before().await?) });
+        let before = before.await?;
+        self.run_after_log(&catch_up, before).await?;
         (self.progress)(ReplayProgress::Switching);
         let announced = self.persist(|| async { Ok(self.claim.begin_to_switch().await?) });
         let read = announced.await?.ok_or(Lost)?.collection;
@@ -119,6 +122,27 @@ impl Run<'_> {
             read: Some(read),
             compared,
         })
+    }
+
+    /// Makes the indexes of what is built, so that readers are led to it when they are ready. It takes long, and beats meanwhile; where it
+    /// fails, searches are slow until who keeps the view has made them.
+    async fn make_indexes(&self) -> Result<(), ReplayError> {
+        let indexes = usable_indexes(&**self.view);
+        let collection = &self.claim.building.collection;
+        let making = self.replay.store.ensure_indexes(collection, &indexes);
+        let made = tokio::select! {
+            made = making => made,
+            () = self.cancel.cancelled() => return Err(ReplayError::Cancelled),
+        };
+        if let Err(error) = made {
+            let error = causes(&error);
+            tracing::warn!(
+                collection,
+                error,
+                "the indexes could not be made before the switch"
+            );
+        }
+        Ok(())
     }
 
     /// Folds what the log has, lap after lap, until little is left; `done` events were there before. Gives how many there are now.
@@ -237,21 +261,7 @@ impl Run<'_> {
         &self,
         step: impl Fn() -> F,
     ) -> Result<T, ReplayError> {
-        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-        loop {
-            let done = tokio::select! {
-                done = step() => done,
-                () = self.cancel.cancelled() => return Err(ReplayError::Cancelled),
-            };
-            match done {
-                Err(error) if error.is_transient() => {
-                    let reason = causes(&error);
-                    (self.progress)(ReplayProgress::Waiting { reason: &reason });
-                    tokio::time::sleep(backoff.next_wait()).await;
-                }
-                done => return done,
-            }
-        }
+        persist(self.progress, self.cancel, step).await
     }
 
     /// Wakes the version that is read, and retires what was built, unless another replay may go on with it. Where that fails, the
@@ -279,6 +289,29 @@ impl Run<'_> {
                     "a failed replay is left for others to clear up"
                 );
             }
+        }
+    }
+}
+
+/// Does `step` until it goes well, fails for good, or `cancel`.
+pub(super) async fn persist<T, F: Future<Output = Result<T, ReplayError>>>(
+    progress: OnProgress<'_>,
+    cancel: &CancellationToken,
+    step: impl Fn() -> F,
+) -> Result<T, ReplayError> {
+    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+    loop {
+        let done = tokio::select! {
+            done = step() => done,
+            () = cancel.cancelled() => return Err(ReplayError::Cancelled),
+        };
+        match done {
+            Err(error) if error.is_transient() => {
+                let reason = causes(&error);
+                progress(ReplayProgress::Waiting { reason: &reason });
+                tokio::time::sleep(backoff.next_wait()).await;
+            }
+            done => return done,
         }
     }
 }

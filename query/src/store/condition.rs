@@ -18,6 +18,9 @@ pub(crate) struct Asked<'q> {
     pub(crate) exact: bool,
     /// The order that it is asked for; `None` where it cannot sort so, and [`page`](super::page) sorts what was read.
     pub(crate) order: Option<Vec<(Subject<'q>, Direction)>>,
+    /// Where the first field of that order begins, if it does not at its beginning: what `condition` says as well, and more of, in a form
+    /// that some databases cannot go by.
+    pub(crate) from: Option<(Subject<'q>, Direction, Key<'q>)>,
 }
 
 /// What a database compares of a document.
@@ -131,17 +134,24 @@ impl<'q> Asked<'q> {
             (Some(place), Some(order)) => behind(place, order, &query.sort),
             _ => Condition::Always,
         };
+        let first = query.after.as_ref().and_then(|place| place.keys.first());
+        let first = first.zip(query.sort.first());
+        let from = first.and_then(|(value, sort)| {
+            let (subject, direction) = *order.as_ref()?.first()?;
+            Some((subject, direction, key(&sort.field, value)?))
+        });
         Self {
             condition: all([filter, behind]),
             exact,
             order,
+            from,
         }
     }
 }
 
 impl<'q> Subject<'q> {
     /// `None` for a field that a database cannot name.
-    fn of(field: &'q Field) -> Option<Self> {
+    pub(crate) fn of(field: &'q Field) -> Option<Self> {
         Some(match field {
             Field::Id => Self::Id,
             Field::Version => Self::Envelope(Number64::Version),

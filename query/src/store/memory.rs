@@ -1,6 +1,6 @@
 //! The read store in memory: for tests and examples, and the reference for what the port means.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
@@ -10,7 +10,9 @@ use tidelog_eventbus::{StateError, StateRecord, StateStore};
 use super::filter::{matches, page};
 use super::name::{checked, checked_for_state};
 use super::storable;
-use super::{Alias, Document, DocumentWrite, Query, ReadError, ReadStore, Written};
+use super::{
+    Alias, Document, DocumentWrite, Index, KeptIndex, Query, ReadError, ReadStore, Written,
+};
 
 /// A read store in memory. It is gone with the process.
 #[derive(Debug, Default)]
@@ -28,6 +30,8 @@ struct Contents {
 struct Collection {
     documents: BTreeMap<String, Document>,
     states: BTreeMap<Partition, (u64, StateRecord)>,
+    /// The names of its indexes: nothing here is searched by them.
+    indexes: BTreeSet<String>,
 }
 
 impl InMemoryReadStore {
@@ -40,6 +44,14 @@ impl InMemoryReadStore {
     /// What is stored. A panic of another thread cannot have left it half-changed: each change is one assignment.
     fn read(&self) -> RwLockReadGuard<'_, Contents> {
         self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a document away, which nobody may do but by hand.
+    #[cfg(test)]
+    pub(crate) fn take_away(&self, collection: &str, id: &str) {
+        let mut contents = self.write_access();
+        let collection = contents.collections.get_mut(collection).unwrap();
+        collection.documents.remove(id).unwrap();
     }
 
     fn write_access(&self) -> RwLockWriteGuard<'_, Contents> {
@@ -108,6 +120,25 @@ impl ReadStore for InMemoryReadStore {
             .filter(|document| query.deleted || !document.deleted)
             .filter(|document| matches(document, &query.filter));
         Ok(u64::try_from(fits.count()).unwrap_or(u64::MAX))
+    }
+
+    async fn ensure_indexes(&self, collection: &str, wanted: &[Index]) -> Result<(), ReadError> {
+        let name = checked(collection)?.to_owned();
+        let mut contents = self.write_access();
+        let collection = contents.collections.entry(name).or_default();
+        collection.indexes = wanted.iter().map(Index::name).collect();
+        Ok(())
+    }
+
+    async fn indexes(&self, collection: &str) -> Result<Vec<KeptIndex>, ReadError> {
+        let contents = self.read();
+        let collection = contents.collections.get(checked(collection)?);
+        let names = collection.into_iter().flat_map(|it| it.indexes.iter());
+        let kept = names.map(|name| KeptIndex {
+            name: name.clone(),
+            is_ready: true,
+        });
+        Ok(kept.collect())
     }
 
     async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {

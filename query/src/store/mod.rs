@@ -12,6 +12,7 @@ mod condition;
 )]
 pub mod conformance;
 mod filter;
+mod index;
 mod memory;
 #[cfg(feature = "mongodb")]
 mod mongodb;
@@ -27,6 +28,7 @@ pub use self::mongodb::{
 };
 pub use alias::{Alias, Kind, Progress, Replaying};
 pub use filter::{matches, page, place_of};
+pub use index::{Index, IndexState, KeptIndex};
 pub use memory::InMemoryReadStore;
 pub use name::{MAX_NAME_BYTES, is_name};
 pub use query::{Direction, Field, Filter, Place, Query, Sort, Test};
@@ -124,6 +126,29 @@ pub trait ReadStore: StateStore {
         }
     }
 
+    /// Makes those of `wanted` that the collection does not have, beside reads and, where the store can, writes, and drops others that were
+    /// made here; whatever else there is stays. It returns when all of them are ready, which takes as long as it takes; when it is
+    /// dropped, or asked again or by others at the same time, no harm is done. No search ever needs an index.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`], after which they may be being made; [`ReadError::Unwritable`] for one that the store cannot
+    /// make. A store that has none does nothing.
+    async fn ensure_indexes(&self, collection: &str, wanted: &[Index]) -> Result<(), ReadError> {
+        let _ = (collection, wanted);
+        Ok(())
+    }
+
+    /// The indexes of the collection that were made here. A store that has none gives none.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`].
+    async fn indexes(&self, collection: &str) -> Result<Vec<KeptIndex>, ReadError> {
+        let _ = collection;
+        Ok(Vec::new())
+    }
+
     /// The alias of `view`: which version of it is read, or being built as its first one. `None` when there is none yet.
     ///
     /// # Errors
@@ -164,6 +189,14 @@ pub struct Document {
     pub applied: BTreeMap<Partition, Position>,
     /// Goes up by one with each write: what a conditional write compares. From 1.
     pub revision: u64,
+}
+
+impl Document {
+    /// Whether no event made it: it stands, deleted and with nothing applied, where a document was found that the log knows
+    /// nothing of. The first event of its key begins it as if it were not there.
+    pub(crate) fn is_of_no_event(&self) -> bool {
+        self.deleted && self.applied.is_empty()
+    }
 }
 
 /// A write of one document, on a condition.

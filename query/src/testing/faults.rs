@@ -10,7 +10,8 @@ use tidelog_eventbus::{StateError, StateRecord, StateStore};
 use tokio::sync::watch;
 
 use crate::store::{
-    Alias, Document, DocumentWrite, InMemoryReadStore, Query, ReadError, ReadStore, Written,
+    Alias, Document, DocumentWrite, InMemoryReadStore, Index, KeptIndex, Query, ReadError,
+    ReadStore, Written,
 };
 
 /// A store that can be cut off, can die in the middle of a write, and can stand still.
@@ -19,6 +20,8 @@ use crate::store::{
 #[derive(Clone)]
 pub(crate) struct FaultyStore {
     inner: Arc<dyn ReadStore>,
+    /// The same, where it is in memory.
+    memory: Option<Arc<InMemoryReadStore>>,
     faults: Arc<Faults>,
     /// The collections that readers were led to, one after the other, by whoever did it.
     led_to: Arc<Mutex<Vec<String>>>,
@@ -32,6 +35,8 @@ struct Faults {
     /// How many calls are made before all stand still, and one more; 0: none does.
     calls_left: AtomicUsize,
     frozen: watch::Sender<bool>,
+    /// Whether no index can be made.
+    has_no_indexes: AtomicBool,
     /// Whether the first document of the next bulk is said to be written, and is not.
     loses: AtomicBool,
     /// How many milliseconds after a change of an alias its answer comes.
@@ -42,7 +47,11 @@ struct Faults {
 
 impl Default for FaultyStore {
     fn default() -> Self {
-        Self::around(Arc::new(InMemoryReadStore::new()))
+        let memory = Arc::new(InMemoryReadStore::new());
+        Self {
+            memory: Some(memory.clone()),
+            ..Self::around(memory)
+        }
     }
 }
 
@@ -51,6 +60,7 @@ impl FaultyStore {
     pub(crate) fn around(inner: Arc<dyn ReadStore>) -> Self {
         Self {
             inner,
+            memory: None,
             faults: Arc::default(),
             led_to: Arc::default(),
         }
@@ -62,6 +72,11 @@ impl FaultyStore {
             faults: Arc::default(),
             ..self.clone()
         }
+    }
+
+    /// Takes a document away, as somebody does by hand.
+    pub(crate) fn take_away(&self, collection: &str, id: &str) {
+        self.memory.as_ref().unwrap().take_away(collection, id);
     }
 
     /// Nothing can be reached until it is put back.
@@ -87,6 +102,11 @@ impl FaultyStore {
     /// The first document of the next bulk is said to be written, and is not.
     pub(crate) fn lose_a_document(&self) {
         self.faults.loses.store(true, Ordering::SeqCst);
+    }
+
+    /// No index can be made, as where its user may not, until it is put back.
+    pub(crate) fn refuse_indexes(&self, refuse: bool) {
+        self.faults.has_no_indexes.store(refuse, Ordering::SeqCst);
     }
 
     /// Waits until it stands still.
@@ -184,6 +204,18 @@ impl ReadStore for FaultyStore {
 
     async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, ReadError> {
         self.reach().await?.find(collection, query).await
+    }
+
+    async fn ensure_indexes(&self, collection: &str, wanted: &[Index]) -> Result<(), ReadError> {
+        let store = self.reach().await?;
+        if self.faults.has_no_indexes.load(Ordering::SeqCst) {
+            return Err(ReadError::Unavailable("no rights".into()));
+        }
+        store.ensure_indexes(collection, wanted).await
+    }
+
+    async fn indexes(&self, collection: &str) -> Result<Vec<KeptIndex>, ReadError> {
+        self.reach().await?.indexes(collection).await
     }
 
     async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {

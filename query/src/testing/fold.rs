@@ -51,7 +51,7 @@ pub(crate) fn folded(
     documents
 }
 
-/// The documents of a collection, tombstones included.
+/// The documents of a collection, tombstones included but for those that no event made.
 pub(crate) async fn stored(
     view: &dyn ViewDefinition,
     store: &dyn ReadStore,
@@ -65,6 +65,7 @@ pub(crate) async fn stored(
     let found = store.find(collection, &everything).await.unwrap();
     found
         .into_iter()
+        .filter(|document| !document.is_of_no_event())
         .map(|document| (document.id.clone(), comparable(view, document)))
         .collect()
 }

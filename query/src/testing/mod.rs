@@ -10,4 +10,4 @@ pub(crate) use faults::FaultyStore;
 pub(crate) use fold::{folded, stored};
 pub(crate) use log::{Change, Log};
 pub(crate) use system::{Process, Reading, System, eventually};
-pub(crate) use views::{authors, edition, posts, shortened, titles};
+pub(crate) use views::{authors, edition, posts, posts_by, shortened, titles};

@@ -11,8 +11,14 @@ use tidelog_domain::{
 
 /// The posts: one document a stream, full state.
 pub(crate) fn posts() -> Arc<dyn ViewDefinition> {
+    posts_by(&[])
+}
+
+/// The same with these indexes.
+pub(crate) fn posts_by(indexes: &[&str]) -> Arc<dyn ViewDefinition> {
     let schema = json!({
         "type": "object",
+        "x-tidelog-indexes": indexes,
         "properties": {
             "title": {"type": "string"},
             "author": {"type": "string"},

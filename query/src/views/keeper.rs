@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidelog_domain::{Partition, ViewDefinition};
-use tidelog_eventbus::{Backoff, CatchUpError, Subscription, SubscriptionEnd, SubscriptionStatus};
+use tidelog_eventbus::{
+    Backoff, CatchUpError, Retry, Subscription, SubscriptionEnd, SubscriptionStatus,
+};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::steward::{Seen, Steward};
+use crate::indexes::usable_indexes;
 use crate::live::ViewState;
 use crate::projector::Projector;
 use crate::replay::{Replay, ReplayError, ReplayProgress, change};
@@ -22,6 +25,9 @@ use tidelog_domain::causes;
 
 /// The first and the longest wait between tries while something is unavailable.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
+/// The longest wait between tries to make indexes.
+const INDEX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// How long to wait while another process replays the view, before looking again.
 const OTHERS_REPLAY: Duration = Duration::from_secs(1);
@@ -211,10 +217,13 @@ impl Keeper {
         });
         let stop = shutdown.child_token();
         let running = subscription.run(stop.clone());
-        tokio::pin!(running);
+        let indexing = self.make_indexes(collection);
+        tokio::pin!(running, indexing);
+        let mut is_indexed = false;
         let ended = loop {
             tokio::select! {
                 ended = &mut running => break ended,
+                () = &mut indexing, if !is_indexed => is_indexed = true,
                 () = self.open(&status), if !is_read => is_read = true,
                 () = self.led_elsewhere(collection) => {
                     stop.cancel();
@@ -224,6 +233,28 @@ impl Keeper {
         };
         live.remove(collection);
         ended
+    }
+
+    /// Makes the indexes of `collection`, beside everything else: nobody needs them but to be fast.
+    async fn make_indexes(&self, collection: &str) {
+        let indexes = usable_indexes(&*self.view);
+        let mut backoff = Backoff::new(BACKOFF.0, INDEX_BACKOFF);
+        while let Err(error) = self.shared.store.ensure_indexes(collection, &indexes).await {
+            let is_final = error.retry() == Retry::Never;
+            if is_final || backoff.attempts() == 0 {
+                let error = causes(&error);
+                tracing::warn!(
+                    collection,
+                    error,
+                    is_final,
+                    "the indexes of the view could not be made; its searches are slow"
+                );
+            }
+            if is_final {
+                return;
+            }
+            sleep(backoff.next_wait()).await;
+        }
     }
 
     /// Leads readers to the first version once it has all that the log had when it began.

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use tidelog_domain::ViewDefinition;
 
 use crate::catalog::Catalog;
-use crate::store::{Alias, Kind, ReadError, ReadStore, Replaying};
+use crate::indexes::{state_of, usable_indexes};
+use crate::store::{Alias, Index, IndexState, Kind, ReadError, ReadStore, Replaying};
 
 /// A view, its versions, and the replay that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +22,20 @@ pub struct ViewReport {
     pub previous: Option<Previous>,
     /// Whether an operator rolled back from this program's definition, so that it does not replay the view by itself.
     pub is_refused: bool,
+    /// The indexes that this program declares for it, and how far they are in the version that is read.
+    #[serde(default)]
+    pub indexes: Vec<IndexReport>,
     /// The replay that runs, or was left in the middle.
     pub replay: Option<ReplayReport>,
+}
+
+/// An index that a view declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexReport {
+    /// By what, in the words of `sort`.
+    pub by: String,
+    /// How far it is.
+    pub state: IndexState,
 }
 
 /// The version before the one that is read.
@@ -75,7 +88,7 @@ pub enum ReplayState {
 }
 
 impl ViewReport {
-    /// What `alias` says of `view`.
+    /// What `alias` says of `view`; of its indexes nothing.
     #[must_use]
     pub fn of(view: &dyn ViewDefinition, alias: Option<&Alias>) -> Self {
         let read = alias.filter(|alias| alias.built);
@@ -87,8 +100,29 @@ impl ViewReport {
             is_current: read.is_some_and(|alias| alias.fingerprint == view.fingerprint()),
             previous: read.and_then(|alias| Previous::of(view, alias)),
             is_refused: read.is_some_and(|alias| alias.refused.contains(&view.fingerprint())),
+            indexes: Vec::new(),
             replay: replay.map(ReplayReport::of),
         }
+    }
+
+    /// What there is of `view` in `store`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub async fn read(view: &dyn ViewDefinition, store: &dyn ReadStore) -> Result<Self, ReadError> {
+        let alias = store.load_alias(view.name()).await?;
+        let mut report = Self::of(view, alias.as_ref());
+        let declared = usable_indexes(view);
+        if let (Some(collection), false) = (&report.collection, declared.is_empty()) {
+            let kept = store.indexes(collection).await?;
+            let state = |index: &Index| IndexReport {
+                by: index.text(),
+                state: state_of(index, &kept),
+            };
+            report.indexes = declared.iter().map(state).collect();
+        }
+        Ok(report)
     }
 
     /// What there is of each view of `catalog` in `store`.
@@ -99,8 +133,7 @@ impl ViewReport {
     pub async fn all(catalog: &Catalog, store: &dyn ReadStore) -> Result<Vec<Self>, ReadError> {
         let mut all = Vec::new();
         for view in catalog.iter() {
-            let alias = store.load_alias(view.name()).await?;
-            all.push(Self::of(&**view, alias.as_ref()));
+            all.push(Self::read(&**view, store).await?);
         }
         Ok(all)
     }

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use super::{Views, ViewsOptions};
 use crate::live::ViewState;
 use crate::testing::{
-    Change, Process, Reading, System, authors, edition, eventually, folded, posts, shortened,
-    stored,
+    Change, Process, Reading, System, authors, edition, eventually, folded, posts, posts_by,
+    shortened, stored,
 };
 
 /// Both views: full state, and folded over several partitions.
@@ -481,4 +481,81 @@ async fn replay(process: &Process) {
         .run(&posts(), &|_| {}, &cancel)
         .await;
     replayed.unwrap();
+}
+
+/// The names of the indexes of `collection`.
+async fn indexes(system: &System, collection: &str) -> usize {
+    use crate::store::ReadStore;
+    system.store.indexes(collection).await.unwrap().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn indexes_are_made_while_the_view_is_kept_and_others_at_the_next_start() {
+    let system = System::new();
+    write(&system, "p", 20).await;
+    let process = system.start(vec![posts_by(&["title", "-created_at"])]);
+    system.settled(&*posts()).await;
+    eventually("they are made", async || {
+        indexes(&system, "post_v1").await == 2
+    })
+    .await;
+    process.stop().await;
+    // Nothing is built anew for it.
+    let process = system.start(vec![posts_by(&["author"])]);
+    eventually("the other one is made", async || {
+        indexes(&system, "post_v1").await == 1
+    })
+    .await;
+    write(&system, "q", 20).await;
+    system.settled(&*posts()).await;
+    assert_eq!(system.alias("post").await.number, 1);
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_makes_the_indexes_before_readers_are_led_to_it() {
+    use tokio_util::sync::CancellationToken;
+
+    let system = System::new();
+    write(&system, "p", 20).await;
+    let process = system.start(vec![posts()]);
+    system.settled(&*posts()).await;
+    process.stop().await;
+    let never = CancellationToken::new();
+    let view = posts_by(&["title"]);
+    let replayed = system.replay().run(&view, &|_| {}, &never).await.unwrap();
+    assert_eq!(indexes(&system, &replayed.collection).await, 1);
+    assert_eq!(indexes(&system, "post_v1").await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn indexes_that_cannot_be_made_stop_nothing_and_are_made_when_they_can() {
+    use tokio_util::sync::CancellationToken;
+
+    let system = System::new();
+    write(&system, "p", 20).await;
+    let store = system.store.elsewhere();
+    store.refuse_indexes(true);
+    let view = posts_by(&["title"]);
+    let process = system.start_with(vec![view.clone()], System::options(), store.clone());
+    system.settled(&*view).await;
+    let never = CancellationToken::new();
+    let replay = system.replay_on(store.clone());
+    let replayed = replay.run(&view, &|_| {}, &never).await.unwrap();
+    write(&system, "q", 20).await;
+    system.settled(&*view).await;
+    assert_eq!(indexes(&system, &replayed.collection).await, 0);
+    let report = crate::ViewReport::read(&*view, &system.store)
+        .await
+        .unwrap();
+    assert_eq!(report.indexes[0].state, crate::store::IndexState::Missing);
+    store.refuse_indexes(false);
+    let made = async || indexes(&system, &replayed.collection).await == 1;
+    eventually("they are made", made).await;
+    let report = crate::ViewReport::read(&*view, &system.store)
+        .await
+        .unwrap();
+    assert_eq!(report.indexes[0].state, crate::store::IndexState::Ready);
+    assert_eq!(report.indexes[0].by, "title");
+    process.stop().await;
 }

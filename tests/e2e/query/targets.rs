@@ -25,7 +25,8 @@ const BOOK: &str = r#"{
     }
   },
   "required": ["title"],
-  "additionalProperties": false
+  "additionalProperties": false,
+  "x-tidelog-indexes": ["title", "-pages,title", "author.name", "-created_at"]
 }"#;
 
 /// What tests write that need to.

@@ -7,8 +7,8 @@ use mongodb::bson::{self, doc};
 use serde_json::{Map, json};
 use tidelog_domain::Version;
 use tidelog_query::store::{
-    Direction, Document, DocumentWrite, Field, Filter, MongoOptions, MongoReadStore, Place, Query,
-    ReadError, ReadStore, Sort, Test, Written,
+    Direction, Document, DocumentWrite, Field, Filter, Index, MongoOptions, MongoReadStore, Place,
+    Query, ReadError, ReadStore, Sort, Test, Written,
 };
 use tidelog_test_support::{fresh_mongodb_database, shared};
 
@@ -184,11 +184,19 @@ fn uses_code(value: &bson::Bson) -> bool {
 #[tokio::test]
 async fn an_index_on_a_field_serves_its_filters_and_orders() {
     let (store, database) = profiled().await;
-    let indexes = doc! {
-        "createIndexes": "post_v1",
-        "indexes": [{ "name": "by_text", "key": { "data.text": 1, "_id": 1 } }],
+    let ascending = Sort {
+        field: text(),
+        direction: Direction::Ascending,
     };
-    database.run_command(indexes).await.unwrap();
+    let index = Index {
+        fields: vec![ascending],
+    };
+    let own = doc! {
+        "createIndexes": "post_v1",
+        "indexes": [{ "name": "by_hand", "key": { "version": 1 } }],
+    };
+    database.run_command(own).await.unwrap();
+    store.ensure_indexes("post_v1", &[index]).await.unwrap();
     let queries = [
         tested(Test::Is(json!("xxx"))),
         tested(Test::OneOf(vec![json!("xxx"), json!("x")])),
@@ -207,8 +215,16 @@ async fn an_index_on_a_field_serves_its_filters_and_orders() {
         .collect();
     assert_eq!(plans.len(), queries.len());
     for (plan, query) in plans.iter().zip(&queries) {
-        assert!(plan.contains("data.text"), "{plan} for {query:?}");
+        assert!(
+            plan.contains("IXSCAN { data.text: 1, _id: 1 }"),
+            "{plan} for {query:?}"
+        );
     }
+    // An index of somebody else's stays.
+    store.ensure_indexes("post_v1", &[]).await.unwrap();
+    let names = database.collection::<bson::Document>("post_v1");
+    let names = names.list_index_names().await.unwrap();
+    assert_eq!(names, ["_id_", "by_hand"]);
 }
 
 #[tokio::test]

@@ -224,7 +224,7 @@ async fn a_replay_that_is_not_waited_for_can_be_followed() {
     let view = |name: &str| {
         json!({
             "view": name, "version": 1, "collection": format!("{name}_v1"), "is_current": true, "previous": null,
-            "is_refused": false, "replay": null
+            "is_refused": false, "indexes": [], "replay": null
         })
     };
     assert_eq!(listed.body, json!({"data": [view("post"), view("author")]}));
@@ -317,4 +317,54 @@ async fn a_version_that_is_kept_is_gone_back_to_and_let_go_of() {
         json!({"view": "post", "retired": null})
     );
     assert_eq!(post("rollback", json!({})).await.problem(), not_found);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_document_or_those_of_one_aggregate_are_replayed_where_they_are() {
+    let (system, process) = kept().await;
+    let app = admin(&process, &CancellationToken::new());
+    let post = async |view: &str, body: Value| {
+        let request = Request::post(format!("/admin/api/views/{view}/replay"))
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()));
+        send(&app, request.unwrap()).await
+    };
+    system.store.take_away("post_v1", "p7");
+    let done = post("post", json!({"document": "p7"})).await;
+    assert_eq!(done.status, 200, "{}", done.body);
+    let documents = json!([{"id": "p7", "mended": "restored"}]);
+    assert_eq!(done.body["data"]["documents"], documents);
+    assert_eq!(done.body["data"]["collection"], json!("post_v1"));
+    let done = post("author", json!({"aggregate": "post/p7"})).await;
+    let documents = json!([{"id": "ann", "mended": "unchanged"}]);
+    assert_eq!(done.body["data"]["documents"], documents, "{}", done.body);
+    is_read(&system, &*posts(), "post_v1").await;
+    is_read(&system, &*authors(), "author_v1").await;
+    let nothing = post("author", json!({"aggregate": "nobody"})).await;
+    let not_found = (404, "urn:tidelog:problem:not-found");
+    assert_eq!(nothing.problem(), not_found, "{}", nothing.body);
+    for body in [
+        json!({"document": 7}),
+        json!({"document": null}),
+        json!({"document": "p7", "aggregate": "p7"}),
+        json!({"document": "p7", "keep": true}),
+    ] {
+        let refused = post("post", body.clone()).await;
+        assert_eq!(refused.status, 422, "{body}: {}", refused.body);
+    }
+    let unreadable = json!("no object");
+    system.log.append("p7", "post.updated", &unreadable).await;
+    eventually("it is set aside", async || {
+        let states = system.states("post_v1").await;
+        states.iter().any(|state| state.parked.get("p7").is_some())
+    })
+    .await;
+    let refused = post("post", json!({"document": "p7"})).await;
+    let rejected = (422, "urn:tidelog:problem:rejected");
+    assert_eq!(refused.problem(), rejected, "{}", refused.body);
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("The document p7 of post is set aside"),
+        "{detail}"
+    );
 }

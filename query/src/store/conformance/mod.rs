@@ -8,6 +8,7 @@ mod collections;
 mod exactness;
 mod filters;
 mod generated;
+mod indexes;
 mod language;
 #[cfg(any(feature = "mongodb", feature = "sqlite"))]
 mod parsing;
@@ -27,6 +28,7 @@ pub use collections::*;
 pub use exactness::*;
 pub use filters::*;
 pub use generated::*;
+pub use indexes::*;
 pub use language::*;
 #[cfg(any(feature = "mongodb", feature = "sqlite"))]
 pub use parsing::a_request_is_understood_or_refused;
@@ -78,6 +80,8 @@ macro_rules! read_store_conformance {
             the_query_language_means_what_its_table_says,
             a_page_goes_on_where_the_last_one_ended_whatever_became_of_its_end,
             a_query_to_a_collection_that_is_not_there_finds_nothing,
+            an_index_changes_nothing_of_what_is_found,
+            indexes_are_made_once_and_dropped_when_they_are_not_wanted,
             generated_filters_find_what_their_definition_says,
             generated_queries_find_what_their_definition_says,
             generated_data_comes_back_as_it_was,

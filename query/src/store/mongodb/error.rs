@@ -47,6 +47,8 @@ pub(super) fn failed_search(error: mongodb::error::Error) -> ReadError {
 pub(super) mod code {
     /// A collection is not there (`drop`).
     pub(in super::super) const NAMESPACE_NOT_FOUND: i32 = 26;
+    /// An index is not there, or its collection (`dropIndexes`).
+    pub(in super::super) const NO_INDEX: [i32; 2] = [26, 27];
     /// A collection is there already (`create`).
     pub(in super::super) const NAMESPACE_EXISTS: i32 = 48;
     /// The caller may not do this.

@@ -225,7 +225,7 @@ fn guarded(subject: Subject<'_>, so: Document) -> Document {
 }
 
 /// Where a field is.
-fn path(subject: Subject<'_>) -> String {
+pub(super) fn path(subject: Subject<'_>) -> String {
     match subject {
         Subject::Id => "_id".to_owned(),
         Subject::Envelope(Number64::Version) => "version".to_owned(),

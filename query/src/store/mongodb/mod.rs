@@ -3,6 +3,7 @@
 mod document;
 mod error;
 mod filter;
+mod index;
 mod server;
 mod state;
 mod write;
@@ -22,7 +23,9 @@ use self::filter::Search;
 use super::filter::{matches, page};
 use super::name::checked;
 use super::storable;
-use super::{Alias, Document, DocumentWrite, Query, ReadError, ReadStore, Written};
+use super::{
+    Alias, Document, DocumentWrite, Index, KeptIndex, Query, ReadError, ReadStore, Written,
+};
 
 pub use self::server::{MongoServerError, MongoServerInfo};
 
@@ -305,6 +308,14 @@ impl ReadStore for MongoReadStore {
             Ok(count)
         })
         .await
+    }
+
+    async fn ensure_indexes(&self, collection: &str, wanted: &[Index]) -> Result<(), ReadError> {
+        self.make_indexes(checked(collection)?, wanted).await
+    }
+
+    async fn indexes(&self, collection: &str) -> Result<Vec<KeptIndex>, ReadError> {
+        self.list_indexes(checked(collection)?).await
     }
 
     async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {

@@ -2,7 +2,8 @@
 //!
 //! A field of `data` is compared as the text of its JSON (`data -> path` gives it as it was written) under the collation of
 //! [`collation`](super::collation), not as what SQLite would make of it: `true` and `1`, `"1"` and `1` stay different, large
-//! numbers and NULs exact. Paths and values are bound; nothing of a query is ever a part of a statement.
+//! numbers and NULs exact. Values are bound, and so are paths but those that nothing but letters, digits, `_` and `-` are in: these stand
+//! in the statement, because SQLite goes by an index only where the expression is the index's to the letter.
 
 use serde_json::Value;
 use sqlx::Sqlite;
@@ -12,6 +13,7 @@ use sqlx::sqlite::SqliteArguments;
 use super::collation;
 use super::document::COLUMNS;
 use crate::store::condition::{Ask, Asked, Condition, Key, Number64, Relation, Scalar, Subject};
+use crate::store::index::is_plain_path;
 use crate::store::{Direction, Query};
 
 /// The JSON of the least text, and of the least value above all texts: texts are from the one on and below the other.
@@ -103,6 +105,14 @@ impl<'q> Search<'q> {
         if !self.deleted {
             sql.push("deleted = 0 AND ");
         }
+        if let Some((subject, direction, key)) = self.asked.from {
+            let than = match direction {
+                Direction::Ascending => ">=",
+                Direction::Descending => "<=",
+            };
+            sql.placed(subject, than, key);
+            sql.push(" AND ");
+        }
         sql.condition(&self.asked.condition);
     }
 }
@@ -168,10 +178,7 @@ impl Sql {
                     Direction::Ascending => ">",
                     Direction::Descending => "<",
                 };
-                match key {
-                    Key::Scalar(value) => self.compared(subject, than, *value),
-                    Key::Composite => self.json(subject, than, COMPOSITE),
-                }
+                self.placed(subject, than, *key);
             }
             Ask::Composite => self.json(subject, "=", COMPOSITE),
         }
@@ -214,18 +221,24 @@ impl Sql {
         self.text(json);
     }
 
+    /// That a value stands so to a place in the order of all values.
+    fn placed(&mut self, subject: Subject<'_>, than: &str, key: Key<'_>) {
+        match key {
+            Key::Scalar(value) => self.compared(subject, than, value),
+            Key::Composite => self.json(subject, than, COMPOSITE),
+        }
+    }
+
     /// What is compared.
     fn subject(&mut self, subject: Subject<'_>) {
-        match subject {
-            Subject::Id => self.push("id"),
-            Subject::Envelope(Number64::Version) => self.push("version"),
-            Subject::Envelope(Number64::CreatedAt) => self.push("created_at"),
-            Subject::Envelope(Number64::UpdatedAt) => self.push("updated_at"),
-            Subject::Data(path) => {
+        match (expression(subject), subject) {
+            (Some(plain), _) => self.push(&plain),
+            (None, Subject::Data(path)) => {
                 self.push("coalesce(data -> ");
                 self.text(path_text(path));
                 self.push(&format!(", 'null') COLLATE {}", collation::NAME));
             }
+            (None, _) => self.push("NULL"),
         }
     }
 
@@ -287,6 +300,22 @@ impl Sql {
                 Bound::Whole(number) => statement.bind(number),
             })
     }
+}
+
+/// What is compared, as a part of a statement or of an index; `None` where its path has to be bound.
+pub(super) fn expression(subject: Subject<'_>) -> Option<String> {
+    Some(match subject {
+        Subject::Id => "id".to_owned(),
+        Subject::Envelope(Number64::Version) => "version".to_owned(),
+        Subject::Envelope(Number64::CreatedAt) => "created_at".to_owned(),
+        Subject::Envelope(Number64::UpdatedAt) => "updated_at".to_owned(),
+        Subject::Data(path) if is_plain_path(path) => format!(
+            "coalesce(data -> '{}', 'null') COLLATE {}",
+            path_text(path),
+            collation::NAME
+        ),
+        Subject::Data(_) => return None,
+    })
 }
 
 /// A path in SQLite's words. Its names have nothing in them that a quoted name may not have.

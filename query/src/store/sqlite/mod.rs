@@ -4,6 +4,7 @@ mod collation;
 mod document;
 mod error;
 mod filter;
+mod index;
 mod search;
 mod state;
 mod write;
@@ -21,7 +22,9 @@ use self::error::{is_missing_table, unavailable};
 use self::write::Writes;
 use super::name::checked;
 use super::storable;
-use super::{Alias, Document, DocumentWrite, Query, ReadError, ReadStore, Written};
+use super::{
+    Alias, Document, DocumentWrite, Index, KeptIndex, Query, ReadError, ReadStore, Written,
+};
 
 /// How many connections read at once. Reading does not wait for writing.
 const READERS: u32 = 4;
@@ -63,6 +66,8 @@ impl SqliteReadStore {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .synchronous(SqliteSynchronous::Normal)
+            // Indexes are ordered by it: who writes needs it too.
+            .collation(collation::NAME, collation::compare)
             .busy_timeout(BUSY_TIMEOUT);
         let pool = || {
             SqlitePoolOptions::new()
@@ -76,11 +81,9 @@ impl SqliteReadStore {
             .journal_mode(SqliteJournalMode::Wal);
         let store = Self {
             writer: pool().max_connections(1).connect_lazy_with(creating),
-            searchers: pool().max_connections(SEARCHERS).connect_lazy_with(
-                options
-                    .clone()
-                    .collation(collation::NAME, collation::compare),
-            ),
+            searchers: pool()
+                .max_connections(SEARCHERS)
+                .connect_lazy_with(options.clone()),
             readers: pool().max_connections(READERS).connect_lazy_with(options),
             search_timeout: SEARCH_TIMEOUT,
         };
@@ -183,6 +186,16 @@ impl ReadStore for SqliteReadStore {
 
     async fn count(&self, collection: &str, query: &Query) -> Result<u64, ReadError> {
         self.search_count(&table(collection)?, query).await
+    }
+
+    async fn ensure_indexes(&self, collection: &str, wanted: &[Index]) -> Result<(), ReadError> {
+        let table = table(collection)?;
+        self.create_collection(collection).await?;
+        self.make_indexes(collection, &table, wanted).await
+    }
+
+    async fn indexes(&self, collection: &str) -> Result<Vec<KeptIndex>, ReadError> {
+        self.list_indexes(checked(collection)?).await
     }
 
     async fn load_alias(&self, view: &str) -> Result<Option<Alias>, ReadError> {

@@ -161,3 +161,97 @@ async fn a_search_that_takes_too_long_is_broken_off_and_harms_no_later_one() {
         assert_eq!(store.count("post", &Query::default()).await.unwrap(), 2_000);
     }
 }
+
+/// How SQLite goes about `query`.
+async fn plan(store: &SqliteReadStore, query: &Query) -> String {
+    let sql = filter::Search::of(query).unwrap().find("\"view_post\"");
+    let text = format!("EXPLAIN QUERY PLAN {}", sql.text);
+    let rows = sql.bind(sqlx::query(AssertSqlSafe(text)));
+    let rows = rows.fetch_all(&store.searchers).await.unwrap();
+    let details = rows.iter().map(|row| sqlx::Row::get::<String, _>(row, 3));
+    details.collect::<Vec<_>>().join("; ")
+}
+
+#[tokio::test]
+async fn an_index_on_a_field_serves_its_filters_and_orders() {
+    use crate::store::{Direction, Field, Filter, Place, Sort, Test};
+    use serde_json::json;
+
+    let file = File::new();
+    let store = many(&file).await;
+    let field = Field::Data(vec!["title".to_owned()]);
+    let order = |direction| {
+        let field = field.clone();
+        vec![Sort { field, direction }]
+    };
+    let up = Index {
+        fields: order(Direction::Ascending),
+    };
+    let tested = |test| Query {
+        filter: Filter::Field(field.clone(), test),
+        limit: 10,
+        ..Query::default()
+    };
+    let sorted = |query: Query| Query {
+        sort: order(Direction::Ascending),
+        ..query
+    };
+    let next = |query: Query| Query {
+        after: Some(Place {
+            keys: vec![json!("title 7")],
+            id: "0007".to_owned(),
+        }),
+        ..sorted(query)
+    };
+    let anything = || Query {
+        limit: 10,
+        ..Query::default()
+    };
+    let queries = [
+        (tested(Test::Is(json!("title 7"))), true),
+        (
+            tested(Test::OneOf(vec![json!("title 7"), json!(null)])),
+            true,
+        ),
+        (tested(Test::AtLeast(json!("title 9"))), true),
+        (tested(Test::Below(json!(9))), true),
+        (tested(Test::Prefix("title 7".to_owned())), true),
+        (sorted(tested(Test::Prefix("title 7".to_owned()))), true),
+        (sorted(anything()), false),
+        (next(anything()), true),
+        (next(tested(Test::AtLeast(json!("title 6")))), true),
+    ];
+    for (query, _) in &queries {
+        let before = plan(&store, query).await;
+        assert!(!before.contains("tl_"), "{before} for {query:?}");
+    }
+    store
+        .ensure_indexes("post", std::slice::from_ref(&up))
+        .await
+        .unwrap();
+    // To explain is not to run: who looked before would not look at the schema again.
+    let later = file.open().await;
+    for (query, is_narrowed) in &queries {
+        let plan = plan(&later, query).await;
+        let uses = format!("USING INDEX {}_post", up.name());
+        let how = if *is_narrowed { "SEARCH" } else { "SCAN" };
+        assert!(
+            plan.contains(&uses) && plan.starts_with(how),
+            "{plan} for {query:?}"
+        );
+        // What is sorted by nothing comes by id, which is an index's order only of what is equal.
+        let is_sorted = !plan.contains("TEMP B-TREE");
+        assert!(is_sorted || query.sort.is_empty(), "{plan} for {query:?}");
+        assert!(!store.find("post", query).await.unwrap().is_empty() || query == &queries[3].0);
+    }
+    // An index of somebody else's stays.
+    let own = "CREATE INDEX by_hand ON view_post (version)";
+    sqlx::query(own).execute(&store.writer).await.unwrap();
+    store.ensure_indexes("post", &[]).await.unwrap();
+    let left = "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND tbl_name = 'view_post' AND sql IS NOT NULL";
+    let left: i64 = sqlx::query_scalar(left)
+        .fetch_one(&store.writer)
+        .await
+        .unwrap();
+    assert_eq!(left, 1);
+}
