@@ -9,8 +9,10 @@
     )
 )]
 
+mod awaited;
 mod catalog;
 mod consistency;
+mod history;
 mod http;
 mod live;
 mod projector;
@@ -21,6 +23,7 @@ mod testing;
 mod versions;
 mod views;
 
+pub use awaited::AwaitedLog;
 pub use catalog::{Catalog, NameTaken, Named};
 pub use consistency::{Consistency, ConsistencyError, ReadOf};
 pub use http::{QueryService, QuerySettings, query_document, query_router, views_admin_router};

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use tidelog_eventbus::StreamReader;
 
 mod admin;
 mod cursor;
 mod filters;
+mod history;
 mod openapi;
 mod operators;
 mod parameters;
@@ -30,6 +32,7 @@ pub(crate) use read::next;
 
 use crate::catalog::Catalog;
 use crate::consistency::Consistency;
+use crate::history::History;
 use crate::live::LiveViews;
 use crate::store::ReadStore;
 use crate::versions::Versions;
@@ -72,6 +75,7 @@ pub struct QueryService {
     versions: Versions,
     live: LiveViews,
     consistency: Consistency,
+    history: Option<History>,
 }
 
 impl QueryService {
@@ -86,16 +90,27 @@ impl QueryService {
             store,
             versions,
             live,
+            history: None,
+        }
+    }
+
+    /// The same, which answers from `log` what the past was. Without one it says so, and answers everything else.
+    #[must_use]
+    pub fn with_log(self, log: Arc<dyn StreamReader>) -> Self {
+        Self {
+            history: Some(History::new(log)),
+            ..self
         }
     }
 }
 
-/// The query service as HTTP.md has it: `GET /{view}/{id}`, `GET /{views}?…`, `GET /{view}?…`.
+/// The query service as HTTP.md has it: `GET /{view}/{id}`, `GET /{views}?…`, `GET /{view}?…`, `GET /{view}/{id}/history`.
 ///
 /// It is part of a service: [`tidelog_http::app`] gives it the problem documents for unknown paths and methods.
 pub fn query_router(service: QueryService, settings: QuerySettings) -> Router {
     Router::new()
         .route("/{name}", get(read::documents))
         .route("/{name}/{id}", get(read::document))
+        .route("/{name}/{id}/history", get(history::events))
         .with_state(read::Reads::new(service, settings))
 }

@@ -20,7 +20,7 @@ use super::parameters::{self, Parameter};
 pub(super) use super::problems::{RETRY_AFTER, bad_path, no_view};
 use super::problems::{store_problem, too_slow, unsettled};
 use super::representation::{entity_tag, header_value, is_known, shown};
-use super::{QueryService, QuerySettings, filters, prefer};
+use super::{QueryService, QuerySettings, filters, history, prefer};
 use crate::catalog::Named;
 use crate::consistency::ReadOf;
 use crate::projector::MAX_KEY_BYTES;
@@ -39,8 +39,8 @@ const PROJECTION_LAG: HeaderName = HeaderName::from_static("projection-lag");
 /// What the handlers work with.
 #[derive(Clone)]
 pub(super) struct Reads {
-    service: QueryService,
-    settings: Arc<QuerySettings>,
+    pub(super) service: QueryService,
+    pub(super) settings: Arc<QuerySettings>,
 }
 
 /// Which documents are wanted.
@@ -61,16 +61,18 @@ struct Found {
 }
 
 /// What is known about how a read was answered, for its headers.
-struct Answered {
-    current: Current,
+#[derive(Default)]
+pub(super) struct Answered {
+    /// The version of the view that was read; none, where the log was.
+    current: Option<Current>,
     preference: Option<HeaderValue>,
 }
 
 /// The path of one document. Where the router is mounted may have parameters of its own.
 #[derive(Deserialize)]
 pub(super) struct OfDocument {
-    name: String,
-    id: String,
+    pub(super) name: String,
+    pub(super) id: String,
 }
 
 /// The path of a view.
@@ -87,32 +89,25 @@ pub(super) async fn document(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(OfDocument { name, id }) = path.map_err(bad_path)?;
-    let view = match reads.service.catalog.named(&name) {
-        Some(Named::One(view)) => view,
-        Some(Named::Many(view)) => {
-            let advice = format!("One document is at /{}/{{id}}.", view.name());
-            return Err(Problem::new(ProblemKind::NotFound, advice));
-        }
-        None => return Err(no_view(&name)),
-    };
+    let view = reads.one_of(&name)?;
     require_json_answer(&headers)?;
-    check_id(&**view, &id)?;
-    let asked = filters::one(&**view, &parameters::parse(query.as_deref())?)?;
+    check_id(view, &id)?;
+    let (asked, then) = filters::one(view, &parameters::parse(query.as_deref())?)?;
+    if let Some(then) = then {
+        let found = history::document(&reads, view, &id, then).await?;
+        let missing = "was no such document then";
+        return reads.shown_one(&Answered::default(), &asked, found, missing, &headers);
+    }
     let read_of = ReadOf::Document(&id);
     let preference = reads.settle(view.name(), read_of, &headers).await?;
-    let (current, found) = reads.read(&**view, Wanted::Id(&id)).await?;
+    let (current, found) = reads.read(view, Wanted::Id(&id)).await?;
     let answered = Answered {
-        current,
+        current: Some(current),
         preference,
     };
-    let is_shown = |document: &Document| asked.query.deleted || !document.deleted;
-    match found.documents.into_iter().find(is_shown) {
-        Some(document) => Ok(reads.one(&answered, &asked, document, &headers)),
-        None => Err(Problem::new(
-            ProblemKind::NotFound,
-            format!("There is no {} with this id.", view.name()),
-        )),
-    }
+    let found = found.documents.into_iter().next();
+    let missing = format!("is no {name} with this id");
+    reads.shown_one(&answered, &asked, found, &missing, &headers)
 }
 
 /// `GET /{views}?…` and `GET /{view}?…`: a page of documents, or the first that fits.
@@ -141,6 +136,36 @@ impl Reads {
         }
     }
 
+    /// The view whose documents are at `/{name}/{id}`.
+    pub(super) fn one_of(&self, name: &str) -> Result<&dyn ViewDefinition, Problem> {
+        match self.service.catalog.named(name) {
+            Some(Named::One(view)) => Ok(&**view),
+            Some(Named::Many(view)) => {
+                let advice = format!("One document is at /{}/{{id}}.", view.name());
+                Err(Problem::new(ProblemKind::NotFound, advice))
+            }
+            None => Err(no_view(name)),
+        }
+    }
+
+    /// The answer with the document that was `found`, if there is one and it may be shown.
+    fn shown_one(
+        &self,
+        answered: &Answered,
+        asked: &Asked,
+        found: Option<Document>,
+        missing: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
+        match found.filter(|document| asked.query.deleted || !document.deleted) {
+            Some(document) => Ok(self.one(answered, asked, document, headers)),
+            None => Err(Problem::new(
+                ProblemKind::NotFound,
+                format!("There {missing}."),
+            )),
+        }
+    }
+
     async fn first(
         &self,
         view: &dyn ViewDefinition,
@@ -151,7 +176,7 @@ impl Reads {
         let preference = self.settle(view.name(), ReadOf::Any, headers).await?;
         let (current, found) = self.read(view, Wanted::Query(&asked.query)).await?;
         let answered = Answered {
-            current,
+            current: Some(current),
             preference,
         };
         match found.documents.into_iter().next() {
@@ -200,7 +225,7 @@ impl Reads {
         }
         let body = body.to_string();
         let answered = Answered {
-            current,
+            current: Some(current),
             preference,
         };
         Ok(self.answer(&answered, StatusCode::OK, body))
@@ -230,7 +255,7 @@ impl Reads {
         response
     }
 
-    fn answer(&self, answered: &Answered, status: StatusCode, body: String) -> Response {
+    pub(super) fn answer(&self, answered: &Answered, status: StatusCode, body: String) -> Response {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/json");
@@ -238,7 +263,8 @@ impl Reads {
         // A cache may keep it, and has to ask each time whether it still holds.
         let ask = HeaderValue::from_static("no-cache");
         headers.insert(header::CACHE_CONTROL, ask);
-        let lag = self.service.live.lag(&answered.current.alias.collection);
+        let lag = answered.current.as_ref();
+        let lag = lag.and_then(|current| self.service.live.lag(&current.alias.collection));
         if let Some(lag) = lag {
             headers.insert(PROJECTION_LAG, HeaderValue::from(lag));
         }
@@ -380,7 +406,7 @@ async fn within<T>(
 }
 
 /// Turns down what can be no document's id.
-fn check_id(view: &dyn ViewDefinition, id: &str) -> Result<(), Problem> {
+pub(super) fn check_id(view: &dyn ViewDefinition, id: &str) -> Result<(), Problem> {
     let reason = match view.folding() {
         // One document a stream: its id is the stream's.
         Folding::FullState => StreamId::new("x", id).err().map(|error| error.to_string()),

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidelog_domain::{Partition, Position, RecordedEvent, Version, ViewDefinition};
+use tidelog_domain::{
+    DecodeError, Folding, Partition, Position, RecordedEvent, Version, ViewDefinition,
+};
 use tidelog_eventbus::HandlerError;
 
 use super::batch::{Touched, by_document};
@@ -104,24 +106,9 @@ fn next(
     let mut document = stored;
     let mut changed = false;
     for event in touched.events().filter(|event| event.position > applied) {
-        let mut after = document.unwrap_or_else(|| unborn(touched));
-        let before = (!after.deleted).then(|| after.data.clone());
-        let state = view.project(before, &touched.key, event);
-        let state = state
+        let after = after_event(view, document, &touched.key, event);
+        let after = after
             .map_err(|source| ProjectError::unreadable(view.name(), event, source).at(event))?;
-        after.deleted = state.is_none();
-        if let Some(state) = state {
-            after.data = state;
-        }
-        after.version = match view.category() {
-            // As clients send it back in `If-Match`: also where the view passes over some events of the stream.
-            Some(_) => event.version,
-            None => after.version.next(),
-        };
-        // Over several partitions the first and the last event are those of the log's clock, whatever order they come in.
-        after.created_at = after.created_at.min(event.recorded_at);
-        after.updated_at = after.updated_at.max(event.recorded_at);
-        after.applied.insert(partition, event.position);
         document = Some(after);
         changed = true;
     }
@@ -132,14 +119,47 @@ fn next(
     })
 }
 
+/// The document `key` after `event`, which touches it and comes after all that made it `before`.
+///
+/// # Errors
+///
+/// [`DecodeError`] when the event or the document before it cannot be read.
+pub(crate) fn after_event(
+    view: &dyn ViewDefinition,
+    before: Option<Document>,
+    key: &str,
+    event: &RecordedEvent,
+) -> Result<Document, DecodeError> {
+    let mut after = before.unwrap_or_else(|| unborn(key, event));
+    let before = (!after.deleted).then(|| after.data.clone());
+    let state = view.project(before, key, event)?;
+    after.deleted = state.is_none();
+    match state {
+        Some(state) => after.data = state,
+        // Only the event tells: what came before it is not looked at.
+        None if view.folding() == Folding::FullState => after.data = view.last_state(event)?,
+        None => {}
+    }
+    after.version = match view.category() {
+        // As clients send it back in `If-Match`: also where the view passes over some events of the stream.
+        Some(_) => event.version,
+        None => after.version.next(),
+    };
+    // Over several partitions the first and the last event are those of the log's clock, whatever order they come in.
+    after.created_at = after.created_at.min(event.recorded_at);
+    after.updated_at = after.updated_at.max(event.recorded_at);
+    after.applied.insert(event.partition, event.position);
+    Ok(after)
+}
+
 /// The document before any event: as good as deleted.
-fn unborn(touched: &Touched<'_>) -> Document {
+fn unborn(key: &str, event: &RecordedEvent) -> Document {
     Document {
-        id: touched.key.clone(),
+        id: key.to_owned(),
         data: serde_json::Map::new(),
         version: Version::NONE,
-        created_at: touched.first.recorded_at,
-        updated_at: touched.first.recorded_at,
+        created_at: event.recorded_at,
+        updated_at: event.recorded_at,
         deleted: true,
         applied: BTreeMap::new(),
         revision: 0,
