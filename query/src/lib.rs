@@ -11,6 +11,7 @@
 
 mod awaited;
 mod catalog;
+mod changes;
 mod consistency;
 mod history;
 mod http;

@@ -284,6 +284,8 @@ impl Assembly<'_> {
         if let Some(log) = self.log_for_queries(running) {
             service = service.with_log(log);
         }
+        // Live connections end with the listeners, and do not use up their grace.
+        service = service.with_stop(running.servers.stop.clone());
         let mut router = query_router(service, settings);
         if let Some(signal) = freshness {
             router = Freshness::new(signal, live, catalog, store).applied_to(router);

@@ -59,7 +59,7 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(OfDocument { name, id }) = path.map_err(bad_path)?;
-    let view = reads.one_of(&name)?;
+    let view = &**reads.one_of(&name)?;
     require_json_answer(&headers)?;
     check_id(view, &id)?;
     let stream = stream_of(view, &id)?;
@@ -132,15 +132,18 @@ fn stream_of(view: &dyn ViewDefinition, id: &str) -> Result<StreamId, Problem> {
 }
 
 /// What reads the past, if this service can.
-pub(super) fn log_of(reads: &Reads) -> Result<&History, Problem> {
-    reads.service.history.as_ref().ok_or_else(|| {
-        Problem::new(
-            ProblemKind::Unavailable,
-            "This service has no access to the log, from which the past and live changes are read: its setting \
-             `database_url` must name it.",
-        )
-        .retry_after(RETRY_AFTER)
-    })
+fn log_of(reads: &Reads) -> Result<&History, Problem> {
+    reads.service.history.as_ref().ok_or_else(log_missing)
+}
+
+/// The problem that this service was not told where the log is.
+pub(super) fn log_missing() -> Problem {
+    Problem::new(
+        ProblemKind::Unavailable,
+        "This service has no access to the log, from which the past and live changes are read: its setting \
+         `database_url` must name it.",
+    )
+    .retry_after(RETRY_AFTER)
 }
 
 /// Gives a read of the log its time, and no more.
@@ -155,7 +158,7 @@ async fn in_time<T>(
 }
 
 /// What a client hears of an error; the log of the service hears the rest.
-pub(super) fn problem(error: &HistoryError) -> Problem {
+fn problem(error: &HistoryError) -> Problem {
     let causes = causes(error);
     match error {
         HistoryError::Log(error) if error.retry() == Retry::AfterBackoff => {

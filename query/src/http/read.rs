@@ -12,15 +12,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::cursor::Order;
 use super::filters::Asked;
 use super::parameters::{self, Parameter};
 pub(super) use super::problems::{RETRY_AFTER, bad_path, no_view};
-use super::problems::{store_problem, too_slow, unsettled};
+use super::problems::{not_built, store_problem, too_slow, unsettled};
 use super::representation::{entity_tag, header_value, is_known, shown};
-use super::{QueryService, QuerySettings, filters, history, prefer};
+use super::{QueryService, QuerySettings, filters, history, live, prefer};
 use crate::catalog::Named;
 use crate::consistency::ReadOf;
 use crate::projector::MAX_KEY_BYTES;
@@ -41,6 +42,8 @@ const PROJECTION_LAG: HeaderName = HeaderName::from_static("projection-lag");
 pub(super) struct Reads {
     pub(super) service: QueryService,
     pub(super) settings: Arc<QuerySettings>,
+    /// One for each live connection that there may be.
+    pub(super) places: Arc<Semaphore>,
 }
 
 /// Which documents are wanted.
@@ -90,17 +93,26 @@ pub(super) async fn document(
 ) -> Result<Response, Problem> {
     let Path(OfDocument { name, id }) = path.map_err(bad_path)?;
     let view = reads.one_of(&name)?;
-    require_json_answer(&headers)?;
-    check_id(view, &id)?;
-    let (asked, then) = filters::one(view, &parameters::parse(query.as_deref())?)?;
+    let is_live = live::is_asked(&headers);
+    if !is_live {
+        require_json_answer(&headers)?;
+    }
+    check_id(&**view, &id)?;
+    let (asked, then) = filters::one(&**view, &parameters::parse(query.as_deref())?)?;
+    if is_live {
+        reads
+            .settle(view.name(), ReadOf::Document(&id), &headers)
+            .await?;
+        return live::document(&reads, view, &id, (asked, then), &headers).await;
+    }
     if let Some(then) = then {
-        let found = history::document(&reads, view, &id, then).await?;
+        let found = history::document(&reads, &**view, &id, then).await?;
         let missing = "was no such document then";
         return reads.shown_one(&Answered::default(), &asked, found, missing, &headers);
     }
     let read_of = ReadOf::Document(&id);
     let preference = reads.settle(view.name(), read_of, &headers).await?;
-    let (current, found) = reads.read(view, Wanted::Id(&id)).await?;
+    let (current, found) = reads.read(&**view, Wanted::Id(&id)).await?;
     let answered = Answered {
         current: Some(current),
         preference,
@@ -120,6 +132,11 @@ pub(super) async fn documents(
     let Path(OfView { name }) = path.map_err(bad_path)?;
     let named = reads.service.catalog.named(&name);
     let named = named.ok_or_else(|| no_view(&name))?;
+    if let (Named::Many(view), true) = (named, live::is_asked(&headers)) {
+        let parameters = parameters::parse(query.as_deref())?;
+        reads.settle(view.name(), ReadOf::Any, &headers).await?;
+        return live::list(&reads, view, &parameters, &headers).await;
+    }
     require_json_answer(&headers)?;
     let parameters = parameters::parse(query.as_deref())?;
     match named {
@@ -132,14 +149,15 @@ impl Reads {
     pub(super) fn new(service: QueryService, settings: QuerySettings) -> Self {
         Self {
             service,
+            places: Arc::new(Semaphore::new(settings.max_live)),
             settings: Arc::new(settings),
         }
     }
 
     /// The view whose documents are at `/{name}/{id}`.
-    pub(super) fn one_of(&self, name: &str) -> Result<&dyn ViewDefinition, Problem> {
+    pub(super) fn one_of(&self, name: &str) -> Result<&Arc<dyn ViewDefinition>, Problem> {
         match self.service.catalog.named(name) {
-            Some(Named::One(view)) => Ok(&**view),
+            Some(Named::One(view)) => Ok(view),
             Some(Named::Many(view)) => {
                 let advice = format!("One document is at /{}/{{id}}.", view.name());
                 Err(Problem::new(ProblemKind::NotFound, advice))
@@ -311,16 +329,7 @@ impl Reads {
             }
         };
         let read = within(self.settings.read_timeout, reading).await?;
-        read.ok_or_else(|| {
-            Problem::new(
-                ProblemKind::Unavailable,
-                format!(
-                    "The view {} has not been built yet. The role eventbus builds it.",
-                    view.name()
-                ),
-            )
-            .retry_after(RETRY_AFTER)
-        })
+        read.ok_or_else(|| not_built(view.name()))
     }
 
     /// Waits until `view` has seen the writes whose tokens the request brings. Gives what to say of its preference.
@@ -354,7 +363,7 @@ impl Reads {
 }
 
 /// What a client sees of a document.
-fn shown_as(asked: &Asked, document: Document) -> Value {
+pub(super) fn shown_as(asked: &Asked, document: Document) -> Value {
     let shown = shown(document, asked.query.deleted);
     match &asked.fields {
         Some(fields) => fields.apply(shown),
