@@ -9,7 +9,7 @@ use tidelog_command::Clock;
 use tidelog_command::store::{EventStore, InMemoryEventStore, OpenError};
 #[cfg(feature = "redis")]
 use tidelog_domain::causes;
-use tidelog_eventbus::{EventBus, InProcessEventBus};
+use tidelog_eventbus::{EventBus, InProcessEventBus, StreamReader};
 use tidelog_http::Part;
 use tidelog_query::store::{InMemoryReadStore, ReadError, ReadStore};
 
@@ -125,6 +125,16 @@ impl<T: ?Sized> Opened<T> {
     }
 }
 
+impl<T: EventStore + 'static> From<Opened<T>> for Opened<dyn EventStore> {
+    fn from(opened: Opened<T>) -> Self {
+        Self {
+            backend: opened.backend,
+            description: opened.description,
+            warnings: opened.warnings,
+        }
+    }
+}
+
 impl Backends {
     /// Opens what the settings' role needs, in order, and says on `part` what it is at.
     ///
@@ -206,6 +216,49 @@ pub(crate) fn is_embedded(settings: &Settings) -> bool {
     )
 }
 
+/// Whether the settings name a log on a server: one that several processes can read.
+pub(crate) fn is_on_server(settings: &Settings) -> bool {
+    matches!(log_place(settings), Ok(LogPlace::MySql(_)))
+}
+
+/// How many connections a process that only answers queries reads the log with.
+#[cfg(feature = "mysql")]
+const QUERY_CONNECTIONS: u32 = 3;
+
+/// Opens the log for a process that only reads it, once, without waiting for a server that is not there.
+///
+/// # Errors
+///
+/// [`BackendError`].
+#[cfg(feature = "mysql")]
+pub(crate) async fn open_log_for_queries(
+    settings: &Settings,
+) -> Result<Arc<dyn StreamReader>, BackendError> {
+    let settings = Settings {
+        wait_for_backends: Duration::ZERO,
+        ..settings.clone()
+    };
+    match log_place(&settings)? {
+        LogPlace::MySql(url) => {
+            let log = open_mysql_log(url, &settings, Some(QUERY_CONNECTIONS)).await?;
+            Ok(log.announce().backend)
+        }
+        LogPlace::Memory | LogPlace::Sqlite(_) => Err(BackendError::OneProcess {
+            key: "database_url",
+        }),
+    }
+}
+
+#[cfg(not(feature = "mysql"))]
+pub(crate) async fn open_log_for_queries(
+    _: &Settings,
+) -> Result<Arc<dyn StreamReader>, BackendError> {
+    Err(BackendError::NotBuilt {
+        feature: "mysql",
+        key: "database_url",
+    })
+}
+
 /// Opens the log, after making or migrating it where that is needed.
 ///
 /// # Errors
@@ -227,7 +280,10 @@ async fn open_log_with(
             "the log is in memory, and gone with the process".to_owned(),
         )),
         LogPlace::Sqlite(path) => open_sqlite_log(path, settings).await,
-        LogPlace::MySql(url) => open_mysql_log(url, settings).await,
+        LogPlace::MySql(url) => {
+            let opened = open_mysql_log(url, settings, None).await?;
+            Ok(opened.into())
+        }
     };
     log.map(Opened::announce)
 }
@@ -270,7 +326,8 @@ async fn open_sqlite_log(_: PathBuf, _: &Settings) -> Result<Opened<dyn EventSto
 async fn open_mysql_log(
     url: &str,
     settings: &Settings,
-) -> Result<Opened<dyn EventStore>, BackendError> {
+    read_connections: Option<u32>,
+) -> Result<Opened<tidelog_command::store::MySqlEventStore>, BackendError> {
     use tidelog_command::store::{MySqlEventStore, MySqlOptions};
     let in_database = |source| BackendError::Log {
         place: format!("the database {}", shown_url(url)),
@@ -281,6 +338,7 @@ async fn open_mysql_log(
         source => in_database(source),
     })?;
     options.partitions = settings.partitions;
+    options.read_connections = read_connections.unwrap_or(options.read_connections);
     // What is wrong with the server is the check's to tell, what is wrong with the log in it is not.
     let ask = || async {
         match MySqlEventStore::connect(options.clone()).await {
@@ -309,7 +367,11 @@ async fn open_mysql_log(
 }
 
 #[cfg(not(feature = "mysql"))]
-async fn open_mysql_log(_: &str, _: &Settings) -> Result<Opened<dyn EventStore>, BackendError> {
+async fn open_mysql_log(
+    _: &str,
+    _: &Settings,
+    _: Option<u32>,
+) -> Result<Opened<InMemoryEventStore>, BackendError> {
     Err(BackendError::NotBuilt {
         feature: "mysql",
         key: "database_url",

@@ -12,10 +12,11 @@ use tidelog_domain::{
     Aggregate, Append, Appended, Command, CommandInput, CommandSpec, Context, Cursor, Decider,
     Decision, DecodeError, Endpoint, EntityDecider, EntitySchema, Event, EventId, ExpectedVersion,
     FieldError, HistoryId, Lifecycle, Named, NewEvent, Partition, Partitions, Payload, Position,
-    RecordedEvent, Rejection, StreamId, TypedDecider,
+    RecordedEvent, Rejection, StreamId, TypedDecider, Version,
 };
 use tidelog_eventbus::{
     CommitSignal, LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore,
+    StreamReader,
 };
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -287,7 +288,7 @@ impl WatchedStore {
     pub(crate) async fn events(&self, stream: &str) -> Vec<RecordedEvent> {
         let read = StreamRead {
             stream: StreamId::parse(stream).unwrap(),
-            from: crate::store::ReadFrom::After(tidelog_domain::Version::NONE),
+            from: crate::store::ReadFrom::After(Version::NONE),
         };
         let pages = self.log.read_streams(&[read], usize::MAX).await.unwrap();
         pages.into_iter().next().unwrap().events
@@ -410,6 +411,18 @@ impl StateStore for WatchedStore {
         states
             .compare_and_set_state(subscription, partition, expected, record)
             .await
+    }
+}
+
+#[async_trait]
+impl StreamReader for WatchedStore {
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: Version,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        self.log.read_stream(stream, after, limit).await
     }
 }
 

@@ -52,7 +52,7 @@ pub use feed::{FeedCursor, FeedUrl, InvalidFeedUrl};
 pub use gate::{Gate, gate};
 pub use group::{Share, has_share, to_ask_for};
 pub use in_process::InProcessEventBus;
-pub use log::{LogError, LogIdentity, LogReader};
+pub use log::{LogError, LogIdentity, LogReader, StreamReader};
 pub use operations::{
     Answer, Asked, MAX_REASON_CHARS, OperationError, Operations, ParkedEvent, PartitionOverview,
     Skip,

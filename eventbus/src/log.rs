@@ -1,7 +1,9 @@
 //! The port through which everything but the command service reads the log.
 
 use async_trait::async_trait;
-use tidelog_domain::{Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent};
+use tidelog_domain::{
+    Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent, StreamId, Version,
+};
 
 use crate::retry::Retry;
 
@@ -46,6 +48,23 @@ pub trait LogReader: Send + Sync {
         &self,
         partition: Partition,
         cursor: Cursor,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError>;
+}
+
+/// Reads single streams of a log too. Implemented by every event store; the feed of another program does not tell streams.
+#[async_trait]
+pub trait StreamReader: LogReader {
+    /// The events of `stream` after version `after`, in order, at most `limit`, and fewer where they are large; empty only at its
+    /// end, and for a stream that does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Corrupt`] when a row on the page cannot be understood; [`LogError::Unavailable`].
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: Version,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, LogError>;
 }

@@ -9,8 +9,11 @@
     )
 )]
 
+mod awaited;
 mod catalog;
+mod changes;
 mod consistency;
+mod history;
 mod http;
 mod indexes;
 mod live;
@@ -22,6 +25,7 @@ mod testing;
 mod versions;
 mod views;
 
+pub use awaited::AwaitedLog;
 pub use catalog::{Catalog, NameTaken, Named};
 pub use consistency::{Consistency, ConsistencyError, ReadOf};
 pub use http::{QueryService, QuerySettings, query_document, query_router, views_admin_router};

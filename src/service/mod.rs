@@ -9,6 +9,7 @@ mod listeners;
 mod metrics;
 mod owner;
 mod public;
+mod queries;
 mod reactions;
 mod source;
 mod stalls;
@@ -29,21 +30,21 @@ use tidelog_domain::EventSet;
 #[cfg(feature = "feed-client")]
 use tidelog_eventbus::FeedLogReader;
 use tidelog_eventbus::{
-    Cause, CommitSignal, EventStream, LogError, RelayStatus, Start, StreamError,
+    Cause, CommitSignal, EventStream, LogError, RelayStatus, Start, StreamError, StreamReader,
     SubscriptionOptions,
 };
 use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve};
 use tidelog_query::store::ReadStore;
 use tidelog_query::{
-    Catalog, LiveViews, QueryService, QuerySettings, Views, ViewsOptions, query_document,
-    query_router, views_admin_router,
+    AwaitedLog, Catalog, LiveViews, QueryService, QuerySettings, Views, ViewsOptions,
+    query_document, query_router, views_admin_router,
 };
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::App;
 use crate::app::{InvalidApp, Reacting};
-use crate::backends::{BackendError, Backends, is_embedded};
+use crate::backends::{BackendError, Backends, is_embedded, is_on_server};
 use crate::client::Client;
 use crate::entities::InvalidEntities;
 use crate::settings::{Role, Settings};
@@ -282,7 +283,12 @@ impl Assembly<'_> {
         let catalog = catalog(self.program)?;
         let settings = QuerySettings::default();
         let document = query_document(self.program.name(), &catalog, &settings);
-        let service = QueryService::new(catalog.clone(), store.clone(), live.clone());
+        let mut service = QueryService::new(catalog.clone(), store.clone(), live.clone());
+        if let Some(log) = self.log_for_queries(running) {
+            service = service.with_log(log);
+        }
+        // Live connections end with the listeners, and do not use up their grace.
+        service = service.with_stop(running.servers.stop.clone());
         let mut router = query_router(service, settings);
         if let Some(signal) = freshness {
             router = Freshness::new(signal, live, catalog, store).applied_to(router);
@@ -290,6 +296,22 @@ impl Assembly<'_> {
         let router = router.merge(docs_router(&document));
         running.query_router = Some(public(router, self.settings, &[Method::GET, Method::HEAD]));
         Ok(())
+    }
+
+    /// The log, for questions about the past: that of the process, or one of its own where the settings name it.
+    fn log_for_queries(&self, running: &Running) -> Option<Arc<dyn StreamReader>> {
+        if let Some(source) = &running.source {
+            return Some(source.log.clone());
+        }
+        if !is_on_server(self.settings) {
+            return None;
+        }
+        let log = AwaitedLog::default();
+        let (opening, settings) = (log.clone(), self.settings.clone());
+        running
+            .workers
+            .spawn(|stop| queries::open(opening, settings, stop));
+        Some(Arc::new(log))
     }
 
     /// Keeps the views up to date, and serves their administration.

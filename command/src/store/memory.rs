@@ -10,7 +10,9 @@ use tidelog_domain::{
     Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent, StreamId,
     Version,
 };
-use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore};
+use tidelog_eventbus::{
+    LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore, StreamReader,
+};
 
 use crate::clock::Clock;
 
@@ -289,6 +291,21 @@ impl LogReader for InMemoryEventStore {
             .cloned()
             .collect();
         after_cursor(partition, cursor, page).map_err(Failure::log_error)
+    }
+}
+
+#[async_trait]
+impl StreamReader for InMemoryEventStore {
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: Version,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        let log = self.log();
+        let events = log.streams.get(stream).into_iter().flatten();
+        let events = events.filter(|event| event.version > after);
+        Ok(events.take(limit).cloned().collect())
     }
 }
 

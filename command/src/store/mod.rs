@@ -55,7 +55,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidelog_domain::{Append, Appended, HistoryId, StreamId, Version};
-use tidelog_eventbus::{LogReader, Retry, StateStore};
+use tidelog_eventbus::{Retry, StateStore, StreamReader};
 
 pub use keys::Recorded;
 pub use memory::InMemoryEventStore;
@@ -76,7 +76,7 @@ pub use sqlite::{SqliteEventStore, SqliteOptions};
 ///
 /// Every adapter passes the same conformance suite (the feature `conformance`).
 #[async_trait]
-pub trait EventStore: LogReader + StateStore {
+pub trait EventStore: StreamReader + StateStore {
     /// Appends a batch in one transaction, and says of each append whether it happened.
     ///
     /// - An append happens as a whole or not at all; one that is turned down does not touch the others.

@@ -18,6 +18,10 @@ pub(crate) fn rows_to_read(cursor: Cursor, limit: usize) -> usize {
 /// partition.
 const PAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// The most bytes of payload and metadata that a page of one stream holds, the event that goes beyond it aside: 4 MiB. It answers one
+/// request, of which there may be many.
+pub(crate) const STREAM_PAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// What a page has so far.
 #[derive(Default)]
 pub(crate) struct Page {

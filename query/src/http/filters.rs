@@ -1,13 +1,14 @@
 //! What a client asks for, checked against the view's schema: the words of the query language, and filters.
 
-use tidelog_domain::ViewDefinition;
+use tidelog_domain::{Version, ViewDefinition};
 use tidelog_http::Problem;
 
 use super::QuerySettings;
 use super::cursor::{BadCursor, Order};
-use super::operators::{Operator, Target, digits, filter, no_field};
+use super::operators::{Operator, Target, digits, filter, no_field, time};
 use super::parameters::Parameter;
 use super::selection::Selection;
+use crate::history::Then;
 use crate::store::{Direction, Field, Filter, Query, Sort};
 
 /// The words that are no fields. A field of such a name is reached by `name[eq]=`.
@@ -19,6 +20,9 @@ pub(super) const WORDS: [&str; 7] = [
 
 /// The most filters of a request.
 pub(super) const MAX_FILTERS: usize = 32;
+
+/// The highest version that can be asked for: what every database takes as a number.
+const MAX_VERSION: u64 = i64::MAX.unsigned_abs();
 
 /// The most fields that can be sorted by.
 pub(super) const MAX_SORTS: usize = 4;
@@ -110,22 +114,81 @@ pub(super) fn first(view: &dyn ViewDefinition, parameters: &[Parameter]) -> Resu
     Ok(asked)
 }
 
-/// What is asked of one document of `view`: what is shown of it, and whether it may be deleted.
+/// What is asked of one document of `view`: what is shown of it, whether it may be deleted, and when it was so.
 ///
 /// # Errors
 ///
 /// A problem that names the parameter that does not fit.
-pub(super) fn one(view: &dyn ViewDefinition, parameters: &[Parameter]) -> Result<Asked, Problem> {
-    let mut asked = Asked::default();
+pub(super) fn one(
+    view: &dyn ViewDefinition,
+    parameters: &[Parameter],
+) -> Result<(Asked, Option<Then>), Problem> {
+    let (mut asked, mut then) = (Asked::default(), None);
     for parameter in parameters {
+        let is_then = matches!(parameter.name.as_str(), "version" | "at");
         match word(parameter) {
             Some(word @ ("fields" | "deleted")) => {
                 asked.set(view, word, parameter, &mut Filters::default())?;
             }
-            _ => return Err(parameter.unknown("one document takes `fields` and `deleted`.")),
+            _ if is_then && parameter.operator.is_none() => {
+                if then.is_some() {
+                    return Err(parameter.too_many("`version` and `at` say the same thing"));
+                }
+                then = Some(moment(view, parameter)?);
+            }
+            _ => return Err(parameter.unknown(&taken_by_one(view))),
         }
     }
-    Ok(asked)
+    Ok((asked, then))
+}
+
+/// What one document of `view` takes, for people.
+fn taken_by_one(view: &dyn ViewDefinition) -> String {
+    match view.category() {
+        Some(_) => "one document takes `fields`, `deleted`, `version` and `at`.".to_owned(),
+        None => "one document takes `fields` and `deleted`.".to_owned(),
+    }
+}
+
+/// When a document was as it is asked for.
+fn moment(view: &dyn ViewDefinition, parameter: &Parameter) -> Result<Then, Problem> {
+    if view.category().is_none() {
+        let advice = format!(
+            "a document of {} is made from several streams, which have no common past.",
+            view.name()
+        );
+        return Err(parameter.unknown(&advice));
+    }
+    if parameter.name == "at" {
+        return time(parameter, &parameter.value).map(Then::Time);
+    }
+    let version = digits(&parameter.value).filter(|version| (1..=MAX_VERSION).contains(version));
+    let version = version.ok_or_else(|| parameter.malformed("a whole number from 1"))?;
+    Ok(Then::Version(Version::new(version)))
+}
+
+/// What the history of a document is asked for: at most how many of its events, after which version.
+///
+/// # Errors
+///
+/// A problem that names the parameter that does not fit.
+pub(super) fn history(
+    parameters: &[Parameter],
+    settings: &QuerySettings,
+) -> Result<(Version, usize), Problem> {
+    let (mut after, mut most) = (Version::NONE, settings.default_limit);
+    for parameter in parameters {
+        match word(parameter) {
+            Some("limit") => most = limit(parameter, settings.max_limit)?,
+            Some("after") => {
+                let version = digits(&parameter.value).filter(|version| *version <= MAX_VERSION);
+                let wanted = "what an earlier page gave as `next`, unchanged";
+                after = Version::new(version.ok_or_else(|| parameter.malformed(wanted))?);
+            }
+            _ => return Err(parameter.unknown("a history takes `limit` and `after`.")),
+        }
+    }
+    Ok((after, most))
 }
 
 impl Asked {

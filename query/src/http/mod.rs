@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use tidelog_eventbus::StreamReader;
+use tokio_util::sync::CancellationToken;
 
 mod admin;
 mod cursor;
 mod filters;
+mod history;
+mod live;
 mod openapi;
 mod operators;
 mod parameters;
@@ -30,7 +34,9 @@ pub use openapi::query_document;
 pub(crate) use read::next;
 
 use crate::catalog::Catalog;
+use crate::changes::Changes;
 use crate::consistency::Consistency;
+use crate::history::History;
 use crate::live::LiveViews;
 use crate::store::ReadStore;
 use crate::versions::Versions;
@@ -49,6 +55,8 @@ pub struct QuerySettings {
     pub max_wait: Duration,
     /// How long the read store may take to answer. 5 s.
     pub read_timeout: Duration,
+    /// How many live connections there may be. 2,000.
+    pub max_live: usize,
 }
 
 impl Default for QuerySettings {
@@ -59,6 +67,7 @@ impl Default for QuerySettings {
             default_wait: Duration::from_secs(2),
             max_wait: Duration::from_secs(30),
             read_timeout: Duration::from_secs(5),
+            max_live: 2_000,
         }
     }
 }
@@ -73,6 +82,9 @@ pub struct QueryService {
     versions: Versions,
     live: LiveViews,
     consistency: Consistency,
+    history: Option<History>,
+    changes: Option<Changes>,
+    stop: CancellationToken,
 }
 
 impl QueryService {
@@ -87,16 +99,42 @@ impl QueryService {
             store,
             versions,
             live,
+            history: None,
+            changes: None,
+            stop: CancellationToken::new(),
         }
+    }
+
+    /// The same, which tells from `log` what the past was, and what changes. Without one it says so, and answers everything else.
+    #[must_use]
+    pub fn with_log(self, log: Arc<dyn StreamReader>) -> Self {
+        let (store, versions) = (self.store.clone(), self.versions.clone());
+        Self {
+            changes: Some(Changes::new(
+                store,
+                versions,
+                self.live.clone(),
+                log.clone(),
+            )),
+            history: Some(History::new(log)),
+            ..self
+        }
+    }
+
+    /// The same, whose live connections end at once when `stop` is cancelled: there is nothing in flight on them.
+    #[must_use]
+    pub fn with_stop(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 }
 
-/// The query service as HTTP.md has it: `GET /{view}/{id}`, `GET /{views}?…`, `GET /{view}?…`.
+/// The query service as HTTP.md has it: `GET /{view}/{id}`, `GET /{views}?…`, `GET /{view}?…`, `GET /{view}/{id}/history`.
 ///
 /// It is part of a service: [`tidelog_http::app`] gives it the problem documents for unknown paths and methods.
 pub fn query_router(service: QueryService, settings: QuerySettings) -> Router {
     Router::new()
         .route("/{name}", get(read::documents))
         .route("/{name}/{id}", get(read::document))
+        .route("/{name}/{id}/history", get(history::events))
         .with_state(read::Reads::new(service, settings))
 }

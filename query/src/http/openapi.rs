@@ -102,6 +102,9 @@ fn describe(api: &mut ApiDocument, view: &dyn ViewDefinition, settings: &QuerySe
                 "An ETag that the client has: 304 where it still holds.",
             ));
         }
+        if word == "get" && view.category().is_some() {
+            parameters.extend(then());
+        }
         let operation = json!({
             "tags": [name],
             "operationId": format!("{name}.{word}"),
@@ -111,6 +114,110 @@ fn describe(api: &mut ApiDocument, view: &dyn ViewDefinition, settings: &QuerySe
         });
         api.operation("get", &path, operation);
     }
+    if view.category().is_some() {
+        history(api, name, settings);
+    }
+}
+
+/// When one document was as it is shown.
+fn then() -> [Value; 2] {
+    let version = json!({"type": "integer", "minimum": 1});
+    let time = json!({"type": "string", "format": "date-time"});
+    [
+        parameter(
+            "query",
+            "version",
+            &version,
+            "As it was right after the event that made this version; read from the log.",
+        ),
+        parameter(
+            "query",
+            "at",
+            &time,
+            "As it was at this time, by the log's clock; read from the log. Not together with `version`.",
+        ),
+    ]
+}
+
+/// Adds the events of a document's stream.
+fn history(api: &mut ApiDocument, name: &str, settings: &QuerySettings) {
+    let event = json!({
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "format": "uuid"},
+            "type": {"type": "string"},
+            "version": {"type": "integer", "minimum": 1, "description": "The document's version after it."},
+            "schema_version": {"type": "integer", "minimum": 1, "description": "The version of the shape of `data`."},
+            "recorded_at": {"type": "string", "format": "date-time"},
+            "data": {"description": "The event, in the shape that this program writes today."},
+            "metadata": {
+                "type": "object",
+                "properties": {
+                    "correlation_id": {"type": "string"},
+                    "causation_id": {"type": ["string", "null"]},
+                    "actor": {"type": ["string", "null"]},
+                },
+                "required": ["correlation_id", "causation_id", "actor"],
+            },
+            "unreadable": {"const": true, "description": "This program cannot bring it to today's shape: it is as it was stored."},
+        },
+        "required": ["id", "type", "version", "schema_version", "recorded_at", "data", "metadata"],
+    });
+    let event = api.component("history.event", event);
+    let page = json!({
+        "type": "object",
+        "properties": {
+            "data": {"type": "array", "items": event},
+            "next": {"type": ["string", "null"], "description": "The cursor for `after`; null on the last page."},
+        },
+        "required": ["data", "next"],
+    });
+    let page = api.component("history.page", page);
+    let text = json!({"type": "string"});
+    let limit = json!({
+        "type": "integer",
+        "minimum": 1,
+        "maximum": settings.max_limit,
+        "default": settings.default_limit,
+    });
+    let parameters = [
+        parameter("path", "id", &text, "The document's id."),
+        parameter(
+            "query",
+            "limit",
+            &limit,
+            "The most events; large ones come fewer at a time.",
+        ),
+        parameter(
+            "query",
+            "after",
+            &text,
+            "What an earlier page gave as `next`.",
+        ),
+    ];
+    let ok = json!({
+        "description": "What happened, oldest first.",
+        "headers": {"X-Correlation-Id": header("The conversation.")},
+        "content": {"application/json": {"schema": page}},
+    });
+    let mut responses = Map::from_iter([("200".to_owned(), ok)]);
+    responses.extend(api.problems(&[
+        ProblemKind::MalformedRequest,
+        ProblemKind::UnknownParameter,
+        ProblemKind::NotFound,
+        ProblemKind::NotAcceptable,
+        ProblemKind::Internal,
+        ProblemKind::Unavailable,
+        ProblemKind::Overloaded,
+    ]));
+    let operation = json!({
+        "tags": [name],
+        "operationId": format!("{name}.history"),
+        "summary": "the events that made the document, read from the log",
+        "parameters": parameters,
+        "responses": responses,
+    });
+    api.operation("get", &format!("/{name}/{{id}}/history"), operation);
 }
 
 /// A document as clients see it: the view's own fields, and what every document has.

@@ -217,12 +217,8 @@ impl Target {
                 .map(Value::from)
                 .ok_or_else(|| parameter.malformed("a whole number")),
             Field::CreatedAt | Field::UpdatedAt => {
-                let time = DateTime::parse_from_rfc3339(text).map_err(|_| {
-                    parameter
-                        .malformed("a time as in 2026-01-31T12:00:00Z (RFC 3339; write + as %2B)")
-                })?;
                 // As exact as it was written: a time between two microseconds is nobody's.
-                let time = time.with_timezone(&Utc);
+                let time = time(parameter, text)?;
                 Ok(Value::from(
                     time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
                 ))
@@ -273,6 +269,14 @@ pub(super) fn filter(
         .ok_or_else(|| target.no_such_operator(parameter))?;
     let filter = target.filter(operator, parameter)?;
     Ok((target.field, operator, filter))
+}
+
+/// The time that `text` writes.
+pub(super) fn time(parameter: &Parameter, text: &str) -> Result<DateTime<Utc>, Problem> {
+    let time = DateTime::parse_from_rfc3339(text).map_err(|_| {
+        parameter.malformed("a time as in 2026-01-31T12:00:00Z (RFC 3339; write + as %2B)")
+    })?;
+    Ok(time.to_utc())
 }
 
 /// The number that `text` writes in digits alone, without the sign that Rust would allow.

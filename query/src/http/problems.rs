@@ -74,6 +74,15 @@ pub(super) fn store_problem(error: &ReadError) -> Problem {
     }
 }
 
+/// The problem that nothing of `view` can be read yet.
+pub(super) fn not_built(view: &str) -> Problem {
+    Problem::new(
+        ProblemKind::Unavailable,
+        format!("The view {view} has not been built yet. The role eventbus builds it."),
+    )
+    .retry_after(RETRY_AFTER)
+}
+
 pub(super) fn too_slow() -> Problem {
     Problem::new(
         ProblemKind::Unavailable,

@@ -12,15 +12,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::cursor::Order;
 use super::filters::Asked;
 use super::parameters::{self, Parameter};
 pub(super) use super::problems::{RETRY_AFTER, bad_path, no_view};
-use super::problems::{store_problem, too_slow, unsettled};
+use super::problems::{not_built, store_problem, too_slow, unsettled};
 use super::representation::{entity_tag, header_value, is_known, shown};
-use super::{QueryService, QuerySettings, filters, prefer};
+use super::{QueryService, QuerySettings, filters, history, live, prefer};
 use crate::catalog::Named;
 use crate::consistency::ReadOf;
 use crate::projector::MAX_KEY_BYTES;
@@ -39,8 +40,10 @@ const PROJECTION_LAG: HeaderName = HeaderName::from_static("projection-lag");
 /// What the handlers work with.
 #[derive(Clone)]
 pub(super) struct Reads {
-    service: QueryService,
-    settings: Arc<QuerySettings>,
+    pub(super) service: QueryService,
+    pub(super) settings: Arc<QuerySettings>,
+    /// One for each live connection that there may be.
+    pub(super) places: Arc<Semaphore>,
 }
 
 /// Which documents are wanted.
@@ -61,16 +64,18 @@ struct Found {
 }
 
 /// What is known about how a read was answered, for its headers.
-struct Answered {
-    current: Current,
+#[derive(Default)]
+pub(super) struct Answered {
+    /// The version of the view that was read; none, where the log was.
+    current: Option<Current>,
     preference: Option<HeaderValue>,
 }
 
 /// The path of one document. Where the router is mounted may have parameters of its own.
 #[derive(Deserialize)]
 pub(super) struct OfDocument {
-    name: String,
-    id: String,
+    pub(super) name: String,
+    pub(super) id: String,
 }
 
 /// The path of a view.
@@ -87,32 +92,34 @@ pub(super) async fn document(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(OfDocument { name, id }) = path.map_err(bad_path)?;
-    let view = match reads.service.catalog.named(&name) {
-        Some(Named::One(view)) => view,
-        Some(Named::Many(view)) => {
-            let advice = format!("One document is at /{}/{{id}}.", view.name());
-            return Err(Problem::new(ProblemKind::NotFound, advice));
-        }
-        None => return Err(no_view(&name)),
-    };
-    require_json_answer(&headers)?;
+    let view = reads.one_of(&name)?;
+    let is_live = live::is_asked(&headers);
+    if !is_live {
+        require_json_answer(&headers)?;
+    }
     check_id(&**view, &id)?;
-    let asked = filters::one(&**view, &parameters::parse(query.as_deref())?)?;
+    let (asked, then) = filters::one(&**view, &parameters::parse(query.as_deref())?)?;
+    if is_live {
+        reads
+            .settle(view.name(), ReadOf::Document(&id), &headers)
+            .await?;
+        return live::document(&reads, view, &id, (asked, then), &headers).await;
+    }
+    if let Some(then) = then {
+        let found = history::document(&reads, &**view, &id, then).await?;
+        let missing = "was no such document then";
+        return reads.shown_one(&Answered::default(), &asked, found, missing, &headers);
+    }
     let read_of = ReadOf::Document(&id);
     let preference = reads.settle(view.name(), read_of, &headers).await?;
     let (current, found) = reads.read(&**view, Wanted::Id(&id)).await?;
     let answered = Answered {
-        current,
+        current: Some(current),
         preference,
     };
-    let is_shown = |document: &Document| asked.query.deleted || !document.deleted;
-    match found.documents.into_iter().find(is_shown) {
-        Some(document) => Ok(reads.one(&answered, &asked, document, &headers)),
-        None => Err(Problem::new(
-            ProblemKind::NotFound,
-            format!("There is no {} with this id.", view.name()),
-        )),
-    }
+    let found = found.documents.into_iter().next();
+    let missing = format!("is no {name} with this id");
+    reads.shown_one(&answered, &asked, found, &missing, &headers)
 }
 
 /// `GET /{views}?…` and `GET /{view}?…`: a page of documents, or the first that fits.
@@ -125,6 +132,11 @@ pub(super) async fn documents(
     let Path(OfView { name }) = path.map_err(bad_path)?;
     let named = reads.service.catalog.named(&name);
     let named = named.ok_or_else(|| no_view(&name))?;
+    if let (Named::Many(view), true) = (named, live::is_asked(&headers)) {
+        let parameters = parameters::parse(query.as_deref())?;
+        reads.settle(view.name(), ReadOf::Any, &headers).await?;
+        return live::list(&reads, view, &parameters, &headers).await;
+    }
     require_json_answer(&headers)?;
     let parameters = parameters::parse(query.as_deref())?;
     match named {
@@ -137,7 +149,38 @@ impl Reads {
     pub(super) fn new(service: QueryService, settings: QuerySettings) -> Self {
         Self {
             service,
+            places: Arc::new(Semaphore::new(settings.max_live)),
             settings: Arc::new(settings),
+        }
+    }
+
+    /// The view whose documents are at `/{name}/{id}`.
+    pub(super) fn one_of(&self, name: &str) -> Result<&Arc<dyn ViewDefinition>, Problem> {
+        match self.service.catalog.named(name) {
+            Some(Named::One(view)) => Ok(view),
+            Some(Named::Many(view)) => {
+                let advice = format!("One document is at /{}/{{id}}.", view.name());
+                Err(Problem::new(ProblemKind::NotFound, advice))
+            }
+            None => Err(no_view(name)),
+        }
+    }
+
+    /// The answer with the document that was `found`, if there is one and it may be shown.
+    fn shown_one(
+        &self,
+        answered: &Answered,
+        asked: &Asked,
+        found: Option<Document>,
+        missing: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
+        match found.filter(|document| asked.query.deleted || !document.deleted) {
+            Some(document) => Ok(self.one(answered, asked, document, headers)),
+            None => Err(Problem::new(
+                ProblemKind::NotFound,
+                format!("There {missing}."),
+            )),
         }
     }
 
@@ -151,7 +194,7 @@ impl Reads {
         let preference = self.settle(view.name(), ReadOf::Any, headers).await?;
         let (current, found) = self.read(view, Wanted::Query(&asked.query)).await?;
         let answered = Answered {
-            current,
+            current: Some(current),
             preference,
         };
         match found.documents.into_iter().next() {
@@ -200,7 +243,7 @@ impl Reads {
         }
         let body = body.to_string();
         let answered = Answered {
-            current,
+            current: Some(current),
             preference,
         };
         Ok(self.answer(&answered, StatusCode::OK, body))
@@ -230,7 +273,7 @@ impl Reads {
         response
     }
 
-    fn answer(&self, answered: &Answered, status: StatusCode, body: String) -> Response {
+    pub(super) fn answer(&self, answered: &Answered, status: StatusCode, body: String) -> Response {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/json");
@@ -238,7 +281,8 @@ impl Reads {
         // A cache may keep it, and has to ask each time whether it still holds.
         let ask = HeaderValue::from_static("no-cache");
         headers.insert(header::CACHE_CONTROL, ask);
-        let lag = self.service.live.lag(&answered.current.alias.collection);
+        let lag = answered.current.as_ref();
+        let lag = lag.and_then(|current| self.service.live.lag(&current.alias.collection));
         if let Some(lag) = lag {
             headers.insert(PROJECTION_LAG, HeaderValue::from(lag));
         }
@@ -285,16 +329,7 @@ impl Reads {
             }
         };
         let read = within(self.settings.read_timeout, reading).await?;
-        read.ok_or_else(|| {
-            Problem::new(
-                ProblemKind::Unavailable,
-                format!(
-                    "The view {} has not been built yet. The role eventbus builds it.",
-                    view.name()
-                ),
-            )
-            .retry_after(RETRY_AFTER)
-        })
+        read.ok_or_else(|| not_built(view.name()))
     }
 
     /// Waits until `view` has seen the writes whose tokens the request brings. Gives what to say of its preference.
@@ -328,7 +363,7 @@ impl Reads {
 }
 
 /// What a client sees of a document.
-fn shown_as(asked: &Asked, document: Document) -> Value {
+pub(super) fn shown_as(asked: &Asked, document: Document) -> Value {
     let shown = shown(document, asked.query.deleted);
     match &asked.fields {
         Some(fields) => fields.apply(shown),
@@ -380,7 +415,7 @@ async fn within<T>(
 }
 
 /// Turns down what can be no document's id.
-fn check_id(view: &dyn ViewDefinition, id: &str) -> Result<(), Problem> {
+pub(super) fn check_id(view: &dyn ViewDefinition, id: &str) -> Result<(), Problem> {
     let reason = match view.folding() {
         // One document a stream: its id is the stream's.
         Folding::FullState => StreamId::new("x", id).err().map(|error| error.to_string()),

@@ -22,8 +22,14 @@ pub(super) fn shown(document: Document, deleted: bool) -> Value {
     let own = document.data.into_iter();
     let is_set = |name: &str| ENVELOPE.contains(&name) || deleted && name == DELETED;
     shown.extend(own.filter(|(name, _)| !is_set(name)));
-    shown.insert("created_at".to_owned(), time(document.created_at));
-    shown.insert("updated_at".to_owned(), time(document.updated_at));
+    shown.insert(
+        "created_at".to_owned(),
+        time_text(document.created_at).into(),
+    );
+    shown.insert(
+        "updated_at".to_owned(),
+        time_text(document.updated_at).into(),
+    );
     shown.insert("version".to_owned(), json!(document.version));
     if deleted {
         shown.insert(DELETED.to_owned(), Value::Bool(document.deleted));
@@ -32,8 +38,8 @@ pub(super) fn shown(document: Document, deleted: bool) -> Value {
 }
 
 /// A time in UTC, to the microsecond, so that texts sort as times do.
-fn time(time: DateTime<Utc>) -> Value {
-    Value::from(time.to_rfc3339_opts(SecondsFormat::Micros, true))
+pub(super) fn time_text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 /// The strong entity tag `"n.<representation>"` of `body`, which shows a document at `version`.

@@ -1,5 +1,6 @@
 //! The query service as a client sees it, on the read store in memory.
 
+mod history;
 mod openapi;
 
 use std::sync::Arc;
@@ -51,7 +52,9 @@ impl Service {
     fn unbuilt() -> Self {
         let store = FaultyStore::default();
         let catalog = Catalog::new(vec![posts(), authors()]).unwrap();
-        let service = QueryService::new(catalog, Arc::new(store.clone()), LiveViews::default());
+        let log = Log::new(1);
+        let service = QueryService::new(catalog, Arc::new(store.clone()), LiveViews::default())
+            .with_log(Arc::new(log.store.clone()));
         let settings = QuerySettings {
             default_wait: Duration::from_millis(200),
             read_timeout: Duration::from_secs(1),
@@ -60,7 +63,7 @@ impl Service {
         Self {
             app: tidelog_http::app(query_router(service, settings)),
             store,
-            log: Log::new(1),
+            log,
         }
     }
 

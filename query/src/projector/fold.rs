@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use tidelog_domain::{
-    DocumentState, NotFolded, Partition, Position, RecordedEvent, Version, ViewDefinition,
+    DecodeError, DocumentState, Folding, NotFolded, Partition, Position, RecordedEvent, Version,
+    ViewDefinition,
 };
 use tidelog_eventbus::HandlerError;
 
@@ -145,53 +146,83 @@ fn next(
         return Ok(Next::Unchanged(stored));
     };
     let is_new = stored.is_none();
-    let mut document = match stored {
+    let before = match stored {
         // Nothing of it is the document's but the revision, on which it is written.
         Some(stored) if stored.is_of_no_event() => Document {
             revision: stored.revision,
-            ..unborn(touched)
+            ..unborn(&touched.key, touched.first)
         },
         Some(stored) => stored,
-        None => unborn(touched),
+        None => unborn(&touched.key, touched.first),
     };
-    let before = DocumentState {
-        data: std::mem::take(&mut document.data),
-        deleted: document.deleted,
-    };
-    let after = view.fold(before, &touched.key, &events);
+    let after = after_events(view, before, &events);
     let after = after.map_err(|NotFolded { index, source }| {
         let event = events.get(index).copied().unwrap_or(last);
         ProjectError::unreadable(view.name(), event, source).at(event)
     })?;
-    (document.data, document.deleted) = (after.data, after.deleted);
-    document.version = match view.category() {
-        // As clients send it back in `If-Match`: also where the view passes over some events of the stream.
-        Some(_) => last.version,
-        None => events
-            .iter()
-            .fold(document.version, |version, _| version.next()),
-    };
-    // Over several partitions the first and the last event are those of the log's clock, whatever order they come in.
-    for event in &events {
-        document.created_at = document.created_at.min(event.recorded_at);
-        document.updated_at = document.updated_at.max(event.recorded_at);
-    }
-    document.applied.insert(partition, last.position);
     Ok(Next::Write(if is_new {
-        DocumentWrite::Insert(document)
+        DocumentWrite::Insert(after)
     } else {
-        DocumentWrite::Replace(document)
+        DocumentWrite::Replace(after)
     }))
 }
 
+/// A document after `events` of one partition, which touch it and come after all that made it.
+fn after_events(
+    view: &dyn ViewDefinition,
+    before: Document,
+    events: &[&RecordedEvent],
+) -> Result<Document, NotFolded> {
+    let mut document = before;
+    let state = DocumentState {
+        data: std::mem::take(&mut document.data),
+        deleted: document.deleted,
+    };
+    let state = view.fold(state, &document.id, events)?;
+    (document.data, document.deleted) = (state.data, state.deleted);
+    for event in events {
+        document.version = match view.category() {
+            // As clients send it back in `If-Match`: also where the view passes over some events of the stream.
+            Some(_) => event.version,
+            None => document.version.next(),
+        };
+        // Over several partitions the first and the last event are those of the log's clock, whatever order they come in.
+        document.created_at = document.created_at.min(event.recorded_at);
+        document.updated_at = document.updated_at.max(event.recorded_at);
+        document.applied.insert(event.partition, event.position);
+    }
+    Ok(document)
+}
+
+/// The document `key` after `event`, which touches it and comes after all that made it `before`.
+///
+/// # Errors
+///
+/// [`DecodeError`] when the event or the document before it cannot be read.
+pub(crate) fn after_event(
+    view: &dyn ViewDefinition,
+    before: Option<Document>,
+    key: &str,
+    event: &RecordedEvent,
+) -> Result<Document, DecodeError> {
+    let before = before.unwrap_or_else(|| unborn(key, event));
+    let after = after_events(view, before, &[event]);
+    let mut after = after.map_err(|own| own.source)?;
+    if after.deleted && view.folding() == Folding::FullState {
+        // Only the event tells: what came before it is not looked at.
+        after.data = view.last_state(event)?;
+    }
+    Ok(after)
+}
+
 /// The document before any event: as good as deleted.
-fn unborn(touched: &Touched<'_>) -> Document {
+fn unborn(key: &str, event: &RecordedEvent) -> Document {
     Document {
-        id: touched.key.clone(),
+        id: key.to_owned(),
         data: serde_json::Map::new(),
         version: Version::NONE,
-        created_at: touched.first.recorded_at,
-        updated_at: touched.first.recorded_at,
+        created_at: event.recorded_at,
+        updated_at: event.recorded_at,
         deleted: true,
         applied: BTreeMap::new(),
         revision: 0,

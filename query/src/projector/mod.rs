@@ -23,6 +23,7 @@ mod full_state;
 mod tests;
 
 pub use error::ProjectError;
+pub(crate) use fold::after_event;
 
 use cache::DocumentCache;
 pub(crate) use full_state::stand_in;

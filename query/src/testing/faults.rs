@@ -43,6 +43,7 @@ struct Faults {
     alias_answer_ms: AtomicU64,
     state_loads: AtomicUsize,
     documents: AtomicUsize,
+    read: AtomicUsize,
 }
 
 impl Default for FaultyStore {
@@ -136,6 +137,11 @@ impl FaultyStore {
         self.faults.documents.load(Ordering::SeqCst)
     }
 
+    /// How many documents were asked for by their ids.
+    pub(crate) fn documents_read(&self) -> usize {
+        self.faults.read.load(Ordering::SeqCst)
+    }
+
     /// The collections that readers were led to, one after the other.
     pub(crate) fn led_to(&self) -> Vec<String> {
         self.led_to.lock().unwrap().clone()
@@ -175,7 +181,9 @@ impl ReadStore for FaultyStore {
     }
 
     async fn get(&self, collection: &str, ids: &[&str]) -> Result<Vec<Document>, ReadError> {
-        self.reach().await?.get(collection, ids).await
+        let store = self.reach().await?;
+        self.faults.read.fetch_add(ids.len(), Ordering::SeqCst);
+        store.get(collection, ids).await
     }
 
     async fn write(

@@ -84,10 +84,21 @@ impl Log {
 
     /// Appends any event to the post `id`.
     pub(crate) async fn append(&self, id: &str, name: &str, payload: &Value) -> ConsistencyToken {
+        self.append_as(id, name, 1, payload).await
+    }
+
+    /// Appends any event of any schema version to the post `id`.
+    pub(crate) async fn append_as(
+        &self,
+        id: &str,
+        name: &str,
+        schema_version: u32,
+        payload: &Value,
+    ) -> ConsistencyToken {
         let event = NewEvent {
             id: EventId::new(Uuid::now_v7()),
             event_type: name.into(),
-            schema_version: 1,
+            schema_version,
             payload: Payload::of(payload).unwrap(),
             metadata: Payload::of(&Metadata::default()).unwrap(),
         };

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Change, FaultyStore, Log, folded, stored};
 use crate::catalog::Catalog;
+use crate::changes::Changes;
 use crate::consistency::{Consistency, ReadOf};
 use crate::live::LiveViews;
 use crate::replay::{Compare, Replay, ReplayOptions};
@@ -158,6 +159,12 @@ impl System {
         let live = LiveViews::default();
         let consistency = Consistency::new(self.reads(), versions.clone(), live);
         (versions, consistency)
+    }
+
+    /// What tells changes in a process of its own: nothing shared but the store and the log; or in that of `live`.
+    pub(crate) fn changes(&self, live: LiveViews) -> Changes {
+        let versions = Versions::new(self.reads());
+        Changes::new(self.reads(), versions, live, self.log.reader())
     }
 
     /// Waits until `view` has been built and has all of the log, and compares it with the fold.

@@ -18,8 +18,11 @@ async fn each_example_of_the_guide_is_answered() {
             .await
             .json();
         let next = page["next"].as_str().unwrap();
+        let first = target.queries().get("/book/b1/history?limit=1").await;
+        let first = first.data(200);
+        let time = first[0]["recorded_at"].as_str().unwrap();
         for example in &examples {
-            let path = example.replace("CURSOR", next);
+            let path = example.replace("CURSOR", next).replace("TIME", time);
             target.queries().get(&path).await.data(200);
         }
     }

@@ -4,6 +4,7 @@ mod compression;
 mod cors;
 mod examples;
 mod filters;
+mod history;
 mod injection;
 mod lists;
 mod shown;

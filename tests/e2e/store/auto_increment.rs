@@ -19,7 +19,9 @@ use tidelog_domain::{
     Append, Appended, Cursor, EventId, ExpectedVersion, HistoryId, Partition, Partitions, Payload,
     Position, RecordedEvent, StreamId, Version,
 };
-use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore};
+use tidelog_eventbus::{
+    LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore, StreamReader,
+};
 use tidelog_test_support::{fresh_mysql_database, shared};
 use tokio::sync::watch;
 
@@ -183,6 +185,18 @@ impl StateStore for AutoIncrementStore {
         _record: &StateRecord,
     ) -> Result<bool, StateError> {
         unimplemented!("the case of the order has no subscription")
+    }
+}
+
+#[async_trait]
+impl StreamReader for AutoIncrementStore {
+    async fn read_stream(
+        &self,
+        _: &StreamId,
+        _: Version,
+        _: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        unimplemented!("the case of the order reads by position")
     }
 }
 

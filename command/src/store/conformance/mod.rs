@@ -107,6 +107,7 @@ macro_rules! event_store_conformance {
                 a_cursor_that_does_not_fit_is_noticed,
                 streams_are_read_from_a_version_or_from_their_end,
                 many_streams_are_read_at_once,
+                a_stream_is_read_page_by_page,
                 the_heads_are_those_of_the_log,
                 a_history_is_renewed,
                 a_dropped_append_leaves_nothing_open,

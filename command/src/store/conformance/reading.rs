@@ -6,8 +6,8 @@ use tidelog_domain::{
 use tidelog_eventbus::LogError;
 
 use super::support::{
-    append, append_one, event_of, exact, grow, open, partitions, stream, streams_of, whole_log,
-    write,
+    append, append_one, event_of, events_of, exact, grow, open, partitions, stream, streams_of,
+    whole_log, write,
 };
 use super::{SpoilableLog, StoreFactory};
 use crate::store::{MAX_EVENT_BYTES, ReadFrom, StreamRead};
@@ -192,6 +192,47 @@ pub async fn streams_are_read_from_a_version_or_from_their_end(factory: &dyn Sto
     assert!(none.unwrap()[0].events.is_empty());
     let next = append_one(&*store, write(&long, exact(10), 1)).await;
     assert_eq!(next.unwrap()[0].version, Version::new(11));
+}
+
+/// A stream alone, page by page: in order, none missing, no event of another; pages of large events may be shorter.
+///
+/// # Panics
+///
+/// When the store does not.
+pub async fn a_stream_is_read_page_by_page(factory: &dyn StoreFactory) {
+    let store = open(factory).await;
+    let (small, beside, large) = (stream("s"), stream("S"), stream("large"));
+    let missing = stream("missing");
+    for _ in 0..5 {
+        grow(&*store, &small, 2).await;
+        grow(&*store, &beside, 1).await;
+    }
+    let all = events_of(&*store, &small).await;
+    let after = |stream, version, limit| store.read_stream(stream, Version::new(version), limit);
+    assert_eq!(after(&small, 0, 100).await.unwrap(), all);
+    assert_eq!(after(&small, 0, 3).await.unwrap(), all[..3]);
+    assert_eq!(after(&small, 3, 4).await.unwrap(), all[3..7]);
+    assert_eq!(after(&small, 9, 100).await.unwrap(), all[9..]);
+    for (stream, version, limit) in [(&small, 10, 9), (&small, u64::MAX >> 1, 9), (&small, 0, 0)] {
+        assert_eq!(after(stream, version, limit).await.unwrap(), []);
+    }
+    assert_eq!(after(&missing, 0, 9).await.unwrap(), []);
+    let payload = vec![b'7'; MAX_EVENT_BYTES / 2];
+    for round in 0..4 {
+        let events = (0..8).map(|_| event_of(&payload)).collect();
+        let one = Append::one(large.clone(), exact(round * 8), events);
+        append_one(&*store, one).await.unwrap();
+    }
+    let mut versions = Vec::new();
+    loop {
+        let last = versions.last().copied().unwrap_or_default();
+        let page = after(&large, last, 1_000).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        versions.extend(page.iter().map(|event| event.version.number()));
+    }
+    assert_eq!(versions, (1..=32).collect::<Vec<u64>>());
 }
 
 /// Hundreds of streams in one read, there or not, in the order asked for.

@@ -19,8 +19,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use sqlx::mysql::MySqlPool;
-use tidelog_domain::{Append, Appended, Cursor, HistoryId, Partition, Position, RecordedEvent};
-use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore};
+use tidelog_domain::{
+    Append, Appended, Cursor, HistoryId, Partition, Position, RecordedEvent, StreamId, Version,
+};
+use tidelog_eventbus::{
+    LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore, StreamReader,
+};
 
 use super::failure::Failure;
 use super::lane::Lane;
@@ -185,6 +189,24 @@ impl LogReader for MySqlEventStore {
         });
         let events = events.await.map_err(Failure::log_error)?;
         self.shared.known.read(events.last());
+        Ok(events)
+    }
+}
+
+#[async_trait]
+impl StreamReader for MySqlEventStore {
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: Version,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        let stream = stream.clone();
+        let events = to_its_end(&self.pool, READ_TIMEOUT, move |connection| {
+            async move { reader::stream_page(connection, &stream, after, limit).await }.boxed()
+        });
+        let events = events.await.map_err(Failure::log_error)?;
+        self.shared.known.read(&events);
         Ok(events)
     }
 }

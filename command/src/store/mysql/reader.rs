@@ -7,14 +7,14 @@ use futures_util::TryStreamExt;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Row, query, raw_sql};
 use tidelog_domain::{
-    Cursor, EventId, HistoryId, Partition, Payload, Position, RecordedEvent, Version,
+    Cursor, EventId, HistoryId, Partition, Payload, Position, RecordedEvent, StreamId, Version,
 };
 use uuid::Uuid;
 
 use super::script::{COLUMNS, Script};
 use crate::store::failure::Failure;
 use crate::store::open::random_history;
-use crate::store::page::{Page, after_cursor, first_position, rows_to_read};
+use crate::store::page::{Page, STREAM_PAGE_MAX_BYTES, after_cursor, first_position, rows_to_read};
 use crate::store::rows::{EventNames, StoredEvent};
 use crate::store::snapshots::{Snapshot, StreamPage};
 use crate::store::{ReadFrom, StreamRead};
@@ -56,6 +56,33 @@ pub(super) async fn page(
         page.push(stored.and_then(|row| Ok((row.event(&mut names)?, row.bytes()))));
     }
     after_cursor(partition, cursor, page)
+}
+
+/// A page of one stream, after a version.
+pub(super) async fn stream_page(
+    connection: &mut MySqlConnection,
+    stream: &StreamId,
+    after: Version,
+    limit: usize,
+) -> Result<Vec<RecordedEvent>, Failure> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM events WHERE stream=? AND version>? ORDER BY version LIMIT ?"
+    );
+    let mut rows = query(AssertSqlSafe(sql))
+        .bind(stream.as_str().as_bytes())
+        .bind(after.number())
+        .bind(u64::try_from(limit).unwrap_or(u64::MAX))
+        .fetch(&mut *connection);
+    let mut names = EventNames::default();
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while bytes < STREAM_PAGE_MAX_BYTES
+        && let Some(row) = rows.try_next().await?
+    {
+        let row = stored(&row, 0)?;
+        bytes += row.bytes();
+        events.push(row.event(&mut names)?);
+    }
+    Ok(events)
 }
 
 /// The events of several streams.

@@ -16,9 +16,12 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use sqlx::sqlite::SqlitePool;
 use tidelog_domain::{
-    Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent,
+    Append, Appended, Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent, StreamId,
+    Version,
 };
-use tidelog_eventbus::{LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore};
+use tidelog_eventbus::{
+    LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore, StreamReader,
+};
 use tokio::sync::Mutex;
 
 use super::failure::Failure;
@@ -167,6 +170,22 @@ impl LogReader for SqliteEventStore {
     ) -> Result<Vec<RecordedEvent>, LogError> {
         let page = to_its_end(&self.pool, PATIENCE, move |connection| {
             reader::page(connection, partition, cursor, limit).boxed()
+        });
+        page.await.map_err(Failure::log_error)
+    }
+}
+
+#[async_trait]
+impl StreamReader for SqliteEventStore {
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: Version,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        let stream = stream.clone();
+        let page = to_its_end(&self.pool, PATIENCE, move |connection| {
+            async move { reader::stream_page(connection, &stream, after, limit).await }.boxed()
         });
         page.await.map_err(Failure::log_error)
     }

@@ -3,12 +3,12 @@
 use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, query};
-use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, Version};
+use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, StreamId, Version};
 
 use super::snapshots;
 use crate::store::failure::Failure;
 use crate::store::open::random_history;
-use crate::store::page::{Page, after_cursor, first_position, rows_to_read};
+use crate::store::page::{Page, STREAM_PAGE_MAX_BYTES, after_cursor, first_position, rows_to_read};
 use crate::store::rows::{EventNames, StoredEvent};
 use crate::store::{ReadFrom, StreamPage, StreamRead};
 
@@ -45,6 +45,30 @@ pub(super) async fn page(
         page.push(stored.and_then(|row| Ok((row.event(&mut names)?, row.bytes()))));
     }
     after_cursor(partition, cursor, page)
+}
+
+/// A page of one stream, after a version.
+pub(super) async fn stream_page(
+    connection: &mut SqliteConnection,
+    stream: &StreamId,
+    after: Version,
+    limit: usize,
+) -> Result<Vec<RecordedEvent>, Failure> {
+    let mut rows = query(AFTER)
+        .bind(stream.as_str())
+        .bind(signed(after.number()))
+        .bind(count(limit))
+        .fetch(connection);
+    let mut names = EventNames::default();
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while bytes < STREAM_PAGE_MAX_BYTES
+        && let Some(row) = rows.try_next().await?
+    {
+        let row = stored(&row)?;
+        bytes += row.bytes();
+        events.push(row.event(&mut names)?);
+    }
+    Ok(events)
 }
 
 /// The events of several streams, one query each: there is no way to the server to save.

@@ -296,7 +296,7 @@ fn the_first_match_and_one_document_take_what_makes_sense_there() {
     let found = first("title[gt]=a&sort=-title&match=any&fields=title&deleted=include");
     assert_eq!(found.unwrap().query.limit, 1);
     let one = |text| one(&posts(), &parse(Some(text)).unwrap());
-    assert!(one("fields=title&deleted=include").unwrap().query.deleted);
+    assert!(one("fields=title&deleted=include").unwrap().0.query.deleted);
     for word in ["limit=2", "after=x", "count=exact"] {
         assert!(first(word).is_err() && one(word).is_err(), "{word}");
     }
