@@ -94,8 +94,8 @@ fn refuse(
         json(other)
     );
     panic!(
-        "the projection depends on the order between partitions: each stream may live in one of its own, and this order of \
-         two streams' events is as good as that one\ndocument {key}{after}\n{}: {}\n{}: {}",
+        "the projection depends on the order between partitions: each stream may live in one of its own, so that both orders \
+         can happen\ndocument {key}{after}\n{}: {}\n{}: {}",
         listed(events, alike),
         json(document),
         listed(order, alike),
