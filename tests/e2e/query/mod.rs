@@ -2,6 +2,7 @@
 
 mod examples;
 mod filters;
+mod indexes;
 mod injection;
 mod lists;
 mod shown;

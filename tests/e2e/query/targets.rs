@@ -41,7 +41,7 @@ const NOTE: &str = r#"{
 pub(super) struct Target {
     pub(super) site: Site,
     pub(super) backends: Option<Backends>,
-    _entities: TempDir,
+    pub(super) entities: TempDir,
 }
 
 /// Both kinds of site, shared by the tests of this module.
@@ -93,7 +93,7 @@ impl Target {
         Self {
             site,
             backends,
-            _entities: entities,
+            entities,
         }
     }
 
