@@ -333,7 +333,7 @@ fn events_that_are_called_as_another_aggregates_are_found() {
 }
 
 /// A page of a book.
-#[entity(name = "sheet", plural = "sheaf", rule = keep, rejection = SheetRejection)]
+#[entity(name = "sheet", plural = "sheaf", index = "-words,text", rule = keep, rejection = SheetRejection)]
 struct BookPage {
     #[schemars(length(min = 1))]
     text: String,
@@ -369,6 +369,7 @@ fn page(text: &str, words: u32) -> BookPage {
 fn an_entity_is_what_its_fields_say() {
     let schema = EntitySchema::of::<BookPage>().unwrap();
     assert_eq!((schema.name(), schema.plural()), ("sheet", "sheaf"));
+    assert_eq!(schema.indexes(), ["-words,text"]);
     given_entity::<BookPage>([])
         .when(create(json!({"text": "a"})))
         .then_state(page("a", 0));

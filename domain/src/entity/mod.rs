@@ -16,6 +16,8 @@
 //! - `"x-tidelog-version"` (1 unless said otherwise) is the schema version of the entity's events, and goes up when the schema
 //!   changes. Events of older versions are read as they are, unless the program brings upcasters
 //!   ([`EntitySchema::with_upcasters`]).
+//! - `"x-tidelog-indexes"` is a list of what lists are searched and sorted by, see
+//!   [`ViewDefinition::indexes`](crate::ViewDefinition::indexes); it means nothing else, and changes no version.
 //! - Nothing is ever fetched: a `$ref` leads to somewhere in the same document.
 //!
 //! # Example

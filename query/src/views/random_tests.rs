@@ -8,6 +8,7 @@ use tokio::runtime::Builder;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::replay::Only;
 use crate::testing::{Change, FaultyStore, Process, System, authors, posts};
 
 /// What happens next.
@@ -29,6 +30,8 @@ enum Step {
     Tear(u8),
     /// A view is replayed; that dies at its next call but so many, unless it is done before.
     Replay(bool, Option<u8>),
+    /// One document of a view is replayed, as above.
+    ReplayOne(bool, u8, Option<u8>),
     /// The log has a new history.
     NewHistory,
 }
@@ -52,6 +55,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(Step::CutOff),
         2 => (0..5_u8).prop_map(Step::Tear),
         2 => (any::<bool>(), prop::option::of(0..60_u8)).prop_map(|(posts, dies)| Step::Replay(posts, dies)),
+        2 => (any::<bool>(), any::<u8>(), prop::option::of(0..12_u8))
+            .prop_map(|(posts, which, dies)| Step::ReplayOne(posts, which, dies)),
         1 => Just(Step::NewHistory),
     ]
 }
@@ -124,7 +129,15 @@ impl Run {
                 self.store.cut_off(false);
             }
             Step::Tear(documents) => self.store.tear_next_write(documents.into()),
-            Step::Replay(of_posts, dies) => self.replay(of_posts, dies).await,
+            Step::Replay(of_posts, dies) => self.replay(of_posts, None, dies).await,
+            Step::ReplayOne(of_posts, which, dies) => {
+                let key = if of_posts {
+                    format!("p{which}")
+                } else {
+                    ["ann", "bob", "cleo"][usize::from(which) % 3].to_owned()
+                };
+                self.replay(of_posts, Some(Only::Document(key)), dies).await;
+            }
             Step::NewHistory => {
                 self.system.log.store.renew_history().await.unwrap();
             }
@@ -132,7 +145,7 @@ impl Run {
     }
 
     /// It may be turned down: the view is not built yet, or another replay runs or has died a moment ago.
-    async fn replay(&self, of_posts: bool, dies: Option<u8>) {
+    async fn replay(&self, of_posts: bool, only: Option<Only>, dies: Option<u8>) {
         let view = if of_posts { posts() } else { authors() };
         let store = self.system.store.elsewhere();
         if let Some(calls) = dies {
@@ -140,8 +153,14 @@ impl Run {
         }
         let replay = self.system.replay_on(store.clone());
         let never = CancellationToken::new();
+        let replaying = async {
+            match only {
+                None => drop(replay.run(&view, &|_| {}, &never).await),
+                Some(only) => drop(replay.run_only(&view, &only, &|_| {}, &never).await),
+            }
+        };
         tokio::select! {
-            _ = replay.run(&view, &|_| {}, &never) => {}
+            () = replaying => {}
             () = store.frozen() => {}
         }
     }
@@ -194,6 +213,28 @@ proptest! {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("tidelog.db");
             let store = crate::store::SqliteReadStore::open(&file).await.unwrap();
+            let mut run = Run::on(FaultyStore::around(std::sync::Arc::new(store)));
+            for step in steps {
+                run.take(step).await;
+            }
+            run.finish().await;
+        });
+    }
+}
+
+#[cfg(feature = "mongodb")]
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 10, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn views_in_mongodb_equal_the_fold_of_the_log_whatever_happens(steps in prop::collection::vec(step(), 1..12)) {
+        use crate::store::{MongoOptions, MongoReadStore};
+        use tidelog_test_support::{fresh_mongodb_database, shared};
+
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.unwrap().block_on(async {
+            let url = fresh_mongodb_database(shared::mongodb().await);
+            let store = MongoReadStore::connect(&url, &MongoOptions::default()).await.unwrap();
             let mut run = Run::on(FaultyStore::around(std::sync::Arc::new(store)));
             for step in steps {
                 run.take(step).await;

@@ -5,6 +5,7 @@ mod cors;
 mod examples;
 mod filters;
 mod history;
+mod indexes;
 mod injection;
 mod lists;
 mod shown;

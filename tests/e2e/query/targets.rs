@@ -44,7 +44,7 @@ pub(super) const SHOP: &str = "https://shop.example";
 pub(super) struct Target {
     pub(super) site: Site,
     pub(super) backends: Option<Backends>,
-    _entities: TempDir,
+    pub(super) entities: TempDir,
 }
 
 /// Both kinds of site, shared by the tests of this module.
@@ -99,7 +99,7 @@ impl Target {
         Self {
             site,
             backends,
-            _entities: entities,
+            entities,
         }
     }
 
