@@ -20,6 +20,7 @@ pub(crate) struct Asked<'q> {
     pub(crate) order: Option<Vec<(Subject<'q>, Direction)>>,
     /// Where the first field of that order begins, if it does not at its beginning: what `condition` says as well, and more of, in a form
     /// that some databases cannot go by.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "MongoDB can"))]
     pub(crate) from: Option<(Subject<'q>, Direction, Key<'q>)>,
 }
 
