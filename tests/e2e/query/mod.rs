@@ -5,5 +5,6 @@ mod filters;
 mod history;
 mod injection;
 mod lists;
+mod live;
 mod shown;
 mod targets;
