@@ -1,19 +1,18 @@
 //! The one task that looks for changes of a view, however many listen.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_domain::{Cursor, Partition, Position, RecordedEvent, ViewDefinition};
+use tidelog_domain::{Cursor, RecordedEvent, ViewDefinition};
 use tidelog_eventbus::{PartitionState, PartitionStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::mailbox::{At, Change, Mailbox, Wanted};
-use super::place::Place;
+use super::place::{LiveId, Place, Touch};
+use super::touched::Touched;
 use super::{ChangesError, Joined, Shared};
-use crate::projector::MAX_KEY_BYTES;
 use crate::store::Document;
 
 /// The shortest time between two looks.
@@ -201,15 +200,16 @@ impl Feed {
         self.told = place.map(|place| watch::Sender::new(Arc::new(place)));
     }
 
-    /// Which documents the events between `before` and `seen` touch, each by the last event that does, and how far that is: not all of
-    /// the way, where there are many.
+    /// Which documents the events between `before` and `seen` touch, and how far that is: not all of the way, where there are many.
     async fn touched(
         &self,
         before: &Place,
         seen: &Place,
-    ) -> Result<(Place, BTreeMap<(Partition, Position), Vec<String>>), ChangesError> {
+    ) -> Result<(Place, BTreeMap<Touch, String>), ChangesError> {
         let mut after = seen.clone();
-        let mut last: HashMap<String, (Partition, Position)> = HashMap::new();
+        let mut touched = Touched::default();
+        let is_wanted =
+            |_: &Touch, id: &str| self.listeners.iter().any(|one| one.wanted.may_be(id));
         for (partition, cursor) in &seen.cursors {
             let mut at = before.cursor(*partition);
             if cursor.position > at.position {
@@ -218,40 +218,30 @@ impl Feed {
                 let seen_of = |event: &&RecordedEvent| event.position <= cursor.position;
                 for event in events.iter().filter(seen_of) {
                     at = event.cursor();
-                    for id in touched_by(&*self.view, event) {
-                        let is_wanted = self.listeners.iter().any(|one| one.wanted.may_be(&id));
-                        if is_wanted && !seen.waits(*partition, event.position, &id) {
-                            last.insert(id, (*partition, event.position));
-                        }
-                    }
+                    touched.add(&*self.view, event, seen, is_wanted);
                 }
             }
             after.cursors.insert(*partition, at);
         }
-        let mut touched: BTreeMap<_, Vec<String>> = BTreeMap::new();
-        for (id, at) in last {
-            touched.entry(at).or_default().push(id);
-        }
-        Ok((after, touched))
+        Ok((after, touched.in_order()))
     }
 
     /// The changes from `before` to `after`, in the order in which they are told: first of what waited, then by the log.
     async fn changes(
         &mut self,
-        before: &Arc<Place>,
-        after: &Arc<Place>,
+        before: &Place,
+        after: &Place,
         released: Vec<String>,
-        touched: BTreeMap<(Partition, Position), Vec<String>>,
+        touched: BTreeMap<Touch, String>,
     ) -> Result<Vec<Change>, ChangesError> {
         let released = released.into_iter().map(|id| (None, id));
-        let touched = touched
-            .into_iter()
-            .flat_map(|(at, ids)| ids.into_iter().map(move |id| (Some(at), id)));
+        let touched = touched.into_iter().map(|(touch, id)| (Some(touch), id));
         let ids: Vec<_> = released.chain(touched).collect();
         let documents = self
             .shared
             .documents(&after.collection, ids.iter().map(|(_, id)| id.as_str()))
             .await?;
+        let told = (Arc::new(LiveId::at(before)), Arc::new(LiveId::at(after)));
         let mut changes = Vec::with_capacity(ids.len());
         for (touched, id) in ids {
             let document = documents.get(&id).cloned();
@@ -265,7 +255,12 @@ impl Feed {
                 }
             }
             self.deferred.remove(&id);
-            changes.push(Change::of(id, document, before, after, touched));
+            let at = At {
+                before: told.0.clone(),
+                after: told.1.clone(),
+                touched,
+            };
+            changes.push(Change::of(id, document, at));
         }
         Ok(changes)
     }
@@ -316,20 +311,6 @@ impl Feed {
     }
 }
 
-/// The documents that `event` touches, each once; none where that cannot be told, as then it has changed nothing.
-pub(super) fn touched_by(view: &dyn ViewDefinition, event: &RecordedEvent) -> Vec<String> {
-    if !view.filter().matches(event) {
-        return Vec::new();
-    }
-    // An event at which the view panics is set aside, as one that it cannot read.
-    let keys = std::panic::catch_unwind(AssertUnwindSafe(|| view.keys(event)));
-    let mut keys = keys.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
-    keys.retain(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
-    keys.sort_unstable();
-    keys.dedup();
-    keys
-}
-
 /// Waits until one of them has moved; for good where there is none, or where waiting is all that helps.
 async fn moved(moves: Vec<watch::Receiver<PartitionStatus>>, is_failing: bool) {
     if is_failing || moves.is_empty() {
@@ -344,23 +325,13 @@ async fn moved(moves: Vec<watch::Receiver<PartitionStatus>>, is_failing: bool) {
 }
 
 impl Change {
-    pub(super) fn of(
-        id: String,
-        document: Option<Arc<Document>>,
-        before: &Arc<Place>,
-        after: &Arc<Place>,
-        touched: Option<(Partition, Position)>,
-    ) -> Self {
+    pub(super) fn of(id: String, document: Option<Arc<Document>>, at: At) -> Self {
         let bytes = document.as_ref().map_or(0, |document| weight(document));
         Self {
             bytes: bytes.saturating_add(id.len()),
             id,
             document,
-            at: At {
-                before: before.clone(),
-                after: after.clone(),
-                touched,
-            },
+            at,
         }
     }
 }

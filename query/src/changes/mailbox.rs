@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidelog_domain::{Partition, Position};
 use tokio::sync::Notify;
 
-use super::place::{LiveId, Place};
+use super::place::{LiveId, Touch};
 use crate::store::{Document, Filter, matches};
 
 /// The most documents that wait for one client.
@@ -54,27 +53,21 @@ impl Wanted {
 #[derive(Clone, Debug)]
 pub(crate) struct At {
     /// Everything up to here was told before.
-    pub(super) before: Arc<Place>,
+    pub(super) before: Arc<LiveId>,
     /// Everything up to here is told with it, or comes.
-    pub(super) after: Arc<Place>,
+    pub(super) after: Arc<LiveId>,
     /// The last event that touched it; what was set aside and waits no longer has none.
-    pub(super) touched: Option<(Partition, Position)>,
+    pub(super) touched: Option<Touch>,
 }
 
 impl At {
     /// What the client goes on from. The changes between the two places are told partition by partition.
-    pub(super) fn id(&self, question: &str) -> LiveId {
-        let Some((at, position)) = self.touched else {
-            return LiveId::at(&self.before, question);
+    pub(super) fn id(&self) -> LiveId {
+        let Some(touched) = &self.touched else {
+            return LiveId::clone(&self.before);
         };
-        let mut id = LiveId::at(&self.after, question);
-        for (partition, place) in &mut id.positions {
-            if *partition == at {
-                *place = position;
-            } else if *partition > at {
-                *place = self.before.cursor(*partition).position;
-            }
-        }
+        let mut id = LiveId::clone(&self.after);
+        id.told_at(touched, &self.before);
         id
     }
 }

@@ -14,6 +14,7 @@ mod place;
 mod session;
 #[cfg(test)]
 mod tests;
+mod touched;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -19,6 +19,17 @@ const MAX_CHARS: usize = 64 * 1024;
 /// A position for each partition; one that is not named is at its start.
 pub(super) type Positions = BTreeMap<Partition, Position>;
 
+/// One event of the log, as far as it touches one of its documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Touch {
+    pub(super) partition: Partition,
+    pub(super) position: Position,
+    /// Which of the documents that the event touches, in their order.
+    pub(super) index: u32,
+    /// Whether it is the last of them.
+    pub(super) is_last: bool,
+}
+
 /// How far one version of a view is.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -104,19 +115,21 @@ impl Place {
     }
 }
 
-/// Up to where a client has been told: `1.<history>.<question>.<parked>.<positions>`.
+/// Up to where a client has been told: `1.<history>.<question>.<parked>.<positions>[.<partition>-<document>…]`.
 ///
 /// With it any process goes on telling: it remembers nothing of its clients. An id of another version of the view, of another question or
 /// of another history leads nowhere, and the client begins anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LiveId {
     pub(super) history: HistoryId,
-    /// The hash of the version of the view, and of what the client asked.
+    /// The hash of the version of the view, and of what the client asked; 0 where that is not known yet.
     pub(super) question: u64,
     /// [`Place::parked_mark`] of where it is.
     pub(super) parked: u64,
     /// Every change up to here was told.
     pub(super) positions: Positions,
+    /// Of the next event of a partition, where it touches several documents: the last of them that was told.
+    pub(super) within: BTreeMap<Partition, u32>,
 }
 
 /// A text that is no id of ours.
@@ -124,30 +137,70 @@ pub(crate) struct LiveId {
 pub(crate) struct InvalidLiveId;
 
 impl LiveId {
-    /// Everything up to `place` was told of `question`.
-    pub(super) fn at(place: &Place, question: &str) -> Self {
+    /// Everything up to `place` was told.
+    pub(super) fn at(place: &Place) -> Self {
         Self {
             history: place.history,
-            question: mark(&place.collection, question),
+            question: 0,
             parked: place.parked_mark(),
             positions: place.positions(),
+            within: BTreeMap::new(),
         }
     }
 
-    /// Whether it can be gone on from at `place`, which may not have got as far yet.
+    /// Everything up to `touch` was told of its partition, and of those before it all that is here.
+    pub(super) fn told_at(&mut self, touch: &Touch, before: &Self) {
+        for (partition, place) in &mut self.positions {
+            if *partition > touch.partition {
+                *place = before.position(*partition);
+            } else if *partition == touch.partition {
+                *place = touch.position;
+                if !touch.is_last {
+                    *place = Position::new(touch.position.number().saturating_sub(1));
+                    self.within.insert(*partition, touch.index);
+                }
+            }
+        }
+        let later = before.within.range(touch.partition..);
+        let later = later.filter(|(partition, _)| **partition > touch.partition);
+        self.within.extend(later);
+    }
+
+    /// Whether the document of `touch` was told with it.
+    pub(super) fn has_told(&self, touch: &Touch) -> bool {
+        let told = self.position(touch.partition);
+        touch.position <= told
+            || touch.position == told.next()
+                && self
+                    .within
+                    .get(&touch.partition)
+                    .is_some_and(|index| touch.index <= *index)
+    }
+
+    /// Up to where all was told of `partition`.
+    pub(super) fn position(&self, partition: Partition) -> Position {
+        let position = self.positions.get(&partition);
+        position.copied().unwrap_or(Position::START)
+    }
+
+    /// Whether all of `positions` is up to here.
+    pub(super) fn covers(&self, positions: &Positions) -> bool {
+        let covered = |(p, position): (&Partition, &Position)| self.position(*p) >= *position;
+        positions.iter().all(covered)
+    }
+
+    /// Whether it can be gone on from at `place`, which may not have got as far yet, by who asks for `question`.
     ///
     /// Where documents waited then, and others do now, it is not known which were told.
-    pub(super) fn fits(&self, place: &Place, question: &str) -> bool {
-        let is_same =
-            self.history == place.history && self.question == mark(&place.collection, question);
+    pub(super) fn fits(&self, place: &Place, question: u64) -> bool {
+        let is_same = self.history == place.history && self.question == question;
         is_same && (self.parked == 0 || self.parked == place.parked_mark())
     }
 
     /// How many events `place` is ahead.
     pub(super) fn behind(&self, place: &Place) -> u64 {
         let behind = place.cursors.iter().map(|(partition, cursor)| {
-            let told = self.positions.get(partition).copied();
-            let told = told.unwrap_or(Position::START);
+            let told = self.position(*partition);
             cursor.position.number().saturating_sub(told.number())
         });
         behind.fold(0, u64::saturating_add)
@@ -155,7 +208,7 @@ impl LiveId {
 }
 
 /// The hash of the version of a view, and of what is asked of it.
-fn mark(collection: &str, question: &str) -> u64 {
+pub(super) fn mark(collection: &str, question: &str) -> u64 {
     let mut hash = XxHash64::with_seed(0);
     hash.write(collection.as_bytes());
     hash.write(&[0]);
@@ -174,7 +227,9 @@ impl fmt::Display for LiveId {
         }
         let positions = URL_SAFE_NO_PAD.encode(bytes);
         let (history, question, parked) = (self.history, self.question, self.parked);
-        write!(f, "1.{history}.{question:016x}.{parked:x}.{positions}")
+        write!(f, "1.{history}.{question:016x}.{parked:x}.{positions}")?;
+        let mut within = self.within.iter();
+        within.try_for_each(|(partition, index)| write!(f, ".{partition}-{index}"))
     }
 }
 
@@ -182,13 +237,18 @@ impl FromStr for LiveId {
     type Err = InvalidLiveId;
 
     fn from_str(text: &str) -> Result<Self, InvalidLiveId> {
-        let parts: Vec<&str> = text.split('.').collect();
-        let &["1", history, question, parked, positions] = parts.as_slice() else {
-            return Err(InvalidLiveId);
-        };
-        if positions.len() > MAX_CHARS {
+        if text.len() > MAX_CHARS {
             return Err(InvalidLiveId);
         }
+        let parts: Vec<&str> = text.split('.').collect();
+        let &["1", history, question, parked, positions, ref within @ ..] = parts.as_slice() else {
+            return Err(InvalidLiveId);
+        };
+        let within = within.iter().map(|pair| {
+            let (partition, index) = pair.split_once('-')?;
+            Some((Partition::new(partition.parse().ok()?), index.parse().ok()?))
+        });
+        let within: Option<BTreeMap<Partition, u32>> = within.collect();
         let hash = |text| u64::from_str_radix(text, 16).map_err(|_| InvalidLiveId);
         let history = Uuid::try_parse(history).map_err(|_| InvalidLiveId)?;
         let bytes = URL_SAFE_NO_PAD.decode(positions);
@@ -209,6 +269,7 @@ impl FromStr for LiveId {
             question: hash(question)?,
             parked: hash(parked)?,
             positions: read,
+            within: within.ok_or(InvalidLiveId)?,
         })
     }
 }
@@ -248,7 +309,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_reads_back_as_it_was_written(positions: Vec<u64>, question: u64, parked: u64, history: u128) {
+        fn an_id_reads_back_as_it_was_written(positions: Vec<u64>, within: BTreeMap<u16, u32>, question: u64, parked: u64, history: u128) {
             let positions = positions.into_iter().enumerate().map(|(n, position)| {
                 (Partition::new(u16::try_from(n).unwrap()), Position::new(position))
             });
@@ -257,12 +318,13 @@ mod tests {
                 question,
                 parked,
                 positions: positions.collect(),
+                within: within.into_iter().map(|(p, n)| (Partition::new(p), n)).collect(),
             };
             prop_assert_eq!(id.to_string().parse(), Ok(id));
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "(1\\.[0-9a-f]{32}\\.[0-9a-f]{1,17}\\.[0-9a-f]{1,17}\\.)?[A-Za-z0-9_.-]{0,40}") {
+        fn no_text_makes_it_panic(text in "(1\\.[0-9a-f]{32}\\.[0-9a-f]{1,17}\\.[0-9a-f]{1,17}\\.[A-Za-z0-9_-]{0,9}(\\.[0-9]{1,3}-[0-9]{1,3}){0,3})?[A-Za-z0-9_.-]{0,40}") {
             if let Ok(id) = text.parse::<LiveId>() {
                 prop_assert_eq!(id.to_string().parse(), Ok(id));
             }

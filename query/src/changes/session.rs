@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_domain::{Cursor, Partition, Position, ViewDefinition, causes};
+use tidelog_domain::{Cursor, Partition, ViewDefinition, causes};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::feed::touched_by;
-use super::mailbox::{Change, Closed, Interest, Next, Wanted};
-use super::place::{LiveId, Place, Positions};
+use super::mailbox::{At, Change, Closed, Interest, Next, Wanted};
+use super::place::{LiveId, Place, Positions, Touch, mark};
+use super::touched::Touched;
 use super::{Changes, ChangesError, Joined};
 use crate::store::{Document, Query};
 
@@ -114,6 +114,8 @@ pub(crate) struct Session {
     stop: CancellationToken,
     /// The documents that the client knows, each with the revision that was told here; 0 where it was told elsewhere.
     told: HashMap<String, u64>,
+    /// The hash of what is asked, and of the version of the view that it is asked of.
+    question: u64,
     /// Before everybody is here, the client may know of others too.
     known_from: Positions,
     out: mpsc::Sender<Message>,
@@ -163,6 +165,7 @@ impl Session {
             stop,
             told: HashMap::new(),
             known_from: Positions::new(),
+            question: 0,
             out,
             _place: place,
         };
@@ -203,8 +206,7 @@ impl Session {
                     }
                 }
                 Next::Nothing if beat <= Instant::now() => {
-                    let id = LiveId::at(&place, &self.asked.question);
-                    self.send(Shown::Beat, Some(id)).await?;
+                    self.send(Shown::Beat, Some(LiveId::at(&place))).await?;
                     beat = Instant::now() + BEAT;
                 }
                 Next::Nothing => tokio::select! {
@@ -219,7 +221,7 @@ impl Session {
 
     /// Tells a change, unless it says nothing new. Says whether it did.
     async fn tell(&mut self, change: Change) -> Result<bool, Gone> {
-        let id = change.at.id(&self.asked.question);
+        let id = change.at.id();
         let may_know = !change.at.before.covers(&self.known_from);
         let shown = match change.document {
             Some(document) => {
@@ -250,7 +252,8 @@ impl Session {
         self.known_from.clear();
         let told = documents.iter();
         self.told = told.map(|doc| (doc.id.clone(), doc.revision)).collect();
-        let id = LiveId::at(&joined.place, &self.asked.question);
+        self.question = mark(&joined.place.collection, &self.asked.question);
+        let id = LiveId::at(&joined.place);
         let shown = match &self.asked.id {
             None => Shown::Page(documents),
             Some(id) => match documents.into_iter().next() {
@@ -299,7 +302,8 @@ impl Session {
             };
             let place = &joined.place;
             let is_behind = last.behind(place) > MAX_BEHIND;
-            if !last.fits(place, &self.asked.question) || is_behind {
+            self.question = mark(&place.collection, &self.asked.question);
+            if !last.fits(place, self.question) || is_behind {
                 return self.anew().await;
             }
             if !place.covers(&last.positions) {
@@ -358,51 +362,40 @@ impl Session {
         place: &Arc<Place>,
     ) -> Result<Vec<Change>, ChangesError> {
         let wanted = self.asked.wanted();
-        let touched = self.touched(&last.positions, place, &wanted).await?;
-        let ids = touched.values().flatten().map(String::as_str);
+        let touched = self.touched(last, place, &wanted).await?;
+        let ids = touched.values().map(String::as_str);
         let shared = &self.changes.shared;
         let documents = shared.documents(&place.collection, ids).await?;
-        let before = Arc::new(Place {
-            cursors: last
-                .positions
-                .iter()
-                .map(|(partition, position)| {
-                    let cursor = Cursor {
-                        position: *position,
-                        event_id: None,
-                    };
-                    (*partition, cursor)
-                })
-                .collect(),
-            ..Place::clone(place)
-        });
+        let (before, after) = (Arc::new(last.clone()), Arc::new(LiveId::at(place)));
         let mut changes = Vec::new();
-        for (at, ids) in touched {
-            for id in ids {
-                let document = documents.get(&id).cloned();
-                // What is ahead has a later event, which comes to the mailbox.
-                let is_ahead = |document: &Arc<Document>| !place.covers(&document.applied);
-                if !document.as_ref().is_some_and(is_ahead) {
-                    let document = document.filter(|document| wanted.shows(document));
-                    changes.push(Change::of(id, document, &before, place, Some(at)));
-                }
+        for (touch, id) in touched {
+            let document = documents.get(&id).cloned();
+            // What is ahead has a later event, which comes to the mailbox.
+            let is_ahead = |document: &Arc<Document>| !place.covers(&document.applied);
+            if !document.as_ref().is_some_and(is_ahead) {
+                let document = document.filter(|document| wanted.shows(document));
+                let at = At {
+                    before: before.clone(),
+                    after: after.clone(),
+                    touched: Some(touch),
+                };
+                changes.push(Change::of(id, document, at));
             }
         }
         Ok(changes)
     }
 
-    /// The documents that the events behind `from` touch, up to `place`, each by the last event that does.
+    /// The documents that the events behind `last` touch, up to `place`, each by the last event that does.
     async fn touched(
         &self,
-        from: &Positions,
+        last: &LiveId,
         place: &Place,
         wanted: &Wanted,
-    ) -> Result<BTreeMap<(Partition, Position), Vec<String>>, ChangesError> {
-        let mut last: HashMap<String, (Partition, Position)> = HashMap::new();
+    ) -> Result<BTreeMap<Touch, String>, ChangesError> {
+        let mut touched = Touched::default();
         for (partition, end) in &place.cursors {
-            let from = from.get(partition).copied().unwrap_or(Position::START);
             let mut at = Cursor {
-                position: from,
+                position: last.position(*partition),
                 event_id: None,
             };
             while at.position < end.position {
@@ -411,20 +404,15 @@ impl Session {
                 let events = events.map_err(ChangesError::Log)?;
                 let Some(read_to) = events.last() else { break };
                 at = read_to.cursor();
-                for event in events.iter().filter(|event| event.position <= end.position) {
-                    for id in touched_by(&*self.asked.view, event) {
-                        if wanted.may_be(&id) && !place.waits(*partition, event.position, &id) {
-                            last.insert(id, (*partition, event.position));
-                        }
-                    }
+                let events = events.iter();
+                for event in events.filter(|event| event.position <= end.position) {
+                    let is_new =
+                        |touch: &Touch, id: &str| !last.has_told(touch) && wanted.may_be(id);
+                    touched.add(&*self.asked.view, event, place, is_new);
                 }
             }
         }
-        let mut touched: BTreeMap<_, Vec<String>> = BTreeMap::new();
-        for (id, at) in last {
-            touched.entry(at).or_default().push(id);
-        }
-        Ok(touched)
+        Ok(touched.in_order())
     }
 
     async fn drop_because(&self, reason: &'static str) -> Result<(), Gone> {
@@ -432,6 +420,8 @@ impl Session {
     }
 
     async fn send(&self, shown: Shown, id: Option<LiveId>) -> Result<(), Gone> {
+        let question = self.question;
+        let id = id.map(|id| LiveId { question, ..id });
         let message = Message { shown, id };
         tokio::select! {
             sent = timeout(STALL, self.out.send(message)) => match sent {

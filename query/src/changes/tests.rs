@@ -57,6 +57,8 @@ struct Client {
     messages: mpsc::Receiver<Message>,
     stop: CancellationToken,
     documents: BTreeMap<String, Arc<Document>>,
+    /// The revision of each document that it was told last, also of those that are gone.
+    told: BTreeMap<String, u64>,
     last: Option<LiveId>,
 }
 
@@ -76,6 +78,7 @@ impl Client {
             asked,
             stop,
             documents: BTreeMap::new(),
+            told: BTreeMap::new(),
             last,
         })
     }
@@ -86,12 +89,17 @@ impl Client {
             asked,
             messages,
             documents,
+            told,
             last,
             ..
         } = self;
         drop(messages);
         let back = Self::begin(changes, asked, last).await.unwrap();
-        Self { documents, ..back }
+        Self {
+            documents,
+            told,
+            ..back
+        }
     }
 
     /// The next message, taken to heart.
@@ -113,30 +121,30 @@ impl Client {
             self.last = Some(id.clone());
         }
         match &message.shown {
-            Shown::State(document) => {
-                self.documents = BTreeMap::from([(document.id.clone(), document.clone())]);
-            }
-            Shown::Page(documents) => {
-                let documents = documents.iter();
-                self.documents = documents.map(|doc| (doc.id.clone(), doc.clone())).collect();
-            }
+            Shown::State(document) => self.begins_with(std::slice::from_ref(document)),
+            Shown::Page(documents) => self.begins_with(documents),
             Shown::Changed(document) => {
-                let known = self.documents.insert(document.id.clone(), document.clone());
-                if let Some(known) = known {
-                    let (before, after) = (known.revision, document.revision);
-                    assert!(
-                        before < after,
-                        "{} was at {before}, is at {after}",
-                        document.id
-                    );
-                }
+                let (id, revision) = (document.id.clone(), document.revision);
+                let before = self.told.insert(id.clone(), revision);
+                assert!(
+                    before < Some(revision),
+                    "{id} was told at {before:?}, now {revision}"
+                );
+                self.documents.insert(id, document.clone());
             }
             Shown::Removed(id) => {
                 self.documents.remove(id);
             }
-            Shown::Reset => self.documents.clear(),
+            Shown::Reset => self.begins_with(&[]),
             Shown::Dropped(_) | Shown::Beat => {}
         }
+    }
+
+    fn begins_with(&mut self, documents: &[Arc<Document>]) {
+        let by_id = documents.iter().map(|doc| (doc.id.clone(), doc.clone()));
+        self.documents = by_id.collect();
+        let told = documents.iter().map(|doc| (doc.id.clone(), doc.revision));
+        self.told = told.collect();
     }
 
     /// The titles that it knows, by id.

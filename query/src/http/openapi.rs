@@ -20,12 +20,13 @@ const MAX_LISTED_FIELDS: usize = 200;
 const MAX_LISTED_FILTERS: usize = 1_000;
 
 /// What may go wrong with any read.
-const ANY_READ: [ProblemKind; 6] = [
+const ANY_READ: [ProblemKind; 7] = [
     ProblemKind::MalformedRequest,
     ProblemKind::UnknownParameter,
     ProblemKind::NotAcceptable,
     ProblemKind::Internal,
     ProblemKind::Unavailable,
+    ProblemKind::Overloaded,
     ProblemKind::NotYetProjected,
 ];
 
@@ -102,6 +103,16 @@ fn describe(api: &mut ApiDocument, view: &dyn ViewDefinition, settings: &QuerySe
                 "An ETag that the client has: 304 where it still holds.",
             ));
         }
+        let mut responses = responses(api, body, is_one);
+        if word != "first" {
+            parameters.push(parameter(
+                "header",
+                "Last-Event-ID",
+                &json!({"type": "string"}),
+                "With `Accept: text/event-stream`: the id of the last event that the client has, to go on from.",
+            ));
+            tell_live(&mut responses);
+        }
         if word == "get" && view.category().is_some() {
             parameters.extend(then());
         }
@@ -110,12 +121,27 @@ fn describe(api: &mut ApiDocument, view: &dyn ViewDefinition, settings: &QuerySe
             "operationId": format!("{name}.{word}"),
             "summary": summary,
             "parameters": parameters,
-            "responses": responses(api, body, is_one),
+            "responses": responses,
         });
         api.operation("get", &path, operation);
     }
     if view.category().is_some() {
         history(api, name, settings);
+    }
+}
+
+/// Adds that an operation also tells what there is, and then what changes, as server-sent events.
+fn tell_live(responses: &mut Map<String, Value>) {
+    let events = json!({"schema": {
+        "type": "string",
+        "description": "Server-sent events: `state` or `page` with what there is, then `changed` and `removed`; `reset` where it begins anew, \
+                        `dropped` with the `reason` why it ends.",
+    }});
+    if let Some(content) = responses
+        .get_mut("200")
+        .and_then(|ok| ok.get_mut("content"))
+    {
+        *content = with(content.take(), super::live::MEDIA_TYPE, events);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The query service as a client sees it, on the read store in memory.
 
 mod history;
+mod live;
 mod openapi;
 
 use std::sync::Arc;
@@ -402,7 +403,7 @@ async fn what_is_not_known_is_a_400_that_names_the_parameter() {
             assert!(answer.body["detail"].as_str().unwrap().contains(parameter));
         }
     }
-    let one = service.get("/post/p1?version=1").await;
+    let one = service.get("/post/p1?title=1").await;
     assert_eq!(one.problem(), (400, "unknown-parameter"));
     let limit = service.get("/post?limit=1").await;
     assert_eq!(limit.problem(), (400, "unknown-parameter"));

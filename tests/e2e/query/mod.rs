@@ -8,5 +8,6 @@ mod history;
 mod indexes;
 mod injection;
 mod lists;
+mod live;
 mod shown;
 mod targets;

@@ -61,6 +61,7 @@ async fn what_is_described_is_what_is_served() {
             "/post/{id}",
             "/posts",
             "/post",
+            "/post/{id}/history",
             "/author/{id}",
             "/authors",
             "/author"
@@ -127,6 +128,7 @@ async fn each_parameter_that_is_described_is_one_that_the_service_knows() {
         ("/posts", "/posts"),
         ("/post", "/post"),
         ("/post/{id}", "/post/1"),
+        ("/post/{id}/history", "/post/1/history"),
     ] {
         for (name, value) in parameters(&document, path) {
             if name == "after" {
@@ -134,7 +136,8 @@ async fn each_parameter_that_is_described_is_one_that_the_service_knows() {
             }
             let answer = service.get(&format!("{uri}?{name}={value}")).await;
             // The first match may be none; but it was looked for.
-            let found = answer.status == 200 || path == "/post" && answer.status == 404;
+            let may_be_none = path == "/post" || name == "at";
+            let found = answer.status == 200 || may_be_none && answer.status == 404;
             assert!(found, "{name}: {}", answer.body);
         }
     }
@@ -181,7 +184,24 @@ fn each_operator_of_each_field_is_described_and_each_word() {
     assert_eq!(names("/post"), expected);
     expected.extend(words(&["limit", "after", "count"]));
     assert_eq!(names("/posts"), expected);
-    assert_eq!(names("/post/{id}"), ["fields", "deleted"]);
+    let of_one = ["fields", "deleted", "version", "at"];
+    assert_eq!(names("/post/{id}"), of_one);
+    assert_eq!(names("/post/{id}/history"), ["limit", "after"]);
+    // Documents that are made from several streams have no past of their own.
+    assert_eq!(names("/author/{id}"), of_one[..2]);
+}
+
+#[test]
+fn what_can_be_told_live_is_described_so() {
+    let document = document();
+    for (path, is_live) in [("/post/{id}", true), ("/posts", true), ("/post", false)] {
+        let get = &document["paths"][path]["get"];
+        let described = &get["responses"]["200"]["content"]["text/event-stream"];
+        assert_eq!(described.is_object(), is_live, "{path}");
+        let parameters = get["parameters"].as_array().unwrap().iter();
+        let resumed = parameters.filter(|one| one["name"] == "Last-Event-ID");
+        assert_eq!(resumed.count(), usize::from(is_live), "{path}");
+    }
 }
 
 /// The guide has an example of each operator and each word of the language.
