@@ -10,6 +10,7 @@
 //! | 1 claim | the alias says who replays, what, and into which collection (a name that was never used) | the claim expires |
 //! | 2 build | N+1 is folded from the log up to its heads, partitions side by side; the claim beats | the claim expires |
 //! | 2b verify | where that is wanted: N+1 is compared with an independent fold of the log, up to N+1's checkpoints (see [`Compare`]); N goes on | the claim expires |
+//! | 2c index | the indexes that the view declares are made in N+1; where that fails, it goes on without | the claim expires |
 //! | 3 announce | the alias says that N may be paused | the claim expires, N is woken |
 //! | 4 rest | N's state records are paused; their owners finish their batch and give them back | the claim expires, N is woken |
 //! | 5 catch up | the log's heads are read *now*; N+1 reaches them in every partition | the claim expires, N is woken |
@@ -55,6 +56,8 @@
 //!
 //! [`ViewsOptions::rollback_grace`]: crate::ViewsOptions::rollback_grace
 //! [`ViewsOptions::resume_grace`]: crate::ViewsOptions::resume_grace
+//!
+//! One document, or those of one aggregate, are made right in N itself, by another protocol: see `one.rs` and [`Replay::run_only`].
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
