@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidelog_domain::{ConsistencyToken, ViewDefinition};
-use tidelog_eventbus::{Operations, Skip};
+use tidelog_eventbus::{Checkpoint, Handler, Operations, Skip, StateRecord, StateStore};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,8 @@ use super::mailbox::{MAX_PENDING, MAX_PENDING_BYTES};
 use super::session::BEAT;
 use super::{Asked, Changes, LiveId, Message, Refused, Session, Shown};
 use crate::live::LiveViews;
-use crate::store::{Document, Field, Filter, Query, ReadStore};
+use crate::projector::Projector;
+use crate::store::{Alias, Document, Field, Filter, Query, ReadStore};
 use crate::testing::{Change, System, authors, eventually, posts};
 
 /// How long a message may take: far more than it needs, and less than the time after which there is one anyway.
@@ -102,18 +103,25 @@ impl Client {
         }
     }
 
-    /// The next message, taken to heart.
+    /// The next message that says something, taken to heart.
     async fn next(&mut self) -> Shown {
-        let message = timeout(PATIENCE, self.messages.recv()).await;
-        let message = message.expect("a message in time").expect("a message");
-        self.take(&message);
-        message.shown
+        loop {
+            let message = timeout(PATIENCE, self.messages.recv()).await;
+            let message = message.expect("a message in time").expect("a message");
+            self.take(&message);
+            if !matches!(message.shown, Shown::Beat) {
+                return message.shown;
+            }
+        }
     }
 
-    /// That there is no message but that the connection lives, for a while.
+    /// That there is no message for a while, but that the connection lives.
     async fn hears_nothing(&mut self) {
-        let message = timeout(PATIENCE, self.messages.recv()).await;
-        assert!(message.is_err(), "{message:?}");
+        while let Ok(message) = timeout(PATIENCE, self.messages.recv()).await {
+            let message = message.expect("it goes on");
+            assert!(matches!(message.shown, Shown::Beat), "{message:?}");
+            self.take(&message);
+        }
     }
 
     fn take(&mut self, message: &Message) {
@@ -502,4 +510,93 @@ async fn a_store_that_is_away_for_a_while_costs_nobody_a_change() {
     system.store.cut_off(false);
     assert_eq!(title(&client.next().await), "two");
     process.stop().await;
+}
+
+/// A view whose documents and checkpoints are written apart, as they are for a moment.
+struct ByHand {
+    system: System,
+}
+
+impl ByHand {
+    async fn new() -> Self {
+        let system = System::new();
+        let alias = Alias::first("post_v1", "");
+        let set = system.store.compare_and_set_alias("post", 0, &alias);
+        assert!(set.await.unwrap());
+        Self { system }
+    }
+
+    /// Writes what there is into the documents.
+    async fn project(&self) {
+        let projector = Projector::new(posts(), Arc::new(self.system.store.clone()), "post_v1");
+        for partition in self.system.log.partitions().iter() {
+            let events = self.system.log.events(partition).await;
+            projector.handle(partition, &events).await.unwrap();
+        }
+    }
+
+    /// Says that all was applied up to the write of `token`.
+    async fn checkpoint(&self, token: &ConsistencyToken) {
+        let (partition, position) = token.positions[0];
+        let states = self.system.store.load_states("post_v1").await.unwrap();
+        let revision = states.iter().find(|(of, ..)| *of == partition);
+        let revision = revision.map_or(0, |(_, revision, _)| *revision);
+        let events = self.system.log.events(partition).await;
+        let at = events
+            .iter()
+            .find(|event| event.position == position)
+            .unwrap();
+        let history = token.history;
+        let record = StateRecord {
+            checkpoint: Checkpoint {
+                history,
+                cursor: at.cursor(),
+            },
+            ..StateRecord::at_start(history)
+        };
+        let store = &self.system.store;
+        let set = store.compare_and_set_state("post_v1", partition, revision, &record);
+        assert!(set.await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ahead_of_its_checkpoint_is_told_with_its_later_event_and_once() {
+    let view = ByHand::new().await;
+    let one = view.system.write("p", "one").await;
+    view.project().await;
+    view.checkpoint(&one).await;
+    let changes = view.system.changes(LiveViews::default());
+    let mut there = Client::of(&changes, post("p")).await;
+    let mut cut = Client::of(&changes, all_posts()).await;
+    there.next().await;
+    cut.next().await;
+    let two = view.system.write("p", "two").await;
+    let three = view.system.write("p", "three").await;
+    view.project().await;
+    view.checkpoint(&two).await;
+    there.hears_nothing().await;
+    let mut cut = cut.back(&view.system.changes(LiveViews::default())).await;
+    cut.hears_nothing().await;
+    view.checkpoint(&three).await;
+    for client in [&mut there, &mut cut] {
+        assert_eq!(title(&client.next().await), "three");
+        client.hears_nothing().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_there_at_first_is_not_told_again_to_who_is_cut_off_right_then() {
+    let view = ByHand::new().await;
+    let one = view.system.write("p", "one").await;
+    view.project().await;
+    let changes = view.system.changes(LiveViews::default());
+    let late = async {
+        sleep(Duration::from_millis(20)).await;
+        view.checkpoint(&one).await;
+    };
+    let (mut client, ()) = tokio::join!(Client::of(&changes, post("p")), late);
+    client.next().await;
+    let mut client = client.back(&changes).await;
+    client.hears_nothing().await;
 }
