@@ -1,7 +1,7 @@
 //! How many commands a second, and how many events a second onto the bus and into a read model, on real servers with their
 //! default durability.
 //!
-//!     cargo bench --bench throughput                         # all of it, about three minutes
+//!     cargo bench --bench throughput                         # all of it, about five minutes
 //!     cargo bench --bench throughput -- commands --seconds 2 # one part, shorter
 //!     cargo bench --bench throughput -- --soak 10000000      # memory over a long run, some minutes
 //!
