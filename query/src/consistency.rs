@@ -310,10 +310,11 @@ enum Verdict {
     Failed(ReadError),
 }
 
-/// What wakes the watcher of a subscription that runs here: a watch a partition.
-type Watches = Vec<watch::Receiver<PartitionStatus>>;
+/// What wakes who watches a subscription that runs here: a watch a partition.
+pub(crate) type Watches = Vec<watch::Receiver<PartitionStatus>>;
 
-fn watches(status: &SubscriptionStatus) -> Watches {
+/// What moves when the subscription goes on.
+pub(crate) fn watches(status: &SubscriptionStatus) -> Watches {
     let partitions = status.partitions().into_iter();
     partitions
         .filter_map(|partition| status.watch(partition.partition))
@@ -321,7 +322,7 @@ fn watches(status: &SubscriptionStatus) -> Watches {
 }
 
 /// Waits until one of them has moved; for good where there is none to wait for.
-async fn moved(watches: Watches) {
+pub(crate) async fn moved(watches: Watches) {
     let changes = watches
         .into_iter()
         .map(|mut watch| Box::pin(async move { watch.changed().await.is_ok() }));

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use tidelog_domain::causes;
+use tidelog_eventbus::Backoff;
 use tidelog_query::AwaitedLog;
 use tokio_util::sync::CancellationToken;
 
 use crate::backends::open_log_for_queries;
 use crate::settings::Settings;
 
-/// The pause after a first attempt to open the log.
+/// The longest pause after a first attempt to open the log.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest pause between two attempts.
@@ -17,7 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Opens the log of `settings` as `log`, again and again until it is open. What is wrong is said when it changes.
 pub(super) async fn open(log: AwaitedLog, settings: Settings, stop: CancellationToken) {
-    let (mut pause, mut said) = (FIRST_PAUSE, String::new());
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut said = String::new();
     loop {
         let opened = tokio::select! {
             opened = open_log_for_queries(&settings) => opened,
@@ -37,7 +39,7 @@ pub(super) async fn open(log: AwaitedLog, settings: Settings, stop: Cancellation
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = tokio::time::sleep(backoff.next_wait()) => {}
             () = stop.cancelled() => return,
         }
     }

@@ -13,6 +13,7 @@ use super::mailbox::{At, Change, Mailbox, Wanted};
 use super::place::{LiveId, Place, Touch};
 use super::touched::Touched;
 use super::{ChangesError, Joined, Shared};
+use crate::consistency::{Watches, moved, watches};
 use crate::store::Document;
 
 /// The shortest time between two looks.
@@ -103,10 +104,12 @@ impl Feed {
                 (0, false) => (pause * 2).min(LONGEST_PAUSE),
                 _ => (pause * 2).min(LONGEST_BACK_OFF),
             };
+            // Where looking fails, waiting is all that helps.
+            let moves = if failures > 0 { Watches::new() } else { moves };
             tokio::select! {
                 join = self.joins.recv() => waiting.extend(join),
                 () = sleep(pause) => {}
-                () = moved(moves, failures > 0) => sleep_until(begun + SHORTEST_PAUSE).await,
+                () = moved(moves) => sleep_until(begun + SHORTEST_PAUSE).await,
             }
         }
     }
@@ -146,17 +149,10 @@ impl Feed {
     }
 
     /// What moves when the view goes on, where its subscription runs here.
-    fn moves(&self) -> Vec<watch::Receiver<PartitionStatus>> {
-        let Some(told) = &self.told else {
-            return Vec::new();
-        };
-        let Some(status) = self.shared.live.get(&told.borrow().collection) else {
-            return Vec::new();
-        };
-        let partitions = status.partitions().into_iter();
-        partitions
-            .filter_map(|partition| status.watch(partition.partition))
-            .collect()
+    fn moves(&self) -> Watches {
+        let told = self.told.as_ref();
+        let status = told.and_then(|told| self.shared.live.get(&told.borrow().collection));
+        status.as_ref().map(watches).unwrap_or_default()
     }
 
     /// Looks how far the view is, and tells what has changed since the last look. Says whether there was anything.
@@ -308,19 +304,6 @@ impl Feed {
             }
         }
         Ok(Some(place))
-    }
-}
-
-/// Waits until one of them has moved; for good where there is none, or where waiting is all that helps.
-async fn moved(moves: Vec<watch::Receiver<PartitionStatus>>, is_failing: bool) {
-    if is_failing || moves.is_empty() {
-        return std::future::pending().await;
-    }
-    let moves = moves
-        .into_iter()
-        .map(|mut watch| Box::pin(async move { watch.changed().await.is_ok() }));
-    if !futures_util::future::select_all(moves).await.0 {
-        std::future::pending().await
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidelog_domain::{Cursor, HistoryId, Partition, Position};
-use tidelog_eventbus::Parked;
+use tidelog_eventbus::{Parked, ParkedSequence};
 use twox_hash::XxHash64;
 use uuid::Uuid;
 
@@ -76,30 +76,26 @@ impl Place {
 
     /// The documents that waited here and that wait no longer, or for less, at `later`.
     pub(super) fn released_by(&self, later: &Self) -> Vec<String> {
-        let waiting = self.parked.iter().flat_map(|(partition, parked)| {
-            let own = parked.iter().map(|one| (*partition, one));
-            own.collect::<Vec<_>>()
-        });
-        let is_released = |(partition, one): &(Partition, &tidelog_eventbus::ParkedSequence)| {
+        let is_released = |(partition, one): &(Partition, &ParkedSequence)| {
             let still = later.parked.get(partition);
             let still = still.and_then(|parked| parked.get(&one.sequence));
             still.is_none_or(|still| still.first > one.first)
         };
-        let released = waiting.filter(is_released);
+        let released = self.waiting().filter(is_released);
         released.map(|(_, one)| one.sequence.clone()).collect()
+    }
+
+    /// All that is set aside.
+    fn waiting(&self) -> impl Iterator<Item = (Partition, &ParkedSequence)> {
+        let parked = self.parked.iter();
+        parked.flat_map(|(partition, parked)| parked.iter().map(|one| (*partition, one)))
     }
 
     /// What tells one set of waiting documents from another; 0 where none waits.
     pub(super) fn parked_mark(&self) -> u64 {
-        let mut waiting: Vec<_> = self
-            .parked
-            .iter()
-            .flat_map(|(partition, parked)| {
-                let own = parked.iter();
-                own.map(|one| (*partition, one.sequence.as_str(), one.first))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
+        let waiting = self.waiting();
+        let waiting = waiting.map(|(partition, one)| (partition, &*one.sequence, one.first));
+        let mut waiting: Vec<_> = waiting.collect();
         if waiting.is_empty() {
             return 0;
         }

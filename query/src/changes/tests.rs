@@ -19,7 +19,7 @@ use super::{Asked, Changes, LiveId, Message, Refused, Session, Shown};
 use crate::live::LiveViews;
 use crate::projector::Projector;
 use crate::store::{Alias, Document, Field, Filter, Query, ReadStore};
-use crate::testing::{Change, System, authors, eventually, posts};
+use crate::testing::{Change, Process, System, authors, eventually, posts};
 
 /// How long a message may take: far more than it needs, and less than the time after which there is one anyway.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -172,6 +172,16 @@ fn title(shown: &Shown) -> &str {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// A process that keeps the posts, of which there is one, and what tells its changes.
+async fn with_one_post() -> (System, Process, Changes) {
+    let system = System::new();
+    let process = system.start(vec![posts()]);
+    system.write("p", "one").await;
+    system.settled(&*posts()).await;
+    let changes = system.changes(LiveViews::default());
+    (system, process, changes)
 }
 
 async fn delete(system: &System, id: &str) {
@@ -366,11 +376,7 @@ async fn a_list_that_grows_too_long_is_refused_and_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_view_that_is_switched_begins_anew_for_all_who_listen_and_who_come_back() {
-    let system = System::new();
-    let process = system.start(vec![posts()]);
-    system.write("p", "one").await;
-    system.settled(&*posts()).await;
-    let changes = system.changes(LiveViews::default());
+    let (system, process, changes) = with_one_post().await;
     let mut there = Client::of(&changes, post("p")).await;
     let mut away = Client::of(&changes, all_posts()).await;
     there.next().await;
@@ -449,11 +455,7 @@ async fn what_was_set_aside_is_told_once_it_is_applied() {
 
 #[tokio::test(start_paused = true)]
 async fn a_quiet_client_is_told_where_it_is_and_need_not_begin_anew() {
-    let system = System::new();
-    let process = system.start(vec![posts()]);
-    system.write("p", "one").await;
-    system.settled(&*posts()).await;
-    let changes = system.changes(LiveViews::default());
+    let (system, process, changes) = with_one_post().await;
     let mut client = Client::of(&changes, post("p")).await;
     client.next().await;
     let first = client.last.clone();
@@ -473,11 +475,7 @@ async fn a_quiet_client_is_told_where_it_is_and_need_not_begin_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_the_messages_at_once() {
-    let system = System::new();
-    let process = system.start(vec![posts()]);
-    system.write("p", "one").await;
-    system.settled(&*posts()).await;
-    let changes = system.changes(LiveViews::default());
+    let (system, process, changes) = with_one_post().await;
     let mut reading = Client::of(&changes, post("p")).await;
     reading.next().await;
     let mut stuck = Client::of(&changes, all_posts()).await;
@@ -495,11 +493,7 @@ async fn a_stop_ends_the_messages_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_for_a_while_costs_nobody_a_change() {
-    let system = System::new();
-    let process = system.start(vec![posts()]);
-    system.write("p", "one").await;
-    system.settled(&*posts()).await;
-    let changes = system.changes(LiveViews::default());
+    let (system, process, changes) = with_one_post().await;
     let mut client = Client::of(&changes, post("p")).await;
     client.next().await;
     system.store.cut_off(true);

@@ -1,12 +1,12 @@
 //! Which documents the events of the log touch.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::AssertUnwindSafe;
 
 use tidelog_domain::{RecordedEvent, ViewDefinition};
 
 use super::place::{Place, Touch};
 use crate::projector::MAX_KEY_BYTES;
+use crate::replay::guarded_keys;
 
 /// The documents that some events touch, each by the last event that does.
 #[derive(Default)]
@@ -49,10 +49,7 @@ fn touched_by(view: &dyn ViewDefinition, event: &RecordedEvent) -> Vec<String> {
         return Vec::new();
     }
     // An event at which the view panics is set aside, as one that it cannot read.
-    let keys = std::panic::catch_unwind(AssertUnwindSafe(|| view.keys(event)));
-    let mut keys = keys.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
+    let mut keys = guarded_keys(view, event).unwrap_or_default();
     keys.retain(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
-    keys.sort_unstable();
-    keys.dedup();
     keys
 }

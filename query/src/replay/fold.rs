@@ -70,7 +70,7 @@ pub(super) fn next(
 }
 
 /// The keys of the documents that `event` touches, each once; why not, where that cannot be told.
-pub(super) fn keys(
+pub(crate) fn keys(
     view: &dyn ViewDefinition,
     event: &RecordedEvent,
 ) -> Result<Vec<String>, String> {

@@ -94,6 +94,7 @@ mod verify;
 
 pub(crate) use alias::change;
 pub(crate) use claim::{calm_left, give_up, leave};
+pub(crate) use fold::keys as guarded_keys;
 pub use one::{Mended, Only, ReplayedDocument, ReplayedOnly};
 pub(crate) use silence::{Sign, Silence};
 pub use verify::{Compare, Compared};
