@@ -13,24 +13,31 @@ use crate::posts::{Client, Posts};
 const LIMIT: (usize, usize) = (256, 2);
 
 /// What a run found.
-struct Found {
+pub(crate) struct Found {
     /// A second.
-    rate: f64,
-    p50: Duration,
-    p99: Duration,
+    pub(crate) rate: f64,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) most: Duration,
+}
+
+/// `count` a second, where it took `time`.
+pub(crate) fn a_second(count: usize, time: Duration) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+    let rate = count as f64 / time.as_secs_f64();
+    rate
 }
 
 impl Found {
     /// From how long each took, of a run that took `time`.
-    fn of(mut each: Vec<Duration>, time: Duration) -> Self {
+    pub(crate) fn of(mut each: Vec<Duration>, time: Duration) -> Self {
         each.sort_unstable();
-        #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = each.len() as f64 / time.as_secs_f64();
         let at = |hundredth: usize| each[(each.len() - 1) * hundredth / 100];
         Self {
-            rate,
+            rate: a_second(each.len(), time),
             p50: at(50),
             p99: at(99),
+            most: at(100),
         }
     }
 }
@@ -164,7 +171,5 @@ async fn limit(url: &str, time: Duration) -> f64 {
         });
     }
     let inserted: usize = running.join_all().await.into_iter().sum();
-    #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = inserted as f64 / time.as_secs_f64();
-    rate
+    a_second(inserted, time)
 }

@@ -8,9 +8,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep_until};
 
-use crate::http::Connection;
-use crate::posts::CONTENT;
-use crate::services::Services;
+use crate::commands::{Found, a_second};
+use crate::services::{Client, Services};
 
 /// How many writes a second are begun at an even pace, whether or not those before are done.
 const PACE: u32 = 500;
@@ -46,49 +45,13 @@ pub(crate) async fn measure(time: Duration) {
     println!();
 }
 
-fn print(what: &str, mut each: Vec<Duration>, time: Duration, written: Option<usize>) {
-    each.sort_unstable();
-    let at = |hundredth: usize| each[(each.len() - 1) * hundredth / 100];
-    #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = written.unwrap_or(each.len()) as f64 / time.as_secs_f64();
+fn print(what: &str, each: Vec<Duration>, time: Duration, written: Option<usize>) {
+    let found = Found::of(each, time);
+    let rate = written.map_or(found.rate, |written| a_second(written, time));
     println!(
         "| {what} | {rate:.0} | {:.2?} | {:.2?} | {:.2?} |",
-        at(50),
-        at(99),
-        at(100)
+        found.p50, found.p99, found.most
     );
-}
-
-/// A client of both services.
-struct Client {
-    command: Connection,
-    query: Connection,
-}
-
-impl Client {
-    async fn of(services: &Services) -> Self {
-        Self {
-            command: Connection::open(&services.command).await,
-            query: Connection::open(&services.query).await,
-        }
-    }
-
-    /// Makes a post.
-    async fn write(&mut self) -> (String, String) {
-        let body = format!(r#"{{"title":"A title","content":"{CONTENT}","author_name":"Ann"}}"#);
-        let answer = self.command.post("/post", &body).await;
-        assert_eq!(answer.status, 201, "{}", answer.body);
-        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-        let id = body["data"]["id"].as_str().unwrap().to_owned();
-        (id, answer.token.unwrap())
-    }
-
-    /// Makes a post, and reads it.
-    async fn write_and_read(&mut self) {
-        let (id, token) = self.write().await;
-        let answer = self.query.get(&format!("/post/{id}"), Some(&token)).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-    }
 }
 
 /// How long each of the writes took until it was read, from when it was to begin.

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::a_second;
 use crate::posts::{Client, Posts, schema};
 
 /// How many clients write meanwhile.
@@ -198,9 +199,7 @@ impl Following {
 
 /// `count` a second since `began`.
 pub(crate) fn rate(count: usize, began: Instant) -> f64 {
-    #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = count as f64 / began.elapsed().as_secs_f64();
-    rate
+    a_second(count, began.elapsed())
 }
 
 /// Documents a second by the bare driver: inserted, then updated one by one within bulks.

@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
+use mongodb::Collection;
 use mongodb::bson::{Document, doc};
-use mongodb::{Client, Collection};
-use tidelog_test_support::{Process, free_port};
-use tokio::net::{TcpListener, TcpStream};
+use tidelog_test_support::Process;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
+use crate::commands::a_second;
 use crate::http::Connection;
-use crate::posts::CONTENT;
-use crate::services::Services;
+use crate::services::{Client, Services, answers, free_address};
 
 /// How many clients read, with one request in flight each.
 const CLIENTS: usize = 64;
@@ -45,17 +44,10 @@ pub(crate) async fn measure(time: Duration) {
 
 /// Makes posts, and waits until they can be read.
 async fn documents(services: &Services) -> Vec<String> {
-    let mut command = Connection::open(&services.command).await;
-    let mut query = Connection::open(&services.query).await;
+    let mut client = Client::of(services).await;
     let mut ids = Vec::new();
-    let body = format!(r#"{{"title":"A title","content":"{CONTENT}","author_name":"Ann"}}"#);
     for _ in 0..DOCUMENTS {
-        let answer = command.post("/post", &body).await;
-        let made: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-        ids.push(made["data"]["id"].as_str().unwrap().to_owned());
-        let path = format!("/post/{}", ids[ids.len() - 1]);
-        let read = query.get(&path, answer.token.as_deref()).await;
-        assert_eq!(read.status, 200, "{}", read.body);
+        ids.push(client.write_and_read().await);
     }
     ids
 }
@@ -65,23 +57,23 @@ pub(crate) const BARE: &str = "--bare";
 
 /// Starts the bare handler, and gives its address.
 async fn bare(services: &Services) -> (Process, String) {
-    let client = Client::with_uri_str(&services.mongodb_url).await.unwrap();
+    let client = mongodb::Client::with_uri_str(&services.mongodb_url)
+        .await
+        .unwrap();
     let database = client.default_database().unwrap();
     let collections = database.list_collection_names().await.unwrap();
     let collection = collections.iter().find(|name| name.contains("post_v"));
-    let address = format!("127.0.0.1:{}", free_port());
+    let address = free_address();
     let mut program = Process::command(std::env::current_exe().unwrap());
     program.args([BARE, &address, &services.mongodb_url, collection.unwrap()]);
     let process = Process::start(program);
-    while TcpStream::connect(&address).await.is_err() {
-        sleep(Duration::from_millis(20)).await;
-    }
+    answers(&address).await;
     (process, address)
 }
 
 /// Is the bare handler's process.
 pub(crate) async fn serve_bare(address: &str, url: &str, collection: &str) {
-    let client = Client::with_uri_str(url).await.unwrap();
+    let client = mongodb::Client::with_uri_str(url).await.unwrap();
     let database = client.default_database().unwrap();
     let collection = database.collection::<Document>(collection);
     let router = Router::new()
@@ -118,7 +110,5 @@ async fn read(address: &str, ids: &Arc<[String]>, time: Duration) -> f64 {
         });
     }
     let count: usize = reading.join_all().await.into_iter().sum();
-    #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = count as f64 / time.as_secs_f64();
-    rate
+    a_second(count, time)
 }

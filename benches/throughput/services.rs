@@ -8,6 +8,9 @@ use tidelog_test_support::{
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use crate::http::Connection;
+use crate::posts::CONTENT;
+
 /// The servers and the processes; they end with it.
 pub(crate) struct Services {
     /// Where commands go.
@@ -28,7 +31,7 @@ impl Services {
         let mongodb = Server::start(Engine::MongoDb).await;
         let database_url = fresh_mysql_database(&mysql).await;
         let mongodb_url = fresh_mongodb_database(&mongodb);
-        let [command, query] = std::array::from_fn(|_| address());
+        let [command, query] = std::array::from_fn(|_| free_address());
         let mut processes = Vec::new();
         for role in ["command", "eventbus", "query"] {
             let mut program = Process::command(env!("CARGO_BIN_EXE_tidelog"));
@@ -38,16 +41,13 @@ impl Services {
                 ("MONGODB_URL", &mongodb_url),
                 ("TIDELOG_COMMAND_ADDR", &command),
                 ("TIDELOG_QUERY_ADDR", &query),
-                ("TIDELOG_ADMIN_ADDR", &address()),
+                ("TIDELOG_ADMIN_ADDR", &free_address()),
                 ("TIDELOG_LOG", "warn"),
             ]);
             processes.push(Process::start(program));
         }
-        for address in [&command, &query] {
-            while TcpStream::connect(address).await.is_err() {
-                sleep(Duration::from_millis(20)).await;
-            }
-        }
+        answers(&command).await;
+        answers(&query).await;
         Self {
             command,
             query,
@@ -58,6 +58,46 @@ impl Services {
     }
 }
 
-fn address() -> String {
+pub(crate) fn free_address() -> String {
     format!("127.0.0.1:{}", free_port())
+}
+
+/// Waits until somebody listens at `address`.
+pub(crate) async fn answers(address: &str) {
+    while TcpStream::connect(address).await.is_err() {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A client of both services.
+pub(crate) struct Client {
+    command: Connection,
+    query: Connection,
+}
+
+impl Client {
+    pub(crate) async fn of(services: &Services) -> Self {
+        Self {
+            command: Connection::open(&services.command).await,
+            query: Connection::open(&services.query).await,
+        }
+    }
+
+    /// Makes a post, and gives its id and token.
+    pub(crate) async fn write(&mut self) -> (String, String) {
+        let body = format!(r#"{{"title":"A title","content":"{CONTENT}","author_name":"Ann"}}"#);
+        let answer = self.command.post("/post", &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let id = body["data"]["id"].as_str().unwrap().to_owned();
+        (id, answer.token.unwrap())
+    }
+
+    /// Makes a post, and reads it; gives its id.
+    pub(crate) async fn write_and_read(&mut self) -> String {
+        let (id, token) = self.write().await;
+        let answer = self.query.get(&format!("/post/{id}"), Some(&token)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        id
+    }
 }
