@@ -17,11 +17,8 @@ use crate::waiting::eventually;
 const READERS: usize = 4;
 const POSTS: usize = 20;
 
-#[tokio::test]
-async fn a_replay_while_writes_and_reads_go_on_disturbs_neither() {
-    let backends = Backends::fresh().await;
-    let site = Site::three(&backends).await;
-    let view = View::on(&backends).await;
+/// Makes the posts, and waits until they can be read.
+async fn make_posts(site: &Site) {
     for number in 0..POSTS {
         let post = json!({"id": format!("read-{number}"), "title": "0", "content": "-", "author_name": "Ann"});
         let created = site.commands.post("/post", &post).await;
@@ -30,6 +27,14 @@ async fn a_replay_while_writes_and_reads_go_on_disturbs_neither() {
             .await
             .data(200);
     }
+}
+
+#[tokio::test]
+async fn a_replay_while_writes_and_reads_go_on_disturbs_neither() {
+    let backends = Backends::fresh().await;
+    let site = Site::three(&backends).await;
+    let view = View::on(&backends).await;
+    make_posts(&site).await;
     let (ended, watching) = watch::channel(false);
     let mut clients = JoinSet::new();
     for number in 0..READERS {
@@ -207,15 +212,7 @@ async fn documents_that_were_spoilt_come_back_alone_while_writes_go_on() {
     let backends = Backends::fresh().await;
     let site = Site::three(&backends).await;
     let view = View::on(&backends).await;
-    for number in 0..POSTS {
-        let post = json!({"id": format!("read-{number}"), "title": "0", "content": "-", "author_name": "Ann"});
-        let created = site.commands.post("/post", &post).await;
-        let path = format!("/post/read-{number}");
-        site.queries
-            .get_after(&path, created.token())
-            .await
-            .data(200);
-    }
+    make_posts(&site).await;
     let collection = view.collection("post").await;
     let client = mongodb::Client::with_uri_str(&backends.mongodb_url)
         .await
