@@ -176,7 +176,8 @@ impl Work {
                     reason,
                 } if parked
                     .get(&sequence)
-                    .is_some_and(|own| own.first == position) =>
+                    // The place after its last one may be an event of another sequence.
+                    .is_some_and(|own| own.first == position && own.first_is_known()) =>
                 {
                     run.members.insert(sequence);
                     run.skip = Some((position, reason));
