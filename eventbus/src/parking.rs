@@ -151,6 +151,18 @@ impl Parked {
         parked.find(|parked| parked.first <= position)
     }
 
+    /// Whether `own`, one of these, waits for another one of them. It waits for one that began to wait before it: what names each
+    /// other (keys that changed can lead to that) does not stand still for good.
+    #[must_use]
+    pub fn waits_for_another(&self, own: &ParkedSequence) -> bool {
+        let ParkedState::Waiting { behind } = &own.state else {
+            return false;
+        };
+        let order = |own: &ParkedSequence| (own.first, own.sequence.clone());
+        self.get(behind)
+            .is_some_and(|other| order(other) < order(own))
+    }
+
     /// How many sequences more there would be with all of `sequences`.
     #[must_use]
     pub fn growth(&self, sequences: &[String]) -> usize {

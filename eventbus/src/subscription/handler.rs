@@ -26,7 +26,8 @@ pub trait Handler: Send + Sync {
     }
 
     /// The sequences that `event`, a wanted one, belongs to: events of one sequence are handled in order, and wait together when one of
-    /// them cannot be handled. Its stream, unless said otherwise.
+    /// them cannot be handled. Its stream, unless said otherwise. Nothing waits with an event of none: when that cannot be handled, it is
+    /// passed over, and recorded as skipped.
     ///
     /// # Errors
     ///

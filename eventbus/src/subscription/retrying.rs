@@ -35,12 +35,22 @@ pub(super) struct Run {
     pub(super) page: VecDeque<RecordedEvent>,
     /// How many events are given to the handler at once: more and more while that goes well.
     pub(super) size: usize,
-    /// The event to pass over, and why.
-    pub(super) skip: Option<(Position, String)>,
+    /// The event to pass over, if somebody asked for that.
+    pub(super) skip: Option<Skip>,
     /// The requests that are done when it ends.
     pub(super) requests: Vec<Uuid>,
     /// How many events it handled.
     pub(super) handled: usize,
+}
+
+/// An event is to be passed over.
+pub(super) struct Skip {
+    /// The sequence that waits at it.
+    pub(super) sequence: String,
+    /// Where it is.
+    pub(super) position: Position,
+    /// Why.
+    pub(super) reason: String,
 }
 
 impl Retries {
@@ -82,11 +92,8 @@ impl Retries {
                     now + delay.min(LONGEST_DELAY)
                 }))
             }
-            ParkedState::Waiting { behind } => {
-                let waits = *behind != own.sequence && parked.get(behind).is_some();
-                // What it waits for is gone.
-                (!waits).then_some(now)
-            }
+            // Should what it waits for be gone, it goes on.
+            ParkedState::Waiting { .. } => (!parked.waits_for_another(own)).then_some(now),
         }
     }
 }
@@ -179,8 +186,12 @@ impl Work {
                     // The place after its last one may be an event of another sequence.
                     .is_some_and(|own| own.first == position && own.first_is_known()) =>
                 {
-                    run.members.insert(sequence);
-                    run.skip = Some((position, reason));
+                    run.members.insert(sequence.clone());
+                    run.skip = Some(Skip {
+                        sequence,
+                        position,
+                        reason,
+                    });
                 }
                 // It is free already, or its first event is another one by now.
                 Ask::Retry { .. } | Ask::Skip { .. } => {
@@ -220,9 +231,9 @@ impl Work {
 
     /// The run has come to where the subscription is, or none of its sequences can go on.
     fn end_run(&mut self, run: Run) {
-        if let Some((position, _)) = &run.skip {
+        if let Some(skip) = &run.skip {
             tracing::warn!(
-                subscription = %self.running.records.subscription, partition = %self.partition, %position,
+                subscription = %self.running.records.subscription, partition = %self.partition, position = %skip.position,
                 "an event was not skipped as somebody asked: it waits behind another sequence, which is to be retried or skipped first"
             );
         }

@@ -37,12 +37,17 @@ impl Work {
             self.stay_failed(event.position, &reason).await?;
             return self.retry_some().await;
         };
+        if names.is_empty() {
+            self.pass_over_alone(event, &reason);
+        }
         let growth = self.progress.parked.growth(&names);
         if !self.has_room(growth) {
             return self.wait_for_room(growth).await;
         }
         let why = self.why(kind, reason, 0);
-        self.tell_set_aside(event, &names, &why);
+        if !names.is_empty() {
+            self.tell_set_aside(event, &names, &why);
+        }
         // What was sorted to wait before it.
         sorted.pass(event.position, &mut self.progress.parked);
         self.progress.parked.set_aside(event.position, &names, &why);
@@ -123,6 +128,12 @@ impl Work {
             self.pause_for(LOOK_AGAIN).await?;
         }
         Ok(())
+    }
+
+    /// Passes over an event that cannot be handled and belongs to no sequence: there is nothing that could wait with it.
+    pub(super) fn pass_over_alone(&mut self, event: &RecordedEvent, error: &str) {
+        let reason = format!("it cannot be handled, and belongs to no sequence: {error}");
+        self.pass_over(event, &[], reason);
     }
 
     /// Passes over an event for good, because somebody said so, and remembers that.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::Utc;
 use tidelog_domain::{Position, RecordedEvent, causes};
 
-use super::delivery::sequences_of;
+use super::delivery::sequences;
 use super::handler::{EventFailure, Handled};
 use super::sorting::{Aside, Sorted};
 use super::work::{Leave, Work};
@@ -16,23 +16,25 @@ use crate::parking::Why;
 impl Work {
     /// Takes in what became of `portion`. What failed for good is to be set aside when the cursor passes it, with what comes after it in
     /// its sequences; what something unavailable stood in the way of is handled here, however long it takes: then nothing that
-    /// was handled is handled again. Says whether anything is set aside.
+    /// was handled is handled again.
     pub(super) async fn take_in(
         &mut self,
         sorted: &mut Sorted<'_>,
         portion: &[RecordedEvent],
         handled: Handled,
-    ) -> Result<bool, Leave> {
+    ) -> Result<TakenIn, Leave> {
         self.note_skipped(portion, &handled);
         if handled.failed.is_empty() {
-            return Ok(false);
+            return Ok(TakenIn::Handled);
         }
         let mut aside: Vec<Aside> = Vec::new();
+        let mut unkeyed = None;
         let mut failed = handled;
         let mut open: Vec<RecordedEvent> = portion.to_vec();
         loop {
-            let Judged { again, reason } = self.judge(&open, failed, &mut aside);
-            let Some(reason) = reason else {
+            let judged = self.judge(&open, failed, &mut aside);
+            unkeyed = judged.unkeyed.or(unkeyed);
+            let (again, Some(reason)) = (judged.again, judged.reason) else {
                 break;
             };
             open = again;
@@ -48,6 +50,9 @@ impl Work {
             };
             self.note_skipped(&open, &failed);
         }
+        if let Some(own) = &unkeyed {
+            aside.retain(|aside| aside.position < own.position);
+        }
         let is_any = !aside.is_empty();
         aside.sort_by_key(|own| own.position);
         for own in aside {
@@ -60,7 +65,11 @@ impl Work {
             self.wait_for_room(growth).await?;
             sorted.add(own);
         }
-        Ok(is_any)
+        Ok(match unkeyed {
+            Some(unkeyed) => TakenIn::UpTo(unkeyed),
+            None if is_any => TakenIn::MoreWaits,
+            None => TakenIn::Handled,
+        })
     }
 
     /// Sorts `open` into what is set aside, and what is to be tried again with the reason for it.
@@ -77,6 +86,7 @@ impl Work {
             .into_iter()
             .map(|failed| (failed.position, failed.failure))
             .collect();
+        let first_failed = failed.keys().min().copied();
         let mut judged = Judged::default();
         let mut again: HashSet<String> = HashSet::new();
         // From where on they wait.
@@ -86,13 +96,17 @@ impl Work {
         }
         for event in open {
             let failure = failed.remove(&event.position);
-            let names = match sequences_of(&*running.handler, event) {
-                Ok(names) => names,
+            let names = match sequences(&*running.handler, event) {
+                Ok(Some(names)) => names,
+                Ok(None) => continue,
+                // Handled, whatever it belongs to.
+                Err(_) if first_failed.is_none_or(|first| event.position < first) => continue,
                 Err(unkeyed) => {
-                    // Whether it waits with another one cannot be told: nobody passes it before that can be.
-                    judged.reason.get_or_insert(causes(&unkeyed));
-                    judged.again.push(event.clone());
-                    continue;
+                    judged.unkeyed = Some(Unkeyed {
+                        position: event.position,
+                        reason: causes(&unkeyed),
+                    });
+                    break;
                 }
             };
             let kind = failure.as_ref().map(|failure| policy.judge(failure));
@@ -109,6 +123,10 @@ impl Work {
                     }
                     again.extend(names);
                     judged.again.push(event.clone());
+                    continue;
+                }
+                (None, Some(failure), Some(_)) if names.is_empty() => {
+                    self.pass_over_alone(event, &causes(&*failure.cause));
                     continue;
                 }
                 (None, Some(failure), Some(kind)) => {
@@ -135,19 +153,28 @@ impl Work {
         let mut handled = Handled::default();
         let mut behind: HashSet<String> = HashSet::new();
         for event in open {
-            let names = sequences_of(&*running.handler, event);
-            let names = names.unwrap_or_else(|_| vec![event.stream.to_string()]);
-            if names.iter().any(|name| behind.contains(name)) {
-                behind.extend(names);
+            let names = match sequences(&*running.handler, event) {
+                Ok(Some(names)) => Some(names),
+                Ok(None) => continue,
+                // Whether it waits for one of those that failed cannot be told.
+                Err(_) if !handled.failed.is_empty() => break,
+                Err(_) => None,
+            };
+            let known = names.iter().flatten();
+            if known.clone().any(|name| behind.contains(name)) {
+                behind.extend(known.cloned());
                 continue;
             }
             if let Some((kind, reason)) = self.try_until_known(event).await? {
-                behind.extend(names);
+                behind.extend(known.cloned());
                 let cause = reason.into();
                 handled.failed.push(EventFailure {
                     position: event.position,
                     failure: Failure { kind, cause },
                 });
+                if names.is_none() {
+                    break;
+                }
             }
         }
         Ok(handled)
@@ -172,9 +199,29 @@ fn wait_from(behind: &mut HashMap<String, Position>, position: Position, sequenc
     }
 }
 
+/// What became of a portion.
+pub(super) enum TakenIn {
+    /// All of it is handled.
+    Handled,
+    /// All of it is handled or set aside.
+    MoreWaits,
+    /// What comes before this event is handled or set aside.
+    UpTo(Unkeyed),
+}
+
+/// An event of which it cannot be told whether it waits with another one, or another one with it: nobody passes it before that can be.
+pub(super) struct Unkeyed {
+    /// Where it is.
+    pub(super) position: Position,
+    /// Why it cannot be told.
+    pub(super) reason: String,
+}
+
 /// What becomes of events that were not handled.
 #[derive(Default)]
 struct Judged {
+    /// The first one that nothing can be said of, nor of what comes after it.
+    unkeyed: Option<Unkeyed>,
     /// Those that are tried again at once, in order.
     again: Vec<RecordedEvent>,
     /// What stood in the way; nothing when there are none.

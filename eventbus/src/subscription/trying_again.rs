@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::delivery::sequences;
 use super::handler::Handled;
-use super::retrying::Run;
+use super::retrying::{Run, Skip};
 use super::work::{Leave, Work};
 use crate::failure::FailureKind;
 use crate::parking::{ParkedSequence, Step};
@@ -41,7 +41,8 @@ impl Work {
             && let Some(event) = run.page.pop_front_if(|event| event.position <= end)
         {
             run.after = event.position;
-            let is_skipped = run.skip.as_ref().map(|own| own.0) == Some(event.position);
+            let skipped = run.skip.as_ref().map(|skip| skip.position);
+            let is_skipped = skipped == Some(event.position);
             match self.turn(run, &event) {
                 Turn::Pass => {}
                 Turn::Try(names) if !is_skipped => {
@@ -57,8 +58,11 @@ impl Work {
                 // Nothing is moved past events that are not handled yet, and what becomes of those may change what is to be done.
                 _ => {
                     self.try_portion(run, std::mem::take(&mut portion)).await?;
+                    if is_skipped && let Some(sequence) = self.parks_at(run, &event) {
+                        self.skip(run, &event, &[sequence]).await?;
+                    }
                     if let Some(names) = self.take_turn(run, &event) {
-                        if is_skipped {
+                        if is_skipped && run.skip.is_some() {
                             self.skip(run, &event, &names).await?;
                         } else {
                             portion.push((event, names));
@@ -76,9 +80,16 @@ impl Work {
             Ok(Some(names)) => names,
             Ok(None) => return Turn::Pass,
             Err(failure) => {
-                // Whose it is cannot be told: nobody may pass it.
-                let names = run.members.iter().cloned().collect();
-                return Turn::Park(names, causes(&failure));
+                // Whose it is cannot be told: none of those that wait since it may pass it.
+                let waits = |name: &&String| {
+                    let own = self.progress.parked.get(name);
+                    own.is_some_and(|own| own.first <= event.position)
+                };
+                let names: Vec<_> = run.members.iter().filter(waits).cloned().collect();
+                return match names.is_empty() {
+                    true => Turn::Pass,
+                    false => Turn::Park(names, causes(&failure)),
+                };
             }
         };
         let parked = &self.progress.parked;
@@ -106,22 +117,31 @@ impl Work {
     /// The sequences of an event that is to be handled now; nothing when it is none of what is tried, or stays where it is.
     /// Everything before it is handled, or set aside again.
     fn take_turn(&mut self, run: &mut Run, event: &RecordedEvent) -> Option<Vec<String>> {
-        let turn = self.turn(run, event);
-        let parked = &mut self.progress.parked;
-        match turn {
-            Turn::Pass => None,
-            Turn::Try(names) => {
-                parked.join(&mut run.members, &names);
-                Some(names)
+        loop {
+            let turn = self.turn(run, event);
+            let parked = &mut self.progress.parked;
+            match turn {
+                Turn::Pass => return None,
+                Turn::Try(names) => {
+                    parked.join(&mut run.members, &names);
+                    return Some(names);
+                }
+                Turn::Wait { names, behind } => {
+                    parked.wait_behind(&mut run.members, event.position, &names, &behind);
+                    return None;
+                }
+                // They are tried no more; it may be the turn of those that it belongs to.
+                Turn::Park(names, error) => self.stays_parked(run, event, &names, error),
             }
-            Turn::Wait { names, behind } => {
-                parked.wait_behind(&mut run.members, event.position, &names, &behind);
-                None
-            }
-            Turn::Park(names, error) => {
-                self.stays_parked(run, event, &names, error);
-                None
-            }
+        }
+    }
+
+    /// The sequence that is asked to pass over `event`, where it waits at one that cannot be given to the handler.
+    fn parks_at(&self, run: &Run, event: &RecordedEvent) -> Option<String> {
+        let skip = run.skip.as_ref()?;
+        match self.turn(run, event) {
+            Turn::Park(names, _) if names.contains(&skip.sequence) => Some(skip.sequence.clone()),
+            _ => None,
         }
     }
 
@@ -146,7 +166,7 @@ impl Work {
         event: &RecordedEvent,
         names: &[String],
     ) -> Result<(), Leave> {
-        let Some((_, reason)) = run.skip.take() else {
+        let Some(Skip { reason, .. }) = run.skip.take() else {
             return Ok(());
         };
         let running = Arc::clone(&self.running);

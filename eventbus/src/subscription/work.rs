@@ -15,6 +15,7 @@ use super::observer::Seen;
 use super::retrying::Retries;
 use super::sorting::{Sorted, Stop, sort};
 use super::status::PartitionState;
+use super::taking_in::{TakenIn, Unkeyed};
 use super::worker::{BACKOFF_FIRST, BACKOFF_MAX, sleep_until};
 use super::{Ending, Running};
 use crate::backoff::Backoff;
@@ -224,7 +225,11 @@ impl Work {
                 Ok(handled) => {
                     let had_effect = handled.is_some();
                     let handled = handled.unwrap_or_default();
-                    let more_waits = self.take_in(sorted, portion, handled).await?;
+                    let taken_in = self.take_in(sorted, portion, handled).await?;
+                    if let TakenIn::UpTo(unkeyed) = taken_in {
+                        self.stay_at(sorted, portion, unkeyed).await?;
+                        return Ok(true);
+                    }
                     portions.done();
                     if let Some(last) = portion.last() {
                         self.pass(sorted, last.cursor());
@@ -234,7 +239,7 @@ impl Work {
                     self.stuck.reset();
                     self.checkpoint_if_due(had_effect).await?;
                     self.is_well();
-                    if more_waits {
+                    if matches!(taken_in, TakenIn::MoreWaits) {
                         return Ok(true);
                     }
                 }
@@ -252,6 +257,23 @@ impl Work {
             }
         }
         Ok(false)
+    }
+
+    /// Passes what of `portion` comes before an event that cannot be passed, and waits there.
+    async fn stay_at(
+        &mut self,
+        sorted: &mut Sorted<'_>,
+        portion: &[RecordedEvent],
+        unkeyed: Unkeyed,
+    ) -> Result<(), Leave> {
+        let Unkeyed { position, reason } = unkeyed;
+        let mut before = portion.iter().rev();
+        if let Some(last) = before.find(|event| event.position < position) {
+            self.pass(sorted, last.cursor());
+        }
+        self.checkpoint_if_due(true).await?;
+        self.stay_failed(position, &reason).await?;
+        self.retry_some().await
     }
 
     /// Everything up to `cursor` is handled or set aside.

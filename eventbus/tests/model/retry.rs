@@ -198,9 +198,7 @@ impl Work {
         }
         let due = parked.iter().filter(|own| match &own.state {
             ParkedState::Retrying => true,
-            ParkedState::Waiting { behind } => {
-                *behind == own.sequence || parked.get(behind).is_none()
-            }
+            ParkedState::Waiting { .. } => !parked.waits_for_another(own),
             _ => false,
         });
         run.members.extend(due.map(|own| own.sequence.clone()));

@@ -8,6 +8,7 @@ mod conformance;
 mod failures;
 mod faults;
 mod history;
+mod keys;
 mod leases;
 mod parking;
 mod random;
