@@ -36,9 +36,17 @@ impl Connection {
     }
 
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> Answer {
+        self.write("POST", path, body).await
+    }
+
+    pub(crate) async fn patch(&mut self, path: &str, body: &str) -> Answer {
+        self.write("PATCH", path, body).await
+    }
+
+    async fn write(&mut self, method: &str, path: &str, body: &str) -> Answer {
         let length = body.len();
         self.exchange(format!(
-            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         ))
         .await
     }

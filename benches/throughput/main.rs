@@ -19,6 +19,7 @@ mod commands;
 mod end_to_end;
 mod handing_over;
 mod http;
+mod live;
 mod posts;
 mod projecting;
 mod reading;
@@ -36,6 +37,7 @@ struct Arguments {
     replay: bool,
     end_to_end: bool,
     reading: bool,
+    live: bool,
     relay: bool,
     subscription: bool,
     /// How many events are relayed and handled to see that memory stays flat; 0: none.
@@ -56,6 +58,7 @@ impl Arguments {
             replay: false,
             end_to_end: false,
             reading: false,
+            live: false,
             relay: false,
             subscription: false,
             soak: 0,
@@ -77,6 +80,7 @@ impl Arguments {
                 "replay" => all.replay = true,
                 "end-to-end" => all.end_to_end = true,
                 "reading" => all.reading = true,
+                "live" => all.live = true,
                 "relay" => all.relay = true,
                 "subscription" => all.subscription = true,
                 "--soak" => all.soak = number(),
@@ -87,7 +91,7 @@ impl Arguments {
                 "--bench" => {}
                 other => {
                     panic!(
-                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [end-to-end] [reading] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
+                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [end-to-end] [reading] [live] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
                     )
                 }
             }
@@ -95,6 +99,7 @@ impl Arguments {
         let parts = [
             &mut all.commands,
             &mut all.end_to_end,
+            &mut all.live,
             &mut all.projecting,
             &mut all.reading,
             &mut all.relay,
@@ -148,6 +153,9 @@ fn main() {
         }
         if arguments.reading {
             reading::measure(arguments.time).await;
+        }
+        if arguments.live {
+            live::measure(arguments.time).await;
         }
     });
 }

@@ -7,7 +7,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::WriteConcern;
 use tidelog_domain::{EntityView, Position, ViewDefinition};
 use tidelog_eventbus::{
-    EventBus, LogReader, RedisEventBus, Relay, RelayOptions, Tail, TailOptions,
+    EventBus, InProcessEventBus, LogReader, RedisEventBus, Relay, RelayOptions, Tail, TailOptions,
 };
 use tidelog_query::store::{MongoOptions, MongoReadStore, ReadStore};
 use tidelog_query::{Catalog, LiveViews, Replay, ViewState, Views, ViewsOptions};
@@ -18,12 +18,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::a_second;
 use crate::posts::{Client, Posts, schema};
+use crate::replaying::{fill, posts_events};
 
 /// How many clients write meanwhile.
 const CLIENTS: usize = 64;
 
 /// How many documents one bare insert has.
 const BATCH: usize = 500;
+
+/// How often the subscription is measured beside the bare commands.
+const ROUNDS: usize = 3;
 
 /// How often it is looked.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -86,6 +90,50 @@ pub(crate) async fn measure(events: usize) {
     println!(
         "| the limit: bare updates by id, {BATCH} a bulk, majority, journaled (documents/s) | {updated:.0} |\n"
     );
+    one_event_each(&mysql, &mongodb, events).await;
+}
+
+/// A subscription that is behind by one event of each document, which are new first, and there already then; beside the bare commands.
+async fn one_event_each(mysql: &Server, mongodb: &Server, documents: usize) {
+    println!(
+        "One event each of {documents} documents, by the live subscription that is so far behind, beside the bare commands\n"
+    );
+    println!("| | documents/s | bare | of it |\n|---|---|---|---|");
+    for _ in 0..ROUNDS {
+        let database = fresh_mysql_database(mysql).await;
+        let posts = Posts::on(&format!("{database}?ssl-mode=disabled")).await;
+        let url = fresh_mongodb_database(mongodb);
+        let store = MongoReadStore::connect(&url, &MongoOptions::default());
+        let store: Arc<dyn ReadStore> = Arc::new(store.await.unwrap());
+        let bus: Arc<dyn EventBus> = Arc::new(InProcessEventBus::new());
+        let view: Arc<dyn ViewDefinition> = Arc::new(EntityView::new(schema()));
+        let following = Following::start(&posts, &store, &bus, view.clone());
+        following.built().await;
+        following.stop().await;
+        let samples = Posts::on(&fresh_mysql_database(mysql).await).await;
+        let templates = posts_events(&samples).await;
+        let mut found = Vec::new();
+        for event in [&templates[..1], &templates[1..2]] {
+            fill(&posts, documents, event).await;
+            let behind = Following::start(&posts, &store, &bus, view.clone());
+            let began = Instant::now();
+            behind.caught_up(&posts).await;
+            found.push(rate(documents, began));
+            behind.stop().await;
+        }
+        let (inserted, updated) = bare(&url, documents).await;
+        let rows = [
+            ("new documents", inserted),
+            ("documents that are there", updated),
+        ];
+        for ((what, limit), found) in rows.into_iter().zip(found) {
+            println!(
+                "| {what} | {found:.0} | {limit:.0} | {:.0} % |",
+                100.0 * found / limit
+            );
+        }
+    }
+    println!();
 }
 
 /// Makes `count` commands.

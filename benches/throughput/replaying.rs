@@ -106,7 +106,7 @@ pub(crate) async fn measure(events: usize) {
             "post" => posts_events(&posts).await,
             _ => article_events(),
         };
-        fill(&posts, events, &templates).await;
+        fill(&posts, events / A_DOCUMENT, &templates).await;
         let scanned = scan(&database).await;
         let rss = Rss::watch();
         let replay = Replay::new(store.clone(), posts.log.clone());
@@ -134,7 +134,7 @@ pub(crate) async fn measure(events: usize) {
 }
 
 /// Events like those that commands make: a create, then patches.
-async fn posts_events(posts: &Posts) -> Vec<(Arc<str>, Payload)> {
+pub(crate) async fn posts_events(posts: &Posts) -> Vec<(Arc<str>, Payload)> {
     let mut client = Client::default();
     for _ in 0..A_DOCUMENT {
         client.command(&posts.service).await;
@@ -165,13 +165,12 @@ fn article_events() -> Vec<(Arc<str>, Payload)> {
         .collect()
 }
 
-/// Fills the log with documents of such events, as many as make `events`.
-async fn fill(posts: &Posts, events: usize, templates: &[(Arc<str>, Payload)]) {
+/// Has so many documents written, each with such events.
+pub(crate) async fn fill(posts: &Posts, documents: usize, templates: &[(Arc<str>, Payload)]) {
     let category = templates[0].0.split_once('.').unwrap().0.to_owned();
     let metadata =
         Payload::of(&serde_json::json!({"correlation_id": "0190b3f0-0000-7000-8000-000000000000"}))
             .unwrap();
-    let documents = events / A_DOCUMENT;
     for first in (0..documents).step_by(IN_TURN) {
         for (event_type, payload) in templates {
             let batch: Vec<_> = (first..documents.min(first + IN_TURN))
@@ -241,7 +240,7 @@ impl Rss {
         let most = most_mib.clone();
         let watching = tokio::spawn(async move {
             loop {
-                let now = resident();
+                let now = resident("self");
                 let before = *most.lock().unwrap();
                 *most.lock().unwrap() = now.max(before);
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::http::Connection;
 use crate::posts::CONTENT;
+use crate::subscribing::resident;
 
 /// The servers and the processes; they end with it.
 pub(crate) struct Services {
@@ -19,7 +20,7 @@ pub(crate) struct Services {
     pub(crate) query: String,
     /// The read models.
     pub(crate) mongodb_url: String,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
     _servers: [Server; 3],
 }
 
@@ -52,9 +53,16 @@ impl Services {
             command,
             query,
             mongodb_url,
-            _processes: processes,
+            processes,
             _servers: [mysql, redis, mongodb],
         }
+    }
+}
+
+impl Services {
+    /// The memory that the query service has in use, in MiB.
+    pub(crate) fn resident_of_query(&self) -> f64 {
+        resident(&self.processes.last().unwrap().id().to_string())
     }
 }
 

@@ -469,7 +469,7 @@ pub(crate) async fn soak(events: u64) {
             "| {} | {:.0} | {:.1} MiB | {:.1} MiB |",
             round * step * partitions,
             rate(count, began),
-            resident(),
+            resident("self"),
             used(&redis).await
         );
     }
@@ -536,9 +536,9 @@ impl LogReader for MadeUp {
     }
 }
 
-/// The memory of this process, in MiB.
-pub(crate) fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+/// The memory that a process has in use, in MiB; `self` is this one.
+pub(crate) fn resident(process: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1));
     kib.and_then(|kib| kib.parse::<f64>().ok()).unwrap() / 1024.0

@@ -11,9 +11,9 @@ use crate::database::Database;
 use crate::machine::{Machine, Versions, durability};
 use crate::others::Work;
 use crate::part::Part;
-use crate::report::{Limit, Loading, Measurement, Report, ms};
+use crate::report::{Followed, Limit, Loading, Measurement, Report, ms};
 use crate::run::{Found, Load, run};
-use crate::{limit, loading};
+use crate::{limit, loading, views};
 
 /// What other programs may take of the machine, from 0 to 1, beside an undisturbed run.
 const UNDISTURBED: f64 = 0.05;
@@ -45,6 +45,7 @@ impl Bench {
             measurements: Vec::new(),
             limits: Vec::new(),
             loading: Vec::new(),
+            views: Vec::new(),
         };
         Ok(Self {
             options,
@@ -59,8 +60,10 @@ impl Bench {
     ///
     /// When a contender fails, or has lost a command.
     pub(crate) async fn measure(&mut self, part: Part) -> anyhow::Result<()> {
-        if part == Part::Loading {
-            return self.load().await;
+        match part {
+            Part::Loading => return self.load().await,
+            Part::Views => return self.follow().await,
+            _ => {}
         }
         let clients = if self.options.clients.is_empty() {
             part.clients().to_vec()
@@ -225,6 +228,41 @@ impl Bench {
                 ms: ms(took),
                 others,
             });
+        }
+        Ok(())
+    }
+
+    /// Events into a view, the contenders in turn.
+    async fn follow(&mut self) -> anyhow::Result<()> {
+        let mongodb = Server::start(Engine::MongoDb).await;
+        let kinds: Vec<Kind> = self.options.contenders(Part::Views).collect();
+        let clients = match &self.options.clients[..] {
+            [] => Part::Views.clients().to_vec(),
+            given => given.to_vec(),
+        };
+        let rounds = self.options.rounds;
+        for (clients, _) in clients
+            .iter()
+            .flat_map(|clients| (0..rounds).map(move |n| (*clients, n)))
+        {
+            for kind in &kinds {
+                let load = (self.options.events, clients, self.options.pool);
+                let once = async || {
+                    let database = Database::on(&self.server).await;
+                    let took = views::measure(*kind, &database, &mongodb, load).await?;
+                    database.drop().await?;
+                    anyhow::Ok(took)
+                };
+                let (took, others) = self.undisturbed(once).await?;
+                eprintln!("{} events into a view, {}: {took:.1?}", load.0, kind.name());
+                self.report.views.push(Followed {
+                    contender: kind.name(),
+                    clients,
+                    events: load.0,
+                    ms: ms(took),
+                    others,
+                });
+            }
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ mod post;
 mod report;
 mod run;
 mod tidelog;
+mod views;
 
 use std::path::PathBuf;
 

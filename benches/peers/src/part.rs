@@ -19,16 +19,19 @@ pub(crate) enum Part {
     Hot,
     /// The first command to a long stream.
     Loading,
+    /// Events a second into a view.
+    Views,
 }
 
 impl Part {
     /// All of them, in order.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Commands,
         Self::File,
         Self::Ways,
         Self::Hot,
         Self::Loading,
+        Self::Views,
     ];
 
     /// The heading.
@@ -39,6 +42,7 @@ impl Part {
             Self::Ways => "On MySQL: in process, with idempotency keys, over HTTP",
             Self::Hot => "All clients on one aggregate, on MySQL",
             Self::Loading => "The first command to a long stream",
+            Self::Views => "Events into a view",
         }
     }
 
@@ -57,13 +61,14 @@ impl Part {
             // A stream of evento ends at 65,535 events.
             Self::Hot => &[Kind::MysqlEs, Kind::Tidelog],
             Self::Loading => &[Kind::MysqlEs, Kind::TidelogWithoutSnapshots, Kind::Tidelog],
+            Self::Views => &[Kind::MysqlEs, Kind::TidelogEntity],
         }
     }
 
     /// Who the others are compared with.
     pub(crate) const fn reference(self) -> Kind {
         match self {
-            Self::Commands | Self::Hot | Self::Loading => Kind::MysqlEs,
+            Self::Commands | Self::Hot | Self::Loading | Self::Views => Kind::MysqlEs,
             Self::File => Kind::Evento,
             Self::Ways => Kind::Tidelog,
         }
@@ -74,7 +79,7 @@ impl Part {
         match self {
             Self::Commands => &[1, 16, 64, 256, 1024],
             Self::File => &[1, 16, 64, 256],
-            Self::Ways => &[64],
+            Self::Ways | Self::Views => &[64],
             Self::Hot => &[256],
             Self::Loading => &[1],
         }

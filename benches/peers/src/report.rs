@@ -18,6 +18,7 @@ pub(crate) struct Report {
     pub(crate) measurements: Vec<Measurement>,
     pub(crate) limits: Vec<Limit>,
     pub(crate) loading: Vec<Loading>,
+    pub(crate) views: Vec<Followed>,
 }
 
 /// One contender under one load.
@@ -59,6 +60,22 @@ pub(crate) struct Loading {
     pub(crate) snapshot: bool,
     pub(crate) ms: f64,
     pub(crate) others: f64,
+}
+
+/// Events into a view.
+#[derive(Debug, Serialize)]
+pub(crate) struct Followed {
+    pub(crate) contender: String,
+    pub(crate) clients: usize,
+    pub(crate) events: usize,
+    pub(crate) ms: f64,
+    pub(crate) others: f64,
+}
+
+impl Followed {
+    fn rate(&self) -> f64 {
+        self.events as f64 / self.ms * 1000.0
+    }
 }
 
 impl Measurement {
@@ -104,7 +121,8 @@ impl Display for Report {
         for part in Part::ALL {
             self.table(f, part)?;
         }
-        self.loading(f)
+        self.loading(f)?;
+        self.views(f)
     }
 }
 
@@ -180,6 +198,34 @@ impl Report {
             writeln!(
                 f,
                 "| {contender} | {events} | {snapshot} | {ms:.1} ms | {rate:.0} | {others:.0} % |"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn views(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.views.is_empty() {
+            return Ok(());
+        }
+        let reference = Part::Views.reference().name();
+        writeln!(f, "\n### {}\n", Part::Views.title())?;
+        writeln!(
+            f,
+            "| | clients | events | events/s | × {reference} | others |\n|---|---|---|---|---|---|"
+        )?;
+        let mut other = None;
+        for row in &self.views {
+            if row.contender == reference {
+                other = Some(row.rate());
+            }
+            let ratio = shown(other.map(|other| row.rate() / other));
+            let (contender, clients, events) = (&row.contender, row.clients, row.events);
+            let (rate, others) = (row.rate(), row.others * 100.0);
+            writeln!(
+                f,
+                "| {contender} | {clients} | {events} | {rate:.0} | {ratio} | {others:.0} % |"
             )?;
         }
         Ok(())

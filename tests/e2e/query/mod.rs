@@ -11,3 +11,4 @@ mod lists;
 mod live;
 mod shown;
 mod targets;
+mod waiters;
