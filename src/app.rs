@@ -5,6 +5,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::Router;
 use tidelog_command::Clock;
 use tidelog_domain::{
     Aggregate, Decider, Entity, EntityDecider, EntitySchema, EntityView, InvalidUpcasters,
@@ -40,6 +41,8 @@ pub struct App {
     /// Where views are kept, by name, that are not in the settings' store.
     stores: BTreeMap<String, Arc<dyn ReadStore>>,
     reactions: Vec<Reacting>,
+    /// What the query service answers beside queries.
+    query_routes: Router,
     /// What is done about events that a view cannot fold, where it is not the default.
     policies: BTreeMap<String, FailurePolicy>,
     clock: Clock,
@@ -143,6 +146,7 @@ impl App {
             views: Vec::new(),
             stores: BTreeMap::new(),
             reactions: Vec::new(),
+            query_routes: Router::new(),
             policies: BTreeMap::new(),
             clock: Clock::default(),
             unusable: None,
@@ -332,6 +336,30 @@ impl App {
         self
     }
 
+    /// The same with routes of one's own in the query service: what a store of one's own can be asked beside queries, say. They are
+    /// served as its own are, with problem documents for what is not known, correlation ids, compression and the settings' CORS,
+    /// but are not in its OpenAPI document. Where one has the path of a view, it is the one that answers.
+    ///
+    /// ```
+    /// use tidelog::axum::{Router, routing::get};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let routes = Router::new().route("/today", get(async || "A fine day."));
+    /// let app = tidelog::App::new("blog").entities_from(None)?.query_routes(routes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As axum does when routers are merged: here when two of the routes are the same, and when the query service starts when one is the
+    /// service's own (`/{name}`, `/openapi.json`).
+    #[must_use]
+    pub fn query_routes(mut self, routes: Router) -> Self {
+        self.query_routes = self.query_routes.merge(routes);
+        self
+    }
+
     /// The same with another policy than the default for events that the view `view` cannot fold. (A reaction says itself what its
     /// policy is, by [`Reaction::policy`].) Whether there is such a view is for [`App::check`] to say.
     ///
@@ -497,6 +525,11 @@ impl App {
     /// What is done about events that a view cannot fold, by view, where it is not the default.
     pub(crate) const fn policies(&self) -> &BTreeMap<String, FailurePolicy> {
         &self.policies
+    }
+
+    /// What the query service answers beside queries.
+    pub(crate) const fn own_query_routes(&self) -> &Router {
+        &self.query_routes
     }
 
     /// The reactions.

@@ -146,7 +146,8 @@ pub async fn indexes_are_made_once_and_dropped_when_they_are_not_wanted(
     factory: &dyn ReadStoreFactory,
 ) {
     let (store, collection) = fresh(factory).await;
-    let (_, other) = fresh(factory).await;
+    let other = unique("post");
+    store.create_collection(&other).await.unwrap();
     let wanted = indexes();
     let (one, two, three) = futures_util::join!(
         store.ensure_indexes(&collection, &wanted),
