@@ -18,8 +18,11 @@ use crate::index::TantivyReadStore;
 /// How many pages are found at most.
 const MAX_HITS: usize = 20;
 
-/// The longest text that may be searched for, in bytes: each bracket of it costs the parser stack.
-const MAX_TEXT_BYTES: usize = 500;
+/// The longest text that may be searched for, in bytes.
+const MAX_TEXT_BYTES: usize = 200;
+
+/// How many brackets it may open. The parser goes down the stack by each, and a stack that is used up ends the whole program.
+const MAX_BRACKETS: usize = 10;
 
 /// When a client may ask again that could not be answered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -39,9 +42,13 @@ async fn hits(
     State(index): State<Arc<TantivyReadStore>>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(Asked { q }) = asked.map_err(|error| bad(&error.body_text()))?;
+    let Query(Asked { q }) =
+        asked.map_err(|_| bad("`q` says what to search for: `/search?q=honey`."))?;
     if q.len() > MAX_TEXT_BYTES {
         return Err(bad(&format!("`q` has at most {MAX_TEXT_BYTES} bytes.")));
+    }
+    if q.matches('(').count() > MAX_BRACKETS {
+        return Err(bad(&format!("`q` opens at most {MAX_BRACKETS} brackets.")));
     }
     let found = index.search("page", &q, MAX_HITS).await;
     let found = found.map_err(|error| problem(&error))?;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ReadStoreFactory;
-use super::sample::{document, find_ids, fresh, insert, with_data};
+use super::sample::{document, find_ids, fresh, insert, unique, with_data};
 use crate::store::{
     Direction, Document, Field, Filter, Index, Query, ReadStore, Sort, Test, matches, page,
     place_of,
