@@ -11,9 +11,12 @@ use serde_json::Value;
 use tantivy::collector::TopDocs;
 use tantivy::directory::MmapDirectory;
 use tantivy::indexer::IndexWriterOptions;
-use tantivy::query::{QueryParser, QueryParserError, TermQuery};
+use tantivy::query::{QueryParser, QueryParserError};
 use tantivy::schema::{Field, IndexRecordOption, STORED, STRING, Schema, TEXT, Value as _};
-use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term};
+use tantivy::{
+    DocAddress, DocSet, Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TERMINATED,
+    TantivyDocument, Term,
+};
 use tidelog::read_store::{
     Document, DocumentWrite, Partition, Query, ReadError, StateRecord, Written, matches, page,
 };
@@ -226,14 +229,31 @@ impl Collection {
 
     /// The document of this id.
     fn document(&self, searcher: &Searcher, id: &str) -> Result<Option<Document>, ReadError> {
-        let query = TermQuery::new(self.id(id), IndexRecordOption::Basic);
-        let first = TopDocs::with_limit(1).order_by_score();
-        let found = searcher.search(&query, &first).map_err(unavailable)?;
-        let found = found.into_iter().next().map(|(_, address)| {
-            let found = searcher.doc(address).map_err(unavailable)?;
-            stored(&found, self.fields.body)
-        });
-        found.transpose()
+        match self.address(searcher, id).map_err(unavailable)? {
+            Some(address) => {
+                let found = searcher.doc(address).map_err(unavailable)?;
+                stored(&found, self.fields.body).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Where the document of this id is. Older states of it are deleted, and may still be there.
+    fn address(&self, searcher: &Searcher, id: &str) -> tantivy::Result<Option<DocAddress>> {
+        let term = self.id(id);
+        for (number, segment) in (0..).zip(searcher.segment_readers()) {
+            let ids = segment.inverted_index(self.fields.id)?;
+            let Some(mut found) = ids.read_postings(&term, IndexRecordOption::Basic)? else {
+                continue;
+            };
+            while found.doc() != TERMINATED {
+                if !segment.is_deleted(found.doc()) {
+                    return Ok(Some(DocAddress::new(number, found.doc())));
+                }
+                found.advance();
+            }
+        }
+        Ok(None)
     }
 
     /// What the document of this id is found by.
