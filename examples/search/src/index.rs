@@ -346,3 +346,96 @@ fn of_states(error: ReadError) -> StateError {
         other => StateError::Unavailable(Box::new(other)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tidelog::read_store::Retry;
+
+    use super::*;
+
+    fn record() -> StateRecord {
+        serde_json::from_value(serde_json::json!({
+            "owner": null,
+            "epoch": 0,
+            "checkpoint": {
+                "history": "0198a000-0000-7000-8000-000000000001",
+                "cursor": {"position": 0, "event_id": null},
+            },
+        }))
+        .unwrap()
+    }
+
+    /// What a crash between two steps leaves, made by hand.
+    #[tokio::test]
+    async fn what_a_crash_leaves_half_made_harms_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let file = |name: &str| home.path().join(name);
+        let partition = Partition::new(1);
+        let alias = Alias::first("page_v1", "a");
+        {
+            let store = TantivyReadStore::at(home.path());
+            assert!(
+                store
+                    .compare_and_set_alias("page", 0, &alias)
+                    .await
+                    .unwrap()
+            );
+            let set = store.compare_and_set_state("page_v1", partition, 0, &record());
+            assert!(set.await.unwrap());
+        }
+        fs::write(file("aliases/page.next"), "{\"coll").unwrap();
+        fs::write(file("collections/page_v1/states.next"), "{").unwrap();
+        fs::create_dir(file("collections/page_v2")).unwrap();
+        fs::create_dir_all(file("collections/page_v3/index")).unwrap();
+        fs::create_dir_all(file("dropped/index")).unwrap();
+
+        let store = TantivyReadStore::at(home.path());
+        let read = store.load_alias("page").await.unwrap();
+        assert_eq!(read.unwrap().collection, "page_v1");
+        assert!(!file("dropped").exists());
+        assert!(
+            store
+                .compare_and_set_alias("page", 1, &alias)
+                .await
+                .unwrap()
+        );
+        for (collection, revision) in [("page_v1", 1), ("page_v2", 0), ("page_v3", 0)] {
+            assert_eq!(store.get(collection, &["a"]).await.unwrap(), []);
+            let set = store.compare_and_set_state(collection, partition, revision, &record());
+            assert!(set.await.unwrap(), "{collection}");
+        }
+        store.drop_collection("page_v1").await.unwrap();
+        assert_eq!(store.load_states("page_v1").await.unwrap(), []);
+        assert!(!file("collections/page_v1").exists() && !file("dropped").exists());
+    }
+
+    #[tokio::test]
+    async fn who_still_has_a_dropped_collection_writes_nothing_into_the_next_one() {
+        let home = tempfile::tempdir().unwrap();
+        let opened = Opened::new(home.path()).unwrap();
+        let before = opened.make("page_v1").unwrap();
+        opened.remove("page_v1").unwrap();
+        let now = opened.make("page_v1").unwrap();
+        assert!(before.write(&[]).is_err());
+        assert!(before.set_state(Partition::new(1), 0, record()).is_err());
+        assert_eq!(now.states().unwrap(), []);
+        assert_eq!(now.write(&[]).unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_is_told_apart_from_what_may_pass() {
+        let home = tempfile::tempdir().unwrap();
+        let store = TantivyReadStore::at(home.path());
+        assert_eq!(store.load_alias("page").await.unwrap(), None);
+        fs::write(home.path().join("aliases/page.json"), "{\"coll").unwrap();
+        let damaged = store.load_alias("page").await.unwrap_err();
+        assert_eq!(damaged.retry(), Retry::Never);
+        let second = TantivyReadStore::at(home.path());
+        let in_use = second.load_alias("page").await.unwrap_err();
+        assert_eq!(in_use.retry(), Retry::AfterBackoff);
+        drop(store);
+        assert_eq!(second.load_alias("other").await.unwrap(), None);
+    }
+}

@@ -1,6 +1,7 @@
 //! A notebook whose pages are found by their words: a view in a full-text index.
 //!
 //! The notes are in the settings' log, and the view `note` in the settings' store; the view `page` is in a [`TantivyReadStore`].
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail loudly"))]
 
 mod collection;
 mod durable;
