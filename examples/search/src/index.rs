@@ -372,7 +372,7 @@ mod tests {
     async fn what_a_crash_leaves_half_made_harms_nothing() {
         let home = tempfile::tempdir().unwrap();
         let file = |name: &str| home.path().join(name);
-        let partition = Partition::new(1);
+        let (partition, record) = (Partition::new(1), record());
         let alias = Alias::first("page_v1", "a");
         {
             let store = TantivyReadStore::at(home.path());
@@ -382,7 +382,7 @@ mod tests {
                     .await
                     .unwrap()
             );
-            let set = store.compare_and_set_state("page_v1", partition, 0, &record());
+            let set = store.compare_and_set_state("page_v1", partition, 0, &record);
             assert!(set.await.unwrap());
         }
         fs::write(file("aliases/page.next"), "{\"coll").unwrap();
@@ -403,7 +403,7 @@ mod tests {
         );
         for (collection, revision) in [("page_v1", 1), ("page_v2", 0), ("page_v3", 0)] {
             assert_eq!(store.get(collection, &["a"]).await.unwrap(), []);
-            let set = store.compare_and_set_state(collection, partition, revision, &record());
+            let set = store.compare_and_set_state(collection, partition, revision, &record);
             assert!(set.await.unwrap(), "{collection}");
         }
         store.drop_collection("page_v1").await.unwrap();

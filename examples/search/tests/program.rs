@@ -139,6 +139,13 @@ async fn a_note_is_found_by_its_words_as_soon_as_it_is_read_and_after_a_replay()
     let token = program.write("c", "Wax").await.unwrap();
     program.read_after("c", &token).await.unwrap();
     assert_eq!(program.search("wax").await, ["c"]);
+
+    let deleted = program.http.delete(format!("{}/note/c", program.urls[0]));
+    let deleted = deleted.send().await.unwrap();
+    let token = &deleted.headers()["consistency-token"];
+    let page = program.read("/page/c").header("consistency-token", token);
+    assert_eq!(page.send().await.unwrap().status(), 404);
+    assert_eq!(program.search("wax").await, [""; 0]);
 }
 
 #[tokio::test]
