@@ -5,6 +5,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::Router;
 use tidelog_command::Clock;
 use tidelog_domain::{
     Aggregate, Decider, Entity, EntityDecider, EntitySchema, EntityView, InvalidUpcasters,
@@ -13,6 +14,7 @@ use tidelog_domain::{
 };
 use tidelog_eventbus::{FailurePolicy, FeedUrl, Reaction, ReactionDefinition, ReactionHandler};
 use tidelog_http::RESERVED_NAMES;
+use tidelog_query::store::ReadStore;
 use tidelog_query::{InvalidIndex, declared_indexes};
 
 use crate::entities::InvalidEntities;
@@ -36,7 +38,11 @@ pub struct App {
     deciders: Vec<Arc<dyn Decider>>,
     multi_stream: Vec<Arc<dyn MultiStreamDecider>>,
     views: Vec<Arc<dyn ViewDefinition>>,
+    /// Where views are kept, by name, that are not in the settings' store.
+    stores: BTreeMap<String, Arc<dyn ReadStore>>,
     reactions: Vec<Reacting>,
+    /// What the query service answers beside queries.
+    query_routes: Router,
     /// What is done about events that a view cannot fold, where it is not the default.
     policies: BTreeMap<String, FailurePolicy>,
     clock: Clock,
@@ -138,7 +144,9 @@ impl App {
             deciders: Vec::new(),
             multi_stream: Vec::new(),
             views: Vec::new(),
+            stores: BTreeMap::new(),
             reactions: Vec::new(),
+            query_routes: Router::new(),
             policies: BTreeMap::new(),
             clock: Clock::default(),
             unusable: None,
@@ -201,6 +209,56 @@ impl App {
     #[must_use]
     pub fn projection<P: Projection>(mut self) -> Self {
         self.views.push(Arc::new(TypedProjector::<P>::new()));
+        self
+    }
+
+    /// The same with a read model that is kept in `store`, and not where the settings say: a search index, say. In all else it is a
+    /// view like any other: it is followed, replayed, listed, waited for and listened to.
+    ///
+    /// All that belongs to the view is in `store`, and the other views are not; one store may have several. Each process that
+    /// runs the role `eventbus` or `query` needs it, as do the commands that operate on views: one that only one process can have asks for
+    /// `serve --role all`. It is used from [`App::start`] on, not before, and not closed at the end.
+    ///
+    /// [`read_store`](crate::read_store) says what a store has to do.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tidelog::prelude::*;
+    /// use tidelog::read_store::InMemoryReadStore;
+    ///
+    /// #[entity]
+    /// struct Note {
+    ///     text: String,
+    /// }
+    ///
+    /// #[view]
+    /// struct Length {
+    ///     bytes: usize,
+    /// }
+    ///
+    /// impl Projection for Length {
+    ///     type Event = EntityEvent<Note>;
+    ///
+    ///     fn keys(e: &Recorded<Self::Event>) -> Keys {
+    ///         vec![e.stream_id.clone()]
+    ///     }
+    ///
+    ///     fn project(_: Option<Self>, _: &str, e: &Recorded<Self::Event>) -> Option<Self> {
+    ///         e.event.after().map(|note| Length { bytes: note.text.len() })
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), tidelog::InvalidApp> {
+    /// let store = Arc::new(InMemoryReadStore::new());
+    /// App::new("notes").entity::<Note>().projection_into::<Length>(store).check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn projection_into<P: Projection>(mut self, store: Arc<dyn ReadStore>) -> Self {
+        let view = TypedProjector::<P>::new();
+        self.stores.insert(view.name().to_owned(), store);
+        self.views.push(Arc::new(view));
         self
     }
 
@@ -275,6 +333,30 @@ impl App {
             reaction: Arc::new(ReactionHandler::new(reaction)),
             follows,
         });
+        self
+    }
+
+    /// The same with routes of one's own in the query service: what a store of one's own can be asked beside queries, say. They are
+    /// served as its own are, with problem documents for what is not known, correlation ids, compression and the settings' CORS,
+    /// but are not in its OpenAPI document. Where one has the path of a view, it is the one that answers.
+    ///
+    /// ```
+    /// use tidelog::axum::{Router, routing::get};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let routes = Router::new().route("/today", get(async || "A fine day."));
+    /// let app = tidelog::App::new("blog").entities_from(None)?.query_routes(routes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As axum does when routers are merged: here when two of the routes are the same, and when the query service starts when one is the
+    /// service's own (`/{name}`, `/openapi.json`).
+    #[must_use]
+    pub fn query_routes(mut self, routes: Router) -> Self {
+        self.query_routes = self.query_routes.merge(routes);
         self
     }
 
@@ -435,9 +517,19 @@ impl App {
         &self.views
     }
 
+    /// The stores of the views that are not in the settings' store, by view.
+    pub(crate) const fn stores(&self) -> &BTreeMap<String, Arc<dyn ReadStore>> {
+        &self.stores
+    }
+
     /// What is done about events that a view cannot fold, by view, where it is not the default.
     pub(crate) const fn policies(&self) -> &BTreeMap<String, FailurePolicy> {
         &self.policies
+    }
+
+    /// What the query service answers beside queries.
+    pub(crate) const fn own_query_routes(&self) -> &Router {
+        &self.query_routes
     }
 
     /// The reactions.
@@ -596,6 +688,38 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    /// A view of posts.
+    #[tidelog_domain::view(name = "page")]
+    struct Page {
+        title: String,
+    }
+
+    impl Projection for Page {
+        type Event = Posted;
+
+        fn keys(e: &tidelog_domain::Recorded<Posted>) -> tidelog_domain::Keys {
+            vec![e.stream_id.clone()]
+        }
+
+        fn project(_: Option<Self>, _: &str, _: &tidelog_domain::Recorded<Posted>) -> Option<Self> {
+            None
+        }
+    }
+
+    #[test]
+    fn two_stores_cannot_keep_the_same_view() {
+        let store = || Arc::new(tidelog_query::store::InMemoryReadStore::new());
+        let app = || App::new("blog").projection_into::<Page>(store());
+        assert!(app().check().is_ok());
+        for twice in [
+            app().projection_into::<Page>(store()),
+            app().projection::<Page>(),
+        ] {
+            let error = twice.check().unwrap_err().to_string();
+            assert!(error.starts_with("two views are called page"), "{error}");
+        }
     }
 
     /// A reaction to posts, whose name a test chooses.

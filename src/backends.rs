@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-#[cfg(feature = "servers")]
 use std::time::Duration;
 
 use tidelog_command::Clock;
 use tidelog_command::store::{EventStore, InMemoryEventStore, OpenError};
 #[cfg(feature = "redis")]
 use tidelog_domain::causes;
-use tidelog_eventbus::{EventBus, InProcessEventBus, StreamReader};
+use tidelog_eventbus::{EventBus, InProcessEventBus, Retry, StreamReader};
 use tidelog_http::Part;
-use tidelog_query::store::{InMemoryReadStore, ReadError, ReadStore};
+use tidelog_query::store::{DividedReadStore, InMemoryReadStore, ReadError, ReadStore};
+use tokio::time::{Instant, sleep};
 
 use crate::App;
 #[cfg(feature = "servers")]
@@ -23,6 +23,9 @@ use crate::settings::{IN_MEMORY, InvalidSettings, Role, Settings, flag, variable
 /// How long a server may take to say who it is.
 #[cfg(any(feature = "redis", feature = "mongodb"))]
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The pause between two looks whether a store of the program's own answers.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// How long the log's server may take, when it has to be migrated too. That it answers at all, its adapter makes sure of within 3 s.
 #[cfg(feature = "mysql")]
@@ -50,6 +53,14 @@ pub enum BackendError {
     /// The read models' store cannot be opened.
     #[error("the read models' store cannot be opened")]
     ReadStore(#[from] ReadError),
+    /// The store that the program gives a view cannot be used.
+    #[error("the store of the view {view} cannot be used")]
+    StoreOfView {
+        /// The view.
+        view: String,
+        /// Why.
+        source: ReadError,
+    },
     /// A directory cannot be made.
     #[error(
         "the directory {path} cannot be made (setting `data_dir`, or the path in `database_url`)"
@@ -156,7 +167,7 @@ impl Backends {
         }
         if role != Role::Command {
             part.not_ready("opening the read models' store");
-            backends.reads = Some(open_read_store(settings).await?);
+            backends.reads = Some(open_read_stores(settings, app).await?);
         }
         Ok(backends)
     }
@@ -473,14 +484,58 @@ async fn open_redis_bus(
     })
 }
 
-/// Opens the read models' store: MongoDB, or the log's SQLite file. The log MUST have been opened before it.
+/// Opens the read models' stores: that of the settings, and those that `app` has for some views. The log MUST have been opened before
+/// them.
 ///
 /// # Errors
 ///
 /// [`BackendError`].
-pub(crate) async fn open_read_store(
+pub(crate) async fn open_read_stores(
     settings: &Settings,
+    app: &App,
 ) -> Result<Opened<dyn ReadStore>, BackendError> {
+    let opened = open_read_store(settings).await?;
+    let own = app.stores();
+    if own.is_empty() {
+        return Ok(opened);
+    }
+    for (view, store) in own {
+        until_it_answers(view, &**store, settings.wait_for_backends).await?;
+    }
+    let views: Vec<_> = own.keys().map(String::as_str).collect();
+    let views = views.join(", ");
+    tracing::info!(views, "these views are in stores of the program's own");
+    Ok(Opened {
+        backend: Arc::new(DividedReadStore::new(opened.backend, own.clone())),
+        description: format!(
+            "{}; but these are in stores of the program's own: {views}",
+            opened.description
+        ),
+        warnings: opened.warnings,
+    })
+}
+
+/// Looks whether the store of `view` answers: once at least, and for as long as it is waited for backends.
+async fn until_it_answers(
+    view: &str,
+    store: &dyn ReadStore,
+    keep_trying: Duration,
+) -> Result<(), BackendError> {
+    let deadline = Instant::now() + keep_trying;
+    loop {
+        let Err(source) = store.load_alias(view).await else {
+            return Ok(());
+        };
+        if source.retry() == Retry::Never || Instant::now() >= deadline {
+            let view = view.to_owned();
+            return Err(BackendError::StoreOfView { view, source });
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Opens the settings' store of read models: MongoDB, or the log's SQLite file.
+async fn open_read_store(settings: &Settings) -> Result<Opened<dyn ReadStore>, BackendError> {
     if let Some(url) = settings.mongodb_url.as_deref() {
         return open_mongo(url, settings).await.map(Opened::announce);
     }

@@ -20,6 +20,7 @@ mod client;
 mod entities;
 mod lock;
 pub mod prelude;
+pub mod read_store;
 mod service;
 pub mod settings;
 mod subscriptions;
@@ -61,7 +62,9 @@ pub use tidelog_eventbus::{
     EventStream, Failure, FailureKind, FailurePolicy, OperationError, PartitionState,
     PartitionStatus, Reaction, Skip, Start, StreamError, SubscriptionStatus,
 };
-pub use tidelog_http::RESERVED_NAMES;
+pub use tidelog_http::{Problem, ProblemKind, RESERVED_NAMES};
+#[cfg(feature = "conformance")]
+pub use tidelog_query::{read_store_conformance, replay_conformance};
 
 /// The code in the documents is compiled.
 #[cfg(doctest)]

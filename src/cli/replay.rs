@@ -28,7 +28,7 @@ pub(super) async fn replay(app: &App, settings: Settings, asked: &Replaying) -> 
     let view = asked.view.as_str();
     let definition = views::find(app, view)?;
     let curl = curl_options(asked.only.as_ref());
-    let (log, store) = views::open(settings, &curl, &format!("/{view}/replay")).await?;
+    let (log, store) = views::open(app, settings, &curl, &format!("/{view}/replay")).await?;
     let cancel = CancellationToken::new();
     let replay = Replay::new(store, log).with_options(options(app, asked));
     let watched = Mutex::new(Watched::new(asked.progress));

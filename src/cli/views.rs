@@ -23,7 +23,7 @@ pub(super) async fn views(app: &App, settings: Settings, asked: &OfViews) -> Out
     app.check()?;
     match asked {
         OfViews::List { json } => {
-            let (_, store) = open(settings, "", "").await?;
+            let (_, store) = open(app, settings, "", "").await?;
             let catalog = Catalog::new(app.views().to_vec())?;
             let all = ViewReport::all(&catalog, &*store).await?;
             if *json {
@@ -34,7 +34,8 @@ pub(super) async fn views(app: &App, settings: Settings, asked: &OfViews) -> Out
         }
         OfViews::Rollback { view } => {
             let definition = find(app, view)?;
-            let (log, store) = open(settings, "-X POST ", &format!("/{view}/rollback")).await?;
+            let (log, store) =
+                open(app, settings, "-X POST ", &format!("/{view}/rollback")).await?;
             let replay = Replay::new(store, log);
             let never = CancellationToken::new();
             let back = replay.roll_back(definition, true, &|_| {}, &never).await?;
@@ -45,7 +46,7 @@ pub(super) async fn views(app: &App, settings: Settings, asked: &OfViews) -> Out
         }
         OfViews::Clean { view } => {
             find(app, view)?;
-            let (log, store) = open(settings, "-X POST ", &format!("/{view}/clean")).await?;
+            let (log, store) = open(app, settings, "-X POST ", &format!("/{view}/clean")).await?;
             match Replay::new(store, log).clean(view).await? {
                 Some(collection) => {
                     say(&format!("{collection} is dropped in a minute or so"));
@@ -67,9 +68,10 @@ pub(super) fn find<'a>(app: &'a App, name: &str) -> Result<&'a Arc<dyn ViewDefin
     })
 }
 
-/// The log and the views of `settings`. Where a running process has the file, it says what to ask that one for: `path` below the
+/// The log of `settings`, and where the views of `app` are. Where a running process has the file, it says what to ask that one for: `path` below the
 /// administration of views, with these `options` of curl.
 pub(super) async fn open(
+    app: &App,
     settings: Settings,
     options: &str,
     path: &str,
@@ -93,7 +95,7 @@ pub(super) async fn open(
         }
         opened => opened?.backend,
     };
-    let store = backends::open_read_store(&settings).await?.backend;
+    let store = backends::open_read_stores(&settings, app).await?.backend;
     Ok((log, store))
 }
 

@@ -293,7 +293,9 @@ impl Assembly<'_> {
         if let Some(signal) = freshness {
             router = Freshness::new(signal, live, catalog, store).applied_to(router);
         }
-        let router = router.merge(docs_router(&document));
+        let router = router
+            .merge(docs_router(&document))
+            .merge(self.program.own_query_routes().clone());
         running.query_router = Some(public(router, self.settings, &[Method::GET, Method::HEAD]));
         Ok(())
     }

@@ -30,6 +30,7 @@ mod faults;
 mod idempotency;
 mod operations;
 mod own_app;
+mod own_store;
 mod query;
 mod reactions;
 mod read_store;

@@ -44,6 +44,13 @@ fn collection(view: &str, number: u64) -> String {
     format!("{view}_v{number}")
 }
 
+/// The view that `collection` is a version of, if it is one's.
+pub(crate) fn view_of(collection: &str) -> Option<&str> {
+    let (view, number) = collection.rsplit_once("_v")?;
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    is_number.then_some(view)
+}
+
 impl Alias {
     /// The first version of `view` begins to be built, with the definition of this fingerprint.
     pub(crate) fn founded(view: &str, fingerprint: &str) -> Self {
@@ -286,6 +293,16 @@ mod tests {
             kind: Kind::Build,
             fingerprint: "b".to_owned(),
             history: HistoryId::new(Uuid::from_u128(1)),
+        }
+    }
+
+    #[test]
+    fn a_collection_names_its_view() {
+        for view in ["post", "post_v1", "p_vx"] {
+            assert_eq!(view_of(&collection(view, 12)), Some(view));
+        }
+        for other in ["post", "post_v", "post_vx", "post_v1x"] {
+            assert_eq!(view_of(other), None, "{other}");
         }
     }
 

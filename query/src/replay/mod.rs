@@ -92,7 +92,7 @@ mod silence;
 mod tests;
 mod verify;
 
-pub(crate) use alias::change;
+pub(crate) use alias::{change, view_of};
 pub(crate) use claim::{calm_left, give_up, leave};
 pub(crate) use fold::keys as guarded_keys;
 pub use one::{Mended, Only, ReplayedDocument, ReplayedOnly};

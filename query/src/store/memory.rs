@@ -1,10 +1,10 @@
 //! The read store in memory: for tests and examples, and the reference for what the port means.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
-use tidelog_domain::{Partition, Position};
+use tidelog_domain::Partition;
 use tidelog_eventbus::{StateError, StateRecord, StateStore};
 
 use super::filter::{matches, page};
@@ -205,38 +205,14 @@ impl StateStore for InMemoryReadStore {
 
 /// Makes one write, if its condition holds.
 fn apply(documents: &mut BTreeMap<String, Document>, write: &DocumentWrite) -> Written {
-    let new = write.document();
-    let entry = documents.entry(new.id.clone());
-    let (created_at, revision) = match (write, &entry) {
-        (DocumentWrite::Insert(_), btree_map::Entry::Vacant(_)) => (new.created_at, 0),
-        (DocumentWrite::Replace(_), btree_map::Entry::Occupied(stored))
-            if stored.get().revision == new.revision =>
-        {
-            (new.created_at, new.revision)
+    let id = &write.document().id;
+    match write.applied_to(documents.get(id)) {
+        Some(document) => {
+            documents.insert(id.clone(), document);
+            Written::Applied
         }
-        (DocumentWrite::Advance { partition, .. }, btree_map::Entry::Occupied(stored))
-            if position_in(stored.get(), *partition) < position_in(new, *partition) =>
-        {
-            (stored.get().created_at, stored.get().revision)
-        }
-        _ => return Written::Unmet,
-    };
-    entry.insert_entry(Document {
-        created_at: storable::stored_time(created_at),
-        updated_at: storable::stored_time(new.updated_at),
-        revision: revision.saturating_add(1),
-        ..new.clone()
-    });
-    Written::Applied
-}
-
-/// How far `document` has applied `partition`: [`Position::START`] when it has nothing of it.
-fn position_in(document: &Document, partition: Partition) -> Position {
-    document
-        .applied
-        .get(&partition)
-        .copied()
-        .unwrap_or(Position::START)
+        None => Written::Unmet,
+    }
 }
 
 #[cfg(test)]

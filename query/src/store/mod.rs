@@ -11,6 +11,7 @@ mod condition;
     reason = "tests fail loudly"
 )]
 pub mod conformance;
+mod divided;
 mod filter;
 mod index;
 mod memory;
@@ -27,6 +28,7 @@ pub use self::mongodb::{
     InvalidMongoUrl, MongoOptions, MongoReadStore, MongoServerError, MongoServerInfo,
 };
 pub use alias::{Alias, Kind, Progress, Replaying};
+pub use divided::DividedReadStore;
 pub use filter::{matches, page, place_of};
 pub use index::{Index, IndexState, KeptIndex};
 pub use memory::InMemoryReadStore;
@@ -34,7 +36,7 @@ pub use name::{MAX_NAME_BYTES, is_name};
 pub use query::{Direction, Field, Filter, Place, Query, Sort, Test};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteReadStore;
-pub use storable::MAX_DATA_DEPTH;
+pub use storable::{MAX_DATA_DEPTH, check as check_storable};
 
 use std::collections::BTreeMap;
 
@@ -197,6 +199,12 @@ impl Document {
     pub(crate) fn is_of_no_event(&self) -> bool {
         self.deleted && self.applied.is_empty()
     }
+
+    /// How far it has applied `partition`: [`Position::START`] when it has nothing of it.
+    fn position_in(&self, partition: Partition) -> Position {
+        let position = self.applied.get(&partition).copied();
+        position.unwrap_or(Position::START)
+    }
 }
 
 /// A write of one document, on a condition.
@@ -226,6 +234,31 @@ impl DocumentWrite {
                 document
             }
         }
+    }
+
+    /// What is stored after this write, where `stored` was before it; `None` where its condition does not hold: for a store that has no
+    /// conditional writes of its own, and reads before it writes.
+    #[must_use]
+    pub fn applied_to(&self, stored: Option<&Document>) -> Option<Document> {
+        let new = self.document();
+        let (created_at, revision) = match (self, stored) {
+            (Self::Insert(_), None) => (new.created_at, 0),
+            (Self::Replace(_), Some(stored)) if stored.revision == new.revision => {
+                (new.created_at, new.revision)
+            }
+            (Self::Advance { partition, .. }, Some(stored))
+                if stored.position_in(*partition) < new.position_in(*partition) =>
+            {
+                (stored.created_at, stored.revision)
+            }
+            _ => return None,
+        };
+        Some(Document {
+            created_at: storable::stored_time(created_at),
+            updated_at: storable::stored_time(new.updated_at),
+            revision: revision.saturating_add(1),
+            ..new.clone()
+        })
     }
 }
 

@@ -8,13 +8,13 @@ use super::{Document, DocumentWrite, ReadError};
 /// How deep the data of a document may be nested: `data` itself is the first level. MongoDB allows 100 in all.
 pub const MAX_DATA_DEPTH: usize = 64;
 
-/// Whether every store can keep the documents of `writes` as they are.
+/// Whether every store can keep the documents of `writes` as they are: what [`ReadStore::write`](super::ReadStore::write) asks first.
 ///
 /// # Errors
 ///
 /// [`ReadError::Unwritable`] with the reason: a number above `i64::MAX`, a NUL in the name of a field, nested deeper than
 /// [`MAX_DATA_DEPTH`]. (A text may hold a NUL.)
-pub(crate) fn check(writes: &[DocumentWrite]) -> Result<(), ReadError> {
+pub fn check(writes: &[DocumentWrite]) -> Result<(), ReadError> {
     writes
         .iter()
         .try_for_each(|write| check_one(write.document()))

@@ -58,7 +58,7 @@ impl Admin {
             }
             opened => opened?.backend,
         };
-        let store = backends::open_read_store(&settings).await?.backend;
+        let store = backends::open_read_stores(&settings, app).await?.backend;
         let all = Subscriptions::of(app, &log, &store, Arc::new(Vec::new))?;
         let router = Router::new().nest("/admin", subscriptions::router(all));
         Ok(Self::Here(tidelog_http::app(router)))

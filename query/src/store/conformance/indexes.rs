@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ReadStoreFactory;
-use super::sample::{document, find_ids, fresh, insert, with_data};
+use super::sample::{document, find_ids, fresh, insert, unique, with_data};
 use crate::store::{
     Direction, Document, Field, Filter, Index, Query, ReadStore, Sort, Test, matches, page,
     place_of,
@@ -146,7 +146,8 @@ pub async fn indexes_are_made_once_and_dropped_when_they_are_not_wanted(
     factory: &dyn ReadStoreFactory,
 ) {
     let (store, collection) = fresh(factory).await;
-    let (_, other) = fresh(factory).await;
+    let other = unique("post");
+    store.create_collection(&other).await.unwrap();
     let wanted = indexes();
     let (one, two, three) = futures_util::join!(
         store.ensure_indexes(&collection, &wanted),
