@@ -4,6 +4,7 @@ mod document;
 mod error;
 mod filter;
 mod index;
+mod lane;
 mod server;
 mod state;
 mod write;
@@ -20,6 +21,7 @@ use mongodb::{Client, Collection, Database};
 
 use self::error::{Fault, code, code_of, failed_search, unavailable};
 use self::filter::Search;
+use self::lane::Lanes;
 use super::filter::{matches, page};
 use super::name::checked;
 use super::storable;
@@ -82,6 +84,7 @@ pub struct MongoReadStore {
     timeout: Duration,
     hosts: Vec<ServerAddress>,
     is_encrypted: bool,
+    lanes: Lanes,
 }
 
 impl MongoReadStore {
@@ -117,6 +120,7 @@ impl MongoReadStore {
             timeout: milliseconds(options.operation_timeout_ms),
             hosts,
             is_encrypted,
+            lanes: Lanes::default(),
         })
     }
 
