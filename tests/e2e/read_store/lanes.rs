@@ -249,6 +249,32 @@ mod faults {
     }
 
     #[tokio::test]
+    async fn a_command_that_stalls_does_not_hold_up_the_next_for_as_long_as_it_may_take() {
+        const MINUTE_MS: u64 = 60_000;
+        let server = Server::start(Engine::MongoDb).await;
+        let mut options = MongoOptions::default();
+        options.operation_timeout_ms = 2 * MINUTE_MS;
+        let store = MongoReadStore::connect(server.url(), &options)
+            .await
+            .unwrap();
+        let client = mongodb::Client::with_uri_str(server.url()).await.unwrap();
+        let stall = doc! {
+            "configureFailPoint": "failCommand", "mode": { "times": 1 },
+            "data": { "failCommands": ["insert"], "blockConnection": true, "blockTimeMS": i64::try_from(MINUTE_MS).unwrap() },
+        };
+        client.database("admin").run_command(stall).await.unwrap();
+        let (first, second) = ([insert("first", 1)], [insert("second", 2)]);
+        let mut stalled = pin!(store.write(VIEW, &first));
+        assert!(poll!(&mut stalled).is_pending());
+        // The first is sent before the second waits.
+        tokio::task::yield_now().await;
+        tokio::select! {
+            written = &mut stalled => panic!("it did not stall: {written:?}"),
+            written = store.write(VIEW, &second) => assert_eq!(written.unwrap(), [Written::Applied]),
+        }
+    }
+
+    #[tokio::test]
     async fn a_batch_whose_caller_is_gone_is_written_whole_and_the_others_with_it() {
         let server = Server::start(Engine::MongoDb).await;
         let proxy = TcpProxy::start(server.port()).await;

@@ -2,8 +2,8 @@
 //!
 //! The partitions of a view that is followed live write a few documents and a state record each, again and again. A command for each
 //! of them, journaled and on a majority, costs the server more than what is in it. So the statements of one kind for one
-//! collection take a lane: a few of its commands are under way at most, and what comes meanwhile goes in the next one,
-//! together. Where none is under way nothing waits: the command in flight is all the waiting there is.
+//! collection take a lane: one of its commands is under way, and what comes meanwhile goes in the next one, together. Where none is
+//! under way nothing waits: the command in flight is all the waiting there is. (Where that takes long, others go beside it.)
 //!
 //! A request travels whole, in one command, and its answer is that of its own statements; what happens to the command as a whole
 //! (no answer in time, a connection lost, no majority) happens to each request in it. Two statements for one document never
@@ -15,18 +15,22 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mongodb::bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::MongoReadStore;
 use super::error::Fault;
 use super::write::{COMMAND_MAX_BYTES, COMMAND_MAX_STATEMENTS, Failure, Kind};
 
-/// How many commands of a lane are under way at most. The second one is sent while the first waits for the journal, and goes on
-/// when the connection of the first stalls.
-const MAX_IN_FLIGHT: usize = 2;
-/// The most statements of a request that shares a command.
+/// How long what waits has to wait before one more command of its lane goes beside those that are under way. One at a time makes the largest
+/// groups; but where its connection stalls, it must not hold up the leases of all partitions as long as a command may take.
+const STALLED_AFTER: Duration = Duration::from_millis(500);
+/// How many commands of a lane are under way at most.
+const MAX_SENDERS: usize = 4;
+/// The most statements of a request that shares a command. A larger one fills a command well enough.
 const SHARED_MAX_STATEMENTS: usize = 100;
 /// The most bytes of a request that shares a command.
 const SHARED_MAX_BYTES: usize = 256 << 10;
@@ -43,18 +47,28 @@ impl MongoReadStore {
         statements: Vec<RawDocumentBuf>,
     ) -> Outcome {
         let collection = collection.to_owned();
-        match self.lanes.enter(Name { kind, collection }, statements) {
-            Entered::Alone(name, statements) => {
-                let statements = statements.iter().collect();
-                self.send(&name, statements).await
+        let name = Name { kind, collection };
+        let (mut answer, sender) = match self.lanes.enter(&name, statements) {
+            Entered::Waiting(answer, sender) => (answer, sender),
+            Entered::Alone(statements) => {
+                return self.send(&name, statements.iter().collect()).await;
             }
-            Entered::Waiting(answer, sender) => {
-                if let Some(sender) = sender {
-                    tokio::spawn(self.clone().serve(sender));
-                }
-                let ended = |_| Err(Fault::Reported("the program ends".to_owned()));
-                answer.await.unwrap_or_else(ended)
+        };
+        self.serve_by(sender);
+        let answered = match timeout(STALLED_AFTER, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.serve_by(self.lanes.one_more(&name));
+                answer.await
             }
+        };
+        let ended = |_| Fault::Reported("the program ends before the answer came".to_owned());
+        answered.map_err(ended).flatten()
+    }
+
+    fn serve_by(&self, sender: Option<Sender>) {
+        if let Some(sender) = sender {
+            tokio::spawn(self.clone().serve(sender));
         }
     }
 
@@ -97,35 +111,45 @@ struct Request {
 #[derive(Debug)]
 enum Entered {
     /// It goes by itself.
-    Alone(Name, Vec<RawDocumentBuf>),
-    /// It waits, and is answered; by this sender, if there is one.
+    Alone(Vec<RawDocumentBuf>),
+    /// It waits, and is answered. This one is to send it, unless another does already.
     Waiting(oneshot::Receiver<Outcome>, Option<Sender>),
 }
 
 impl Lanes {
-    fn enter(&self, name: Name, statements: Vec<RawDocumentBuf>) -> Entered {
+    fn enter(&self, name: &Name, statements: Vec<RawDocumentBuf>) -> Entered {
         let size = Size::of(&statements);
         if !size.is_within(SHARED_MAX_STATEMENTS, SHARED_MAX_BYTES) {
-            return Entered::Alone(name, statements);
+            return Entered::Alone(statements);
         }
         let mut lanes = self.lock();
         let lane = lanes.entry(name.clone()).or_default();
         let waiting = lane.waiting_size.and(size);
         if !waiting.is_within(COMMAND_MAX_STATEMENTS, COMMAND_MAX_BYTES) {
-            return Entered::Alone(name, statements);
+            return Entered::Alone(statements);
         }
         let (answer, answered) = oneshot::channel();
         lane.waiting.push_back(Request { statements, answer });
         lane.waiting_size = waiting;
-        let sender = (lane.senders < MAX_IN_FLIGHT).then(|| {
-            lane.senders += 1;
-            Sender {
-                lanes: self.clone(),
-                name,
-                has_left: false,
-            }
-        });
-        Entered::Waiting(answered, sender)
+        let is_first = lane.senders == 0;
+        Entered::Waiting(answered, is_first.then(|| self.sender(name, lane)))
+    }
+
+    /// One more sender, where something waits and there may be more.
+    fn one_more(&self, name: &Name) -> Option<Sender> {
+        let mut lanes = self.lock();
+        let lane = lanes.get_mut(name)?;
+        let is_due = !lane.waiting.is_empty() && lane.senders < MAX_SENDERS;
+        is_due.then(|| self.sender(name, lane))
+    }
+
+    fn sender(&self, name: &Name, lane: &mut Lane) -> Sender {
+        lane.senders += 1;
+        Sender {
+            lanes: self.clone(),
+            name: name.clone(),
+            has_left: false,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Lane>> {
@@ -291,23 +315,23 @@ mod tests {
 
     /// A request that waits, and its sender if it has one.
     fn waits(lanes: &Lanes, statements: Vec<RawDocumentBuf>) -> (Answer, Option<Sender>) {
-        match lanes.enter(name(), statements) {
+        match lanes.enter(&name(), statements) {
             Entered::Waiting(answer, sender) => (answer, sender),
             Entered::Alone(..) => panic!("it does not wait"),
         }
     }
 
     fn is_alone(lanes: &Lanes, statements: Vec<RawDocumentBuf>) -> bool {
-        matches!(lanes.enter(name(), statements), Entered::Alone(..))
+        matches!(lanes.enter(&name(), statements), Entered::Alone(..))
     }
 
     #[test]
     fn what_waits_shares_a_command_and_each_is_told_of_its_own_statements() {
         let lanes = Lanes::default();
         let (mut first, sender) = waits(&lanes, inserts(["a", "b"]));
-        let (mut second, _other) = waits(&lanes, inserts(["c"]));
-        let (mut third, none) = waits(&lanes, inserts(["d", "e"]));
-        assert!(none.is_none(), "there are as many senders as may be");
+        let (mut second, none) = waits(&lanes, inserts(["c"]));
+        assert!(none.is_none(), "one sends already");
+        let (mut third, _) = waits(&lanes, inserts(["d", "e"]));
         let mut sender = sender.unwrap();
         let round = sender.next_round().unwrap();
         let sent: Vec<_> = round.statements().into_iter().cloned().collect();
@@ -329,7 +353,7 @@ mod tests {
     fn what_happens_to_the_command_happens_to_all_in_it() {
         let lanes = Lanes::default();
         let (mut first, sender) = waits(&lanes, inserts(["a"]));
-        let (mut second, _other) = waits(&lanes, inserts(["b"]));
+        let (mut second, _) = waits(&lanes, inserts(["b"]));
         let round = sender.unwrap().next_round().unwrap();
         round.answer(&Err(Fault::Reported("no majority".to_owned())));
         for answer in [&mut first, &mut second] {
@@ -342,7 +366,7 @@ mod tests {
     fn a_document_that_waits_already_goes_with_the_next_command() {
         let lanes = Lanes::default();
         let (_first, sender) = waits(&lanes, inserts(["a"]));
-        let (_second, _other) = waits(&lanes, inserts(["b", "a"]));
+        let (_second, _) = waits(&lanes, inserts(["b", "a"]));
         let (_third, _) = waits(&lanes, inserts(["b"]));
         let (_fourth, _) = waits(&lanes, inserts(["c"]));
         let mut sender = sender.unwrap();
@@ -399,24 +423,38 @@ mod tests {
     fn a_lane_is_gone_when_its_last_sender_has_nothing_to_send() {
         let lanes = Lanes::default();
         let (_first, sender) = waits(&lanes, inserts(["a"]));
-        let (_second, other) = waits(&lanes, inserts(["b"]));
-        let (mut sender, mut other) = (sender.unwrap(), other.unwrap());
+        let (mut sender, mut other) = (sender.unwrap(), lanes.one_more(&name()).unwrap());
         assert!(sender.next_round().is_some());
         assert!(other.next_round().is_none());
         assert_eq!(lanes.lock().len(), 1);
         assert!(sender.next_round().is_none());
         assert!(lanes.lock().is_empty());
         // The next one begins it anew, and who has left does not leave again.
-        let (_third, next) = waits(&lanes, inserts(["c"]));
+        let (_second, next) = waits(&lanes, inserts(["b"]));
         drop((sender, other));
         assert!(next.unwrap().next_round().is_some());
+    }
+
+    #[test]
+    fn more_senders_come_only_where_something_waits_and_up_to_the_bound() {
+        let lanes = Lanes::default();
+        assert!(lanes.one_more(&name()).is_none());
+        let (_first, sender) = waits(&lanes, inserts(["a"]));
+        let mut sender = sender.unwrap();
+        assert!(sender.next_round().is_some());
+        assert!(lanes.one_more(&name()).is_none(), "nothing waits");
+        let (_second, none) = waits(&lanes, inserts(["b"]));
+        assert!(none.is_none());
+        let more: Vec<_> = std::iter::from_fn(|| lanes.one_more(&name())).collect();
+        assert_eq!(more.len() + 1, MAX_SENDERS);
     }
 
     #[test]
     fn who_waits_is_told_when_the_last_sender_ends_before_its_work() {
         let lanes = Lanes::default();
         let (_first, sender) = waits(&lanes, inserts(["a"]));
-        let (mut second, other) = waits(&lanes, inserts(["b"]));
+        let (mut second, _) = waits(&lanes, inserts(["b"]));
+        let other = lanes.one_more(&name());
         drop(sender);
         assert_eq!(second.try_recv().unwrap_err(), TryRecvError::Empty);
         drop(other);

@@ -44,7 +44,8 @@ const BATCH_MAX_DOCUMENTS: u32 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MongoOptions {
-    /// How long one command may take, from finding a server to its answer, in milliseconds. Default 5,000.
+    /// How long one command may take, from finding a server to its answer, in milliseconds. A small write may have to wait for
+    /// those that are under way before it has its own. Default 5,000.
     pub operation_timeout_ms: u64,
     /// How long connecting to a server may take, in milliseconds. Default 2,000.
     pub connect_timeout_ms: u64,
@@ -77,7 +78,8 @@ pub struct InvalidMongoUrl(());
 ///
 /// It needs neither transactions nor anything else that only a replica set has. A collection of the port is one of MongoDB,
 /// with the state records in it; aliases are in the collection `tidelog_views`. Writes are answered when a majority has
-/// them in their journals; reads are from the primary and see only such writes.
+/// them in their journals; reads are from the primary and see only such writes. Small writes that come at the same time share
+/// commands, between all clones of a store; one that waits for its command is made also when nobody waits for it any more.
 #[derive(Clone, Debug)]
 pub struct MongoReadStore {
     database: Database,
