@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::store::ReadError;
 
 /// Why MongoDB did not answer, without the server's reply: that can hold a part of a document.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// No answer in time. What was asked may have been done.
     #[error("MongoDB did not answer within {0:?}")]

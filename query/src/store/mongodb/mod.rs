@@ -4,6 +4,7 @@ mod document;
 mod error;
 mod filter;
 mod index;
+mod lane;
 mod server;
 mod state;
 mod write;
@@ -20,6 +21,7 @@ use mongodb::{Client, Collection, Database};
 
 use self::error::{Fault, code, code_of, failed_search, unavailable};
 use self::filter::Search;
+use self::lane::Lanes;
 use super::filter::{matches, page};
 use super::name::checked;
 use super::storable;
@@ -42,7 +44,8 @@ const BATCH_MAX_DOCUMENTS: u32 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MongoOptions {
-    /// How long one command may take, from finding a server to its answer, in milliseconds. Default 5,000.
+    /// How long one command may take, from finding a server to its answer, in milliseconds. A small write may have to wait for
+    /// those that are under way before it has its own. Default 5,000.
     pub operation_timeout_ms: u64,
     /// How long connecting to a server may take, in milliseconds. Default 2,000.
     pub connect_timeout_ms: u64,
@@ -75,13 +78,15 @@ pub struct InvalidMongoUrl(());
 ///
 /// It needs neither transactions nor anything else that only a replica set has. A collection of the port is one of MongoDB,
 /// with the state records in it; aliases are in the collection `tidelog_views`. Writes are answered when a majority has
-/// them in their journals; reads are from the primary and see only such writes.
+/// them in their journals; reads are from the primary and see only such writes. Small writes that come at the same time share
+/// commands, between all clones of a store; one that waits for its command is made also when nobody waits for it any more.
 #[derive(Clone, Debug)]
 pub struct MongoReadStore {
     database: Database,
     timeout: Duration,
     hosts: Vec<ServerAddress>,
     is_encrypted: bool,
+    lanes: Lanes,
 }
 
 impl MongoReadStore {
@@ -117,6 +122,7 @@ impl MongoReadStore {
             timeout: milliseconds(options.operation_timeout_ms),
             hosts,
             is_encrypted,
+            lanes: Lanes::default(),
         })
     }
 

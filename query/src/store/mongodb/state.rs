@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::bson::raw::{RawArrayBuf, RawDocument, RawDocumentBuf, cstr};
+use mongodb::bson::raw::{RawDocument, RawDocumentBuf, cstr};
 use mongodb::bson::{Bson, RawBson, doc, rawdoc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -115,8 +115,7 @@ impl MongoReadStore {
             values.append(cstr!("record"), record);
             (Kind::Update, update(&condition, &values))
         };
-        let statements = RawArrayBuf::from_iter([statement]);
-        let failures = self.run(kind, collection, statements, 1).await?;
+        let failures = self.run(kind, collection, vec![statement]).await?;
         match failures.first() {
             None => Ok(true),
             Some((_, Failure::Unmet)) => Ok(false),

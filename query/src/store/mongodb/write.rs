@@ -17,18 +17,19 @@ use tidelog_domain::{Partition, Position};
 use super::MongoReadStore;
 use super::document::{append_state, name, new, signed};
 use super::error::{Fault, code};
+use super::lane::{Name, Outcome};
 use crate::store::storable::unwritable;
 use crate::store::{Document, DocumentWrite, ReadError, Written};
 
 /// The most statements in one command.
-const COMMAND_MAX_STATEMENTS: usize = 1_000;
+pub(super) const COMMAND_MAX_STATEMENTS: usize = 1_000;
 /// The most bytes in one command, but for a single statement that is larger. The server takes 16 MiB.
-const COMMAND_MAX_BYTES: usize = 8 << 20;
+pub(super) const COMMAND_MAX_BYTES: usize = 8 << 20;
 /// The largest statement. A document may have 16 MiB; a bit is left for what is around it in a command.
 const STATEMENT_MAX_BYTES: usize = (16 << 20) - (64 << 10);
 
 /// The two commands that write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Insert,
     Update,
@@ -41,7 +42,7 @@ struct Statement {
 }
 
 /// Why a statement was not done.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Its condition did not hold.
     Unmet,
@@ -72,43 +73,41 @@ impl MongoReadStore {
             statements.push(Statement { index, bson });
         }
         let (inserts, updates) = tokio::try_join!(
-            self.run_all(Kind::Insert, collection, &inserts),
-            self.run_all(Kind::Update, collection, &updates)
+            self.run_all(Kind::Insert, collection, inserts),
+            self.run_all(Kind::Update, collection, updates)
         )?;
         answer(writes, inserts.into_iter().chain(updates))
     }
 
-    /// Runs the statements in one command after the other, and gives the failures.
+    /// Runs the statements, as many at once as fit into a command, and gives the failures.
     async fn run_all(
         &self,
         kind: Kind,
         collection: &str,
-        mut statements: &[Statement],
+        mut statements: Vec<Statement>,
     ) -> Result<Vec<(usize, Failure)>, ReadError> {
         let mut failures = Vec::new();
         while !statements.is_empty() {
-            let (part, rest) = statements.split_at(fitting(statements));
-            let documents: RawArrayBuf = part.iter().map(|statement| &*statement.bson).collect();
-            for (number, failure) in self.run(kind, collection, documents, part.len()).await? {
+            let rest = statements.split_off(fitting(&statements));
+            let (indexes, part): (Vec<_>, Vec<_>) = std::mem::replace(&mut statements, rest)
+                .into_iter()
+                .map(|statement| (statement.index, statement.bson))
+                .unzip();
+            for (number, failure) in self.run(kind, collection, part).await? {
                 // A number that is none of the statements' was turned down with the reply.
-                failures.extend(part.get(number).map(|failed| (failed.index, failure)));
+                failures.extend(indexes.get(number).map(|index| (*index, failure)));
             }
-            statements = rest;
         }
         Ok(failures)
     }
 
-    /// Runs one command, and gives the numbers of the statements that were not done.
-    pub(super) async fn run(
-        &self,
-        kind: Kind,
-        collection: &str,
-        statements: RawArrayBuf,
-        count: usize,
-    ) -> Result<Vec<(usize, Failure)>, Fault> {
-        let command = command(kind, collection, statements, self.timeout);
+    /// Sends one command, and gives what became of its statements.
+    pub(super) async fn send(&self, name: &Name, statements: Vec<&RawDocumentBuf>) -> Outcome {
+        let count = statements.len();
+        let statements: RawArrayBuf = statements.into_iter().map(|bson| &**bson).collect();
+        let command = command(name, statements, self.timeout);
         let reply = self.bounded(self.database.run_raw_command(command)).await?;
-        failures(kind, &reply, count)
+        failures(name.kind, &reply, count)
     }
 }
 
@@ -127,19 +126,14 @@ fn fitting(statements: &[Statement]) -> usize {
 
 /// A command. It is unordered, so that a failure concerns its own statement only, and answered when a majority has it in
 /// their journals.
-fn command(
-    kind: Kind,
-    collection: &str,
-    statements: RawArrayBuf,
-    timeout: Duration,
-) -> RawDocumentBuf {
-    let (command, list) = match kind {
+fn command(name: &Name, statements: RawArrayBuf, timeout: Duration) -> RawDocumentBuf {
+    let (command, list) = match name.kind {
         Kind::Insert => (cstr!("insert"), cstr!("documents")),
         Kind::Update => (cstr!("update"), cstr!("updates")),
     };
     let timeout = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
     let mut bson = RawDocumentBuf::new();
-    bson.append(command, collection);
+    bson.append(command, &*name.collection);
     bson.append(cstr!("ordered"), false);
     bson.append(
         cstr!("writeConcern"),
@@ -202,7 +196,7 @@ fn is_behind(document: &Document, partition: Partition) -> Result<RawDocumentBuf
 }
 
 /// What a reply says of `count` statements: the numbers of those that were not done, and why.
-fn failures(kind: Kind, reply: &Bson, count: usize) -> Result<Vec<(usize, Failure)>, Fault> {
+fn failures(kind: Kind, reply: &Bson, count: usize) -> Outcome {
     if let Ok(error) = reply.get_document("writeConcernError") {
         let code = error.get_i32("code").unwrap_or_default();
         let reported = format!("the writes are not known to be on a majority (code {code})");
