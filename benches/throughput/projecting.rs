@@ -103,8 +103,10 @@ async fn one_event_each(mysql: &Server, mongodb: &Server, documents: usize) {
         let database = fresh_mysql_database(mysql).await;
         let posts = Posts::on(&format!("{database}?ssl-mode=disabled")).await;
         let url = fresh_mongodb_database(mongodb);
-        let store = MongoReadStore::connect(&url, &MongoOptions::default());
-        let store: Arc<dyn ReadStore> = Arc::new(store.await.unwrap());
+        let store = MongoReadStore::connect(&url, &MongoOptions::default())
+            .await
+            .unwrap();
+        let store: Arc<dyn ReadStore> = Arc::new(store);
         let bus: Arc<dyn EventBus> = Arc::new(InProcessEventBus::new());
         let view: Arc<dyn ViewDefinition> = Arc::new(EntityView::new(schema()));
         let following = Following::start(&posts, &store, &bus, view.clone());
