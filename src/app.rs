@@ -690,38 +690,6 @@ mod tests {
         );
     }
 
-    /// A view of posts.
-    #[tidelog_domain::view(name = "page")]
-    struct Page {
-        title: String,
-    }
-
-    impl Projection for Page {
-        type Event = Posted;
-
-        fn keys(e: &tidelog_domain::Recorded<Posted>) -> tidelog_domain::Keys {
-            vec![e.stream_id.clone()]
-        }
-
-        fn project(_: Option<Self>, _: &str, _: &tidelog_domain::Recorded<Posted>) -> Option<Self> {
-            None
-        }
-    }
-
-    #[test]
-    fn two_stores_cannot_keep_the_same_view() {
-        let store = || Arc::new(tidelog_query::store::InMemoryReadStore::new());
-        let app = || App::new("blog").projection_into::<Page>(store());
-        assert!(app().check().is_ok());
-        for twice in [
-            app().projection_into::<Page>(store()),
-            app().projection::<Page>(),
-        ] {
-            let error = twice.check().unwrap_err().to_string();
-            assert!(error.starts_with("two views are called page"), "{error}");
-        }
-    }
-
     /// A reaction to posts, whose name a test chooses.
     struct Reacts<const NAME: char>;
 

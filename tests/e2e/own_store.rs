@@ -202,6 +202,22 @@ async fn a_view_in_a_store_of_its_own_is_read_heard_and_replayed_like_any_other(
     assert!(paper.running.stop().await);
 }
 
+#[test]
+fn two_stores_cannot_keep_the_same_view() {
+    let store = || Arc::new(InMemoryReadStore::new());
+    assert!(paper(store()).check().is_ok());
+    for twice in [
+        paper(store()).projection_into::<Headline>(store()),
+        paper(store()).projection::<Headline>(),
+    ] {
+        let error = twice.check().unwrap_err().to_string();
+        assert!(
+            error.starts_with("two views are called headline"),
+            "{error}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_route_of_ones_own_is_answered_beside_queries() {
     let paper = Paper::start().await;

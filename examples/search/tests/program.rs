@@ -15,7 +15,10 @@ use tidelog::read_store::{Query, ReadStore, StateStore};
 use tidelog_search::TantivyReadStore;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+
+/// How long a program may take to say what is wrong: generous, as it only matters when a test fails.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The program, in a directory of the test's.
 struct Program {
@@ -252,7 +255,7 @@ async fn a_second_program_is_told_that_the_index_is_in_use() {
     let elsewhere = tempfile::tempdir().unwrap();
     let mut second = program(elsewhere.path());
     second.env("NOTEBOOK_INDEX", home.path().join("tidelog-data/index"));
-    let ended = second.output().await.unwrap();
+    let ended = timeout(PATIENCE, second.output()).await.unwrap().unwrap();
     assert_eq!(ended.status.code(), Some(1));
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(
