@@ -171,35 +171,17 @@ impl Backends {
         }
         Ok(backends)
     }
-
-    /// What they are, a line each, and what an operator should change about each.
-    #[cfg(feature = "cli")]
-    pub(crate) fn described(&self) -> impl Iterator<Item = (&str, &[String])> {
-        let log = self
-            .log
-            .as_ref()
-            .map(|log| (log.description.as_str(), &*log.warnings));
-        let bus = self
-            .bus
-            .as_ref()
-            .map(|bus| (bus.description.as_str(), &*bus.warnings));
-        let reads = self
-            .reads
-            .as_ref()
-            .map(|reads| (reads.description.as_str(), &*reads.warnings));
-        [log, bus, reads].into_iter().flatten()
-    }
 }
 
 /// Where the log is.
-enum LogPlace<'a> {
+pub(crate) enum LogPlace<'a> {
     Memory,
     Sqlite(PathBuf),
     MySql(&'a str),
 }
 
 /// Where the log of `settings` is.
-fn log_place(settings: &Settings) -> Result<LogPlace<'_>, BackendError> {
+pub(crate) fn log_place(settings: &Settings) -> Result<LogPlace<'_>, BackendError> {
     let url = settings.database_url.as_deref();
     let url = url.ok_or_else(|| missing("database_url", "the log needs a database"))?;
     if url == IN_MEMORY {
@@ -535,7 +517,7 @@ async fn until_it_answers(
 }
 
 /// Opens the settings' store of read models: MongoDB, or the log's SQLite file.
-async fn open_read_store(settings: &Settings) -> Result<Opened<dyn ReadStore>, BackendError> {
+pub(crate) async fn open_read_store(settings: &Settings) -> Result<Opened<dyn ReadStore>, BackendError> {
     if let Some(url) = settings.mongodb_url.as_deref() {
         return open_mongo(url, settings).await.map(Opened::announce);
     }

@@ -10,6 +10,7 @@
     )
 )]
 
+mod admin;
 mod app;
 mod backends;
 #[cfg(feature = "servers")]
@@ -18,6 +19,8 @@ mod checks;
 mod cli;
 mod client;
 mod entities;
+#[cfg(feature = "cli")]
+mod inspection;
 mod lock;
 pub mod prelude;
 pub mod read_store;

@@ -1,6 +1,7 @@
 //! What the tests of this crate share: two aggregates, and a store that can be watched and disturbed.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use tidelog_domain::{
     RecordedEvent, Rejection, StreamId, TypedDecider, Version,
 };
 use tidelog_eventbus::{
-    CommitSignal, LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore,
-    StreamReader,
+    CommitSignal, EventQuery, Found, LogError, LogIdentity, LogReader, LogSearch, StateError,
+    StateRecord, StateStore, StreamReader,
 };
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -411,6 +412,32 @@ impl StateStore for WatchedStore {
         states
             .compare_and_set_state(subscription, partition, expected, record)
             .await
+    }
+}
+
+#[async_trait]
+impl LogSearch for WatchedStore {
+    async fn search(
+        &self,
+        partition: Partition,
+        range: RangeInclusive<Position>,
+        wanted: &EventQuery,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Found, LogError> {
+        let found = self
+            .log
+            .search(partition, range, wanted, newest_first, limit);
+        found.await
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Version)>, LogError> {
+        self.log.streams(prefix, after, limit).await
     }
 }
 

@@ -35,6 +35,7 @@ mod restart;
 mod retry;
 #[cfg(any(test, feature = "conformance"))]
 mod sample;
+mod search;
 mod signal;
 mod start;
 mod state;
@@ -64,6 +65,7 @@ pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, Redis
 pub use relay::{Relay, RelayOptions, RelayPartition, RelayState, RelayStatus};
 pub use restart::{RestartError, restart};
 pub use retry::Retry;
+pub use search::{EventQuery, Found, LogSearch};
 pub use signal::CommitSignal;
 pub use start::{Start, StartError};
 pub use state::{

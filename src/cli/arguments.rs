@@ -6,8 +6,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 use tidelog_query::{Compare, Only};
 
+use super::exit;
+use super::looking::{self, Looking};
 use super::operating::{self, Operation};
 use crate::settings::{Kind, SETTINGS, Setting};
 
@@ -18,12 +21,14 @@ pub(crate) enum Action {
     Dev,
     /// The services, on the servers that the settings name.
     Serve,
-    /// Brings the database to this program's version.
-    Migrate,
+    /// Brings the database to this program's version, or says what that would do.
+    Migrate(Migrating),
     /// Builds a view anew.
     Replay(Replaying),
     /// Shows the views, or does something with their versions.
     Views(OfViews),
+    /// Shows what is in the log.
+    Look(Looking),
     /// Does something with the subscriptions.
     Operate(Operation),
     /// Says where a reaction goes on.
@@ -37,9 +42,53 @@ pub(crate) enum Action {
     Doctor {
         /// Whether a new history is declared.
         new_history: bool,
+        /// For programs.
+        json: bool,
     },
     /// Shows the settings.
-    Config,
+    Config {
+        /// For programs.
+        json: bool,
+    },
+    /// Prints what a shell needs to complete the command line.
+    Completions(Shell),
+}
+
+/// How the database is brought to this program's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Migrating {
+    /// At once.
+    Now,
+    /// Not at all: it is only said what there is to do.
+    DryRun {
+        /// With the statements.
+        sql: bool,
+        /// For programs.
+        json: bool,
+    },
+}
+
+impl Migrating {
+    fn read(matches: &ArgMatches) -> Self {
+        match matches.get_flag("dry-run") {
+            true => Self::DryRun {
+                sql: matches.get_flag("sql"),
+                json: matches.get_flag("json"),
+            },
+            false => Self::Now,
+        }
+    }
+
+    fn arguments() -> [Arg; 3] {
+        [
+            switch(
+                "dry-run",
+                "Only say which migrations are due; nothing is made or changed",
+            ),
+            switch("sql", "Their statements too").requires("dry-run"),
+            switch("json", "For programs: as JSON").requires("dry-run"),
+        ]
+    }
 }
 
 /// A view to be built anew.
@@ -71,41 +120,51 @@ pub(crate) enum OfViews {
     Rollback {
         /// Of this view.
         view: String,
+        /// As JSON.
+        json: bool,
     },
     /// Lets go of the version before.
     Clean {
         /// Of this view.
         view: String,
+        /// As JSON.
+        json: bool,
     },
 }
 
 impl OfViews {
     fn read(matches: &ArgMatches) -> (Self, &ArgMatches) {
         let view = |inner: &ArgMatches| inner.get_one("view").cloned().unwrap_or_default();
-        match matches.subcommand() {
-            Some(("rollback", inner)) => (Self::Rollback { view: view(inner) }, inner),
-            Some(("clean", inner)) => (Self::Clean { view: view(inner) }, inner),
-            _ => {
-                let json = matches.get_flag("json");
-                (Self::List { json }, matches)
-            }
-        }
+        let (name, inner) = match matches.subcommand() {
+            Some((name, inner)) => (name, inner),
+            None => ("", matches),
+        };
+        let json = inner.get_flag("json");
+        let asked = match name {
+            "rollback" => Self::Rollback {
+                view: view(inner),
+                json,
+            },
+            "clean" => Self::Clean {
+                view: view(inner),
+                json,
+            },
+            _ => Self::List { json },
+        };
+        (asked, inner)
     }
 
     fn command(settings: &[Arg]) -> Command {
         let of_one = |name, about| {
             let view = Arg::new("view").required(true).help("The view's name");
-            Command::new(name).about(about).arg(view).args(settings)
+            let json = switch("json", "As JSON");
+            let command = Command::new(name).about(about);
+            command.arg(view).arg(json).args(settings)
         };
         Command::new("views")
             .about("Show which version of each view is read and how far replays are, or go back to the version before")
             .args_conflicts_with_subcommands(true)
-            .arg(
-                Arg::new("json")
-                    .long("json")
-                    .action(ArgAction::SetTrue)
-                    .help("As JSON"),
-            )
+            .arg(switch("json", "As JSON"))
             .args(settings)
             .subcommand(of_one(
                 "rollback",
@@ -119,7 +178,7 @@ impl OfViews {
 }
 
 /// How many documents are compared where nothing else is said.
-const SAMPLE: u32 = 1_000;
+pub(super) const SAMPLE: u32 = 1_000;
 
 /// `none`, `counts`, `sample`, `full`, or how many documents are compared, about.
 fn compare(text: &str) -> Result<Compare, String> {
@@ -235,9 +294,15 @@ impl Arguments {
             said.insert(0, &matches);
             return Ok(Self::of(Action::Operate(operation), &said));
         }
+        let looking = matches.subcommand();
+        let looking =
+            looking.and_then(|(name, inner)| Some((looking::looking(name, inner)?, inner)));
+        if let Some((looking, inner)) = looking {
+            return Ok(Self::of(Action::Look(looking), &[&matches, inner]));
+        }
         let (action, inner) = match matches.subcommand() {
             Some(("serve", inner)) => (Action::Serve, inner),
-            Some(("migrate", inner)) => (Action::Migrate, inner),
+            Some(("migrate", inner)) => (Action::Migrate(Migrating::read(inner)), inner),
             Some(("replay", inner)) => (Action::Replay(Replaying::read(inner)), inner),
             Some(("views", outer)) => {
                 let (action, inner) = OfViews::read(outer);
@@ -253,10 +318,18 @@ impl Arguments {
             Some(("doctor", inner)) => (
                 Action::Doctor {
                     new_history: inner.get_flag("new-history"),
+                    json: inner.get_flag("json"),
                 },
                 inner,
             ),
-            Some(("config", inner)) => (Action::Config, inner),
+            Some(("config", inner)) => {
+                let json = inner.get_flag("json");
+                (Action::Config { json }, inner)
+            }
+            Some(("completions", inner)) => {
+                let shell = inner.get_one("shell").copied().unwrap_or(Shell::Bash);
+                (Action::Completions(shell), inner)
+            }
             Some((_, inner)) => (Action::Dev, inner),
             None => (Action::Dev, &matches),
         };
@@ -281,11 +354,18 @@ impl Arguments {
     }
 }
 
+/// A flag without a value.
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    let flag = Arg::new(name).long(name);
+    flag.action(ArgAction::SetTrue).help(help)
+}
+
 /// The whole command line.
-fn command(name: &str) -> Command {
+pub(super) fn command(name: &str) -> Command {
     Command::new(name.to_owned())
         .version(env!("CARGO_PKG_VERSION"))
         .about("An event-sourced service: without a command, `dev`")
+        .after_help(exit::HELP)
         .args(settings())
         .subcommand(
             Command::new("dev")
@@ -300,6 +380,7 @@ fn command(name: &str) -> Command {
         .subcommand(
             Command::new("migrate")
                 .about("Bring the log's database to this program's version")
+                .args(Migrating::arguments())
                 .args(settings()),
         )
         .subcommand(
@@ -310,6 +391,7 @@ fn command(name: &str) -> Command {
                 .args(settings()),
         )
         .subcommand(OfViews::command(&settings()))
+        .subcommands(looking::commands(&settings()))
         .subcommands(operating::commands(&settings()))
         .subcommand(
             Command::new("restart")
@@ -324,19 +406,29 @@ fn command(name: &str) -> Command {
         )
         .subcommand(
             Command::new("doctor")
-                .about("Check the servers and the log")
-                .arg(
-                    Arg::new("new-history").long("new-history").action(clap::ArgAction::SetTrue).help(
-                        "Declare that the log was restored or replaced: new bus keys, every view is replayed. \
-                         Stop the services first",
-                    ),
-                )
+                .about("Check the servers, the log, the views and the settings, and say what to do")
+                .arg(switch(
+                    "new-history",
+                    "Declare that the log was restored or replaced: new bus keys, every view is replayed. Stop the services first",
+                ))
+                .arg(switch("json", "For programs: as JSON").conflicts_with("new-history"))
                 .args(settings()),
         )
         .subcommand(
             Command::new("config")
                 .about("Show what is set and by whom, secrets masked")
+                .arg(switch("json", "For programs: as JSON"))
                 .args(settings()),
+        )
+        .subcommand(
+            Command::new("completions")
+                .about("Print what a shell needs to complete this command line")
+                .arg(
+                    Arg::new("shell")
+                        .required(true)
+                        .value_parser(value_parser!(Shell))
+                        .help("For example: completions bash > ~/.local/share/bash-completion/completions/NAME"),
+                ),
         )
 }
 
@@ -453,9 +545,13 @@ mod tests {
         assert_eq!(of_views("views --json"), OfViews::List { json: true });
         assert_eq!(
             of_views("views clean post"),
-            OfViews::Clean { view: view.clone() }
+            OfViews::Clean {
+                view: view.clone(),
+                json: false
+            }
         );
-        assert_eq!(of_views("views rollback post"), OfViews::Rollback { view });
+        let rollback = OfViews::Rollback { view, json: true };
+        assert_eq!(of_views("views rollback post --json"), rollback);
         assert!(parse("views rollback").is_err());
         let deep = parse("views rollback post --admin-addr h:1").unwrap();
         let address = deep.flags.get("admin_addr").map(String::as_str);
@@ -471,6 +567,7 @@ mod tests {
         let retry = |target| Operation::Retry {
             name: "post".to_owned(),
             target,
+            json: false,
         };
         let one = Target::One("post/1".to_owned());
         assert_eq!(operation("parked retry post post/1"), retry(one));
@@ -489,6 +586,8 @@ mod tests {
             json: false,
         };
         assert_eq!(operation("parked"), parked(100));
+        assert_eq!(operation("parked list --limit 7"), parked(7));
+        assert!(parse("parked skipped").is_err());
         assert_eq!(operation("parked --limit 4096"), parked(4_096));
         assert!(parse("parked --limit 0").is_err());
         assert!(parse("parked --limit 5 --json").is_err());
@@ -519,7 +618,7 @@ mod tests {
             Some("error")
         );
         let migrate = parse("--config one.toml migrate").unwrap();
-        assert_eq!(migrate.action, Action::Migrate);
+        assert_eq!(migrate.action, Action::Migrate(Migrating::Now));
         assert_eq!(migrate.config, Some("one.toml".into()));
         assert_eq!(parse("--log error").unwrap().action, Action::Dev);
     }
@@ -533,6 +632,34 @@ mod tests {
         let arguments = parse("restart mailer@blog --from now").unwrap();
         assert_eq!(arguments.action, restart);
         assert!(parse("restart mailer").is_err());
+    }
+
+    #[test]
+    fn a_dry_run_may_show_its_statements() {
+        let migrating = |line| match parse(line).unwrap().action {
+            Action::Migrate(migrating) => migrating,
+            other => panic!("{other:?}"),
+        };
+        let dry = |sql, json| Migrating::DryRun { sql, json };
+        assert_eq!(migrating("migrate --dry-run"), dry(false, false));
+        assert_eq!(migrating("migrate --dry-run --sql"), dry(true, false));
+        assert!(parse("migrate --sql").is_err());
+    }
+
+    #[test]
+    fn events_are_shown_or_followed() {
+        for line in [
+            "events --type post.created --limit 7 --payload",
+            "events --follow --stream post/1 --since 15m --json",
+            "show post/1@3",
+            "streams post --after post/1",
+        ] {
+            let looking = parse(line).unwrap().action;
+            assert!(matches!(looking, Action::Look(_)), "{line}");
+        }
+        assert!(parse("events --follow --limit 7").is_err());
+        assert!(parse("events --since yesterday").is_err());
+        assert!(parse("show").is_err());
     }
 
     #[test]

@@ -3,12 +3,18 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write;
+use std::process::ExitCode;
+
+use clap_complete::Shell;
+use serde_json::json;
 
 use crate::App;
 use crate::backends;
 use crate::service::{self, Listen, Reads, Running};
-use crate::settings::{InvalidSettings, Layers, Origin, Role, Settings};
+use crate::settings::{InvalidSettings, Layers, Origin, Role, SETTINGS, Setting, Settings};
 
+use super::arguments;
+use super::operating::program;
 use super::welcome::welcome;
 
 /// The file of the embedded log and its read models, in the data directory.
@@ -182,31 +188,53 @@ pub(super) async fn migrate(settings: Settings) -> Outcome {
 }
 
 /// Shows what is set and by whom.
-pub(super) fn config(layers: &Layers) -> Outcome {
-    let mut text = String::new();
-    let width = crate::settings::SETTINGS
-        .iter()
-        .map(|setting| setting.key.len())
-        .max()
-        .unwrap_or(0);
-    for (setting, value) in layers.shown() {
-        let (value, origin) = match value {
-            Some((value, origin)) => (value, origin.to_string()),
-            None => ("(not set)".to_owned(), Origin::Default.to_string()),
+pub(super) fn config(layers: &Layers, json: bool) -> Outcome {
+    let shown = |value: Option<(String, &Origin)>| match value {
+        Some((value, origin)) => (Some(value), origin.to_string()),
+        None => (None, Origin::Default.to_string()),
+    };
+    if json {
+        let entry = |(setting, value): (&Setting, _)| {
+            let (value, origin) = shown(value);
+            json!({"key": setting.key, "value": value, "origin": origin})
         };
-        let _ = writeln!(text, "{:width$}  {value}  [{origin}]", setting.key);
+        let all: Vec<_> = layers.shown().map(entry).collect();
+        say(&serde_json::to_string_pretty(&all)?);
+    } else {
+        let width = SETTINGS.iter().map(|setting| setting.key.len()).max();
+        let width = width.unwrap_or(0);
+        let mut text = String::new();
+        for (setting, value) in layers.shown() {
+            let (value, origin) = shown(value);
+            let value = value.unwrap_or_else(|| "(not set)".to_owned());
+            let _ = writeln!(text, "{:width$}  {value}  [{origin}]", setting.key);
+        }
+        say(text.trim_end());
     }
-    say(text.trim_end());
     // Also says what is wrong with them.
     Settings::from_layers(layers)
         .map(|_| ())
         .map_err(|error: InvalidSettings| error.into())
 }
 
-/// Prints for the person who asked.
+/// Prints what `shell` needs to complete the command line of the program `name`, as it was called.
+pub(super) fn completions(name: &str, shell: Shell) -> ExitCode {
+    let mut written = Vec::new();
+    clap_complete::generate(
+        shell,
+        &mut arguments::command(name),
+        program(),
+        &mut written,
+    );
+    // A reader that went away (a closed pipe) is no reason to fail.
+    let _ = std::io::stdout().write_all(&written);
+    ExitCode::SUCCESS
+}
+
+/// Prints for the person who asked; without its colours where nobody sees them.
 pub(super) fn say(text: &str) {
     // A reader that went away (a closed pipe) is no reason to fail.
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(anstream::stdout(), "{text}");
 }
 
 /// Prints what went wrong.

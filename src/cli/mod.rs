@@ -1,11 +1,16 @@
 //! The command line: what `App::run` does.
 
+mod admin;
 mod arguments;
 mod commands;
 mod doctor;
+mod exit;
+mod looking;
+mod migrating;
 mod operating;
 mod replay;
 mod restart;
+mod table;
 mod views;
 mod welcome;
 
@@ -16,33 +21,33 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use crate::App;
-use crate::backends::BackendError;
 use crate::entities::with_entities;
-use crate::service::StartError;
 use crate::settings::{InvalidSettings, Layers, Settings};
-use arguments::{Action, Arguments};
+use arguments::{Action, Arguments, Migrating};
+use exit::Exit;
 
-/// The exit status of a command that was asked for something it cannot do: a bad flag, a bad setting.
-const USAGE: u8 = 2;
-
-/// The exit status of a command that failed.
-const FAILED: u8 = 1;
-
-/// Runs the command line of `app` and gives its exit status: 0 when it did what was asked, 1 when that failed, 2
-/// when it was asked wrongly.
+/// Runs the command line of `app` and gives its exit status, as [`exit::HELP`] has it.
 pub(crate) fn run(app: App) -> ExitCode {
     let arguments = match Arguments::parse(app.name(), std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Also how clap hands over the text of --help, which is no failure.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+            let status = if error.use_stderr() {
+                Exit::Usage.code()
+            } else {
+                0
+            };
+            return ExitCode::from(status);
         }
     };
-    let settings = gather(&arguments);
-    match settings {
+    // It needs no settings, and a shell starts it wherever it is.
+    if let Action::Completions(shell) = arguments.action {
+        return commands::completions(app.name(), shell);
+    }
+    match gather(&arguments) {
         Ok((layers, settings)) => perform(app, &arguments.action, layers, settings),
-        Err(error) => fail(&error, USAGE),
+        Err(error) => fail(&error),
     }
 }
 
@@ -67,49 +72,54 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&error, FAILED),
+        Err(error) => return fail(&error),
     };
     let outcome = runtime.block_on(async {
         let app = with_entities(app, settings.entities.as_deref())?;
         match action {
             Action::Dev => commands::dev(app, settings).await,
             Action::Serve => commands::serve(app, settings).await,
-            Action::Migrate => commands::migrate(settings).await,
+            Action::Migrate(Migrating::Now) => commands::migrate(settings).await,
+            Action::Migrate(Migrating::DryRun { sql, json }) => {
+                migrating::dry_run(settings, *sql, *json).await
+            }
             Action::Replay(asked) => replay::replay(&app, settings, asked).await,
             Action::Views(of_views) => views::views(&app, settings, of_views).await,
+            Action::Look(looking) => looking::look(&app, settings, looking).await,
             Action::Operate(operation) => operating::operate(&app, settings, operation).await,
             Action::Restart { reaction, from } => {
                 restart::restart(&app, settings, reaction, from).await
             }
-            Action::Doctor { new_history } => doctor::doctor(&app, settings, *new_history).await,
-            Action::Config => commands::config(&layers),
+            Action::Doctor { new_history, json } => {
+                doctor::doctor(&app, settings, *new_history, *json).await
+            }
+            Action::Config { json } => commands::config(&layers, *json),
+            // It was done before.
+            Action::Completions(_) => Ok(()),
         }
     });
     // A task that does not end (a connection that hangs) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let asked_wrongly =
-                matches!(
-                    error.downcast_ref(),
-                    Some(StartError::Backend(BackendError::Settings(_)))
-                ) || matches!(error.downcast_ref(), Some(BackendError::Settings(_)));
-            fail(error.as_ref(), if asked_wrongly { USAGE } else { FAILED })
-        }
+        Err(error) => fail(error.as_ref()),
     }
 }
 
 /// Says what went wrong, with its causes, and gives the exit status.
-fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
+fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let text = error.to_string();
     let mut causes = String::new();
     let mut source = error.source();
     while let Some(cause) = source {
         let _ = write!(causes, "\n  because: {cause}");
         source = cause.source();
     }
-    commands::say_error(&format!("error: {error}{causes}"));
-    ExitCode::from(status)
+    // Without words, all was said before.
+    if !text.is_empty() {
+        commands::say_error(&format!("error: {text}{causes}"));
+    }
+    ExitCode::from(Exit::of(error).code())
 }
 
 /// What drivers log by themselves when a server goes away: the adapters say it once, in words of ours.

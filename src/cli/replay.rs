@@ -4,14 +4,18 @@ use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tidelog_query::{Mended, Only, Replay, ReplayError, ReplayOptions, Replayed, ReplayedOnly};
+use tidelog_query::{
+    Compare, Mended, Only, Replay, ReplayError, ReplayOptions, ReplayedOnly, ViewReport,
+};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::arguments::{Replaying, Shown};
+use super::admin::{Admin, Here, read};
+use super::arguments::{Replaying, SAMPLE, Shown};
 use super::commands::{Outcome, Told, say};
+use super::exit::{Exit, ended};
 use super::views;
 use crate::App;
 use crate::settings::Settings;
@@ -19,37 +23,103 @@ use progress::Watched;
 
 mod progress;
 
-/// How often a line of JSON says how far it is.
+/// How often it is said how far it is.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// Builds a view anew, beside the version that is read, and switches to it; or makes some of its documents what the log says.
+type Failure = Box<dyn Error>;
+
+/// Builds a view anew, beside the version that is read, and switches to it; or makes some of its documents what the log says. On
+/// servers this process does it; where a running process has the file, that one.
 pub(super) async fn replay(app: &App, settings: Settings, asked: &Replaying) -> Outcome {
     app.check()?;
-    let view = asked.view.as_str();
-    let definition = views::find(app, view)?;
-    let curl = curl_options(asked.only.as_ref());
-    let (log, store) = views::open(app, settings, &curl, &format!("/{view}/replay")).await?;
+    views::find(app, &asked.view)?;
+    let admin = Admin::reach(app, settings).await?;
+    let replayed = match &admin {
+        Admin::Here(here) => replay_here(app, here, asked).await?,
+        Admin::At(_) => replay_there(&admin, asked).await?,
+    };
+    match asked.progress {
+        Shown::Json => say(&done(replayed).to_string()),
+        Shown::Bar => {
+            let told = match &asked.only {
+                None => told(&read(replayed)?),
+                Some(_) => told_of_some(&read(replayed)?),
+            };
+            told.iter().for_each(|line| say(line));
+        }
+    }
+    Ok(())
+}
+
+async fn replay_here(app: &App, here: &Here, asked: &Replaying) -> Result<Value, Failure> {
+    let definition = views::find(app, &asked.view)?;
     let cancel = CancellationToken::new();
-    let replay = Replay::new(store, log).with_options(options(app, asked));
+    let replay = Replay::new(here.store.clone(), here.log.clone());
+    let replay = replay.with_options(options(app, asked));
     let watched = Mutex::new(Watched::new(asked.progress));
     let note = |told: tidelog_query::ReplayProgress<'_>| seen(&watched).note(told);
-    let (line, told) = match &asked.only {
+    match &asked.only {
         None => {
             let running = replay.run(definition, &note, &cancel);
             let replayed = watch(asked, &watched, &cancel, running).await?;
-            (done(&replayed)?, told(&replayed))
+            Ok(serde_json::to_value(&replayed)?)
         }
         Some(only) => {
             let running = replay.run_only(definition, only, &note, &cancel);
             let replayed = watch(asked, &watched, &cancel, running).await?;
-            (done(&replayed)?, told_of_some(&replayed))
+            Ok(serde_json::to_value(&replayed)?)
+        }
+    }
+}
+
+/// Has the running process do it, and looks how far it is.
+async fn replay_there(admin: &Admin, asked: &Replaying) -> Result<Value, Failure> {
+    let mut told = Told::new()?;
+    let mut watched = Watched::new(asked.progress);
+    let body = body(asked)?;
+    let running = admin.post_patiently("views", &asked.view, "replay", &body);
+    tokio::pin!(running);
+    let mut ticks = interval(LINE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let replayed = loop {
+        tokio::select! {
+            replayed = &mut running => break replayed?,
+            _ = told.wait() => {
+                let text = "not waiting any more: the replay goes on in the running process, `views` shows how far it is";
+                return Err(ended(Exit::Failed, text));
+            }
+            _ = ticks.tick() => {
+                // What cannot be told now is told a moment later.
+                if let Ok(report) = admin.get("views", &[&asked.view], &[]).await
+                    && let Ok(ViewReport { replay: Some(replay), .. }) = read(report)
+                {
+                    watched.take_in(&replay);
+                }
+                if asked.progress == Shown::Json {
+                    say(&watched.line(&asked.view).to_string());
+                }
+            }
         }
     };
-    match asked.progress {
-        Shown::Json => say(&line.to_string()),
-        Shown::Bar => told.iter().for_each(|line| say(line)),
-    }
-    Ok(())
+    watched.finish();
+    Ok(replayed)
+}
+
+/// What the running process is asked for.
+fn body(asked: &Replaying) -> Result<Value, Failure> {
+    let compare = match (&asked.only, asked.compare) {
+        (Some(Only::Document(key)), _) => return Ok(json!({"document": key})),
+        (Some(Only::Aggregate(name)), _) => return Ok(json!({"aggregate": name})),
+        (None, Compare::Nothing) => "none",
+        (None, Compare::Counts) => "counts",
+        (None, Compare::Sample(SAMPLE)) => "sample",
+        (None, Compare::Full) => "full",
+        _ => {
+            let text = "a running process compares none, counts, sample or full: --compare takes one of these beside it";
+            return Err(ended(Exit::Usage, text));
+        }
+    };
+    Ok(json!({"throttle": asked.throttle, "compare": compare, "keep": asked.keep}))
 }
 
 /// Waits for a replay, shows how far it is, and cancels it when the process is told to stop.
@@ -58,7 +128,7 @@ async fn watch<T>(
     watched: &Mutex<Watched>,
     cancel: &CancellationToken,
     running: impl Future<Output = Result<T, ReplayError>>,
-) -> Result<T, Box<dyn Error>> {
+) -> Result<T, Failure> {
     let mut told = Told::new()?;
     tokio::pin!(running);
     let mut ticks = interval(LINE_EVERY);
@@ -81,17 +151,6 @@ fn seen(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
     watched.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What curl needs to ask a running process for the same.
-fn curl_options(only: Option<&Only>) -> String {
-    let body = match only {
-        None => return "-X POST ".to_owned(),
-        Some(Only::Document(key)) => json!({"document": key}),
-        Some(Only::Aggregate(name)) => json!({"aggregate": name}),
-    };
-    let quoted = body.to_string().replace('\'', "'\\''");
-    format!("-X POST -H 'content-type: application/json' -d '{quoted}' ")
-}
-
 /// The options of a replay of `app` that was `asked` for.
 fn options(app: &App, asked: &Replaying) -> ReplayOptions {
     let mut options = ReplayOptions {
@@ -107,18 +166,36 @@ fn options(app: &App, asked: &Replaying) -> ReplayOptions {
 }
 
 /// The last line for programs.
-fn done(replayed: &impl Serialize) -> Result<Value, serde_json::Error> {
+fn done(replayed: Value) -> Value {
     let mut line = json!({"state": "done"});
-    if let (Some(line), Value::Object(replayed)) =
-        (line.as_object_mut(), serde_json::to_value(replayed)?)
-    {
+    if let (Some(line), Value::Object(replayed)) = (line.as_object_mut(), replayed) {
         line.extend(replayed);
     }
-    Ok(line)
+    line
+}
+
+/// A view that was replayed, wherever that was done.
+#[derive(Debug, Deserialize)]
+struct ReplayedView {
+    view: String,
+    collection: String,
+    version: u64,
+    events: u64,
+    resumed: u64,
+    documents: Option<u64>,
+    parked: u64,
+    compared: Option<ComparedView>,
+}
+
+/// What a comparison came to.
+#[derive(Debug, Deserialize)]
+struct ComparedView {
+    documents: u64,
+    hash: Value,
 }
 
 /// What is said to people of a view that was replayed.
-fn told(replayed: &Replayed) -> Vec<String> {
+fn told(replayed: &ReplayedView) -> Vec<String> {
     let documents = replayed.documents.map_or_else(
         || "documents not counted".to_owned(),
         |documents| format!("{documents} documents"),
@@ -129,12 +206,13 @@ fn told(replayed: &Replayed) -> Vec<String> {
     };
     let mut lines = vec![format!(
         "{} is read from {} now (version {}): {} events{resumed}, {documents}",
-        replayed.view, replayed.collection, replayed.number, replayed.events
+        replayed.view, replayed.collection, replayed.version, replayed.events
     )];
     if let Some(compared) = &replayed.compared {
+        let hash = compared.hash.as_str().unwrap_or_default();
         lines.push(format!(
-            "{} documents compared with the log: all equal, hash {}",
-            compared.documents, compared.hash
+            "{} documents compared with the log: all equal, hash {hash}",
+            compared.documents
         ));
     }
     if replayed.parked > 0 {
@@ -171,13 +249,49 @@ fn told_of_some(replayed: &ReplayedOnly) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn asked(compare: Compare, only: Option<Only>) -> Replaying {
+        Replaying {
+            view: "post".to_owned(),
+            only,
+            throttle: None,
+            compare,
+            keep: true,
+            progress: Shown::Bar,
+        }
+    }
+
     #[test]
-    fn what_curl_is_to_send_survives_the_shell() {
-        assert_eq!(curl_options(None), "-X POST ");
-        let quoted = curl_options(Some(&Only::Document("a'b\"c".to_owned())));
+    fn a_running_process_is_asked_for_the_same() {
+        let whole = body(&asked(Compare::Full, None)).unwrap();
         assert_eq!(
-            quoted,
-            r#"-X POST -H 'content-type: application/json' -d '{"document":"a'\''b\"c"}' "#
+            whole,
+            json!({"throttle": null, "compare": "full", "keep": true})
+        );
+        let one = Only::Document("7f".to_owned());
+        let one = body(&asked(Compare::Sample(SAMPLE), Some(one))).unwrap();
+        assert_eq!(one, json!({"document": "7f"}));
+        // It cannot be told how many.
+        assert!(body(&asked(Compare::Sample(7), None)).is_err());
+    }
+
+    #[test]
+    fn what_a_running_process_has_replayed_is_told_as_what_was_replayed_here() {
+        let replayed = json!({
+            "view": "post", "collection": "post_v2", "version": 2, "previous": "post_v1", "events": 9, "resumed": 4,
+            "documents": null, "documents_before": 1, "parked": 1, "compared": {"documents": 3, "hash": "ab"},
+        });
+        let lines = told(&read(replayed).unwrap());
+        assert_eq!(
+            lines[0],
+            "post is read from post_v2 now (version 2): 9 events after 4 of a replay that went away, documents not counted"
+        );
+        assert_eq!(
+            lines[1],
+            "3 documents compared with the log: all equal, hash ab"
+        );
+        assert!(
+            lines[2].starts_with("1 documents are set aside"),
+            "{lines:?}"
         );
     }
 }

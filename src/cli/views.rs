@@ -1,20 +1,22 @@
 //! `views`: which version of each view is read, and going back to the one before.
 
 use std::error::Error;
+use std::fmt::Write;
 use std::sync::Arc;
 
-use tidelog_command::store::{EventStore, OpenError};
+use serde_json::{Value, json};
 use tidelog_domain::ViewDefinition;
-use tidelog_eventbus::LogReader;
-use tidelog_query::store::{IndexState, ReadStore};
-use tidelog_query::{Catalog, IndexReport, Replay, ReplayReport, ReplayState, ViewReport};
+use tidelog_query::store::IndexState;
+use tidelog_query::{Catalog, Replay, ReplayReport, ReplayState, ViewReport};
 use tokio_util::sync::CancellationToken;
 
+use super::admin::{Admin, read};
 use super::arguments::OfViews;
-use super::commands::{Outcome, or_embedded, say};
+use super::commands::{Outcome, say};
+use super::exit::{Exit, ended};
+use super::table::{NOTHING, STATE, table};
 use crate::App;
-use crate::backends::{self, BackendError};
-use crate::settings::{Role, Settings};
+use crate::settings::Settings;
 
 type Failure = Box<dyn Error>;
 
@@ -23,37 +25,47 @@ pub(super) async fn views(app: &App, settings: Settings, asked: &OfViews) -> Out
     app.check()?;
     match asked {
         OfViews::List { json } => {
-            let (_, store) = open(app, settings, "", "").await?;
-            let catalog = Catalog::new(app.views().to_vec())?;
-            let all = ViewReport::all(&catalog, &*store).await?;
+            let admin = Admin::reach(app, settings).await?;
+            let all = reports(app, &admin).await?;
             if *json {
                 say(&serde_json::to_string_pretty(&all)?);
             } else {
-                all.iter().for_each(|view| say(&line(view)));
+                say(listed(&all).trim_end());
             }
         }
-        OfViews::Rollback { view } => {
+        OfViews::Rollback { view, json } => {
             let definition = find(app, view)?;
-            let (log, store) =
-                open(app, settings, "-X POST ", &format!("/{view}/rollback")).await?;
-            let replay = Replay::new(store, log);
-            let never = CancellationToken::new();
-            let back = replay.roll_back(definition, true, &|_| {}, &never).await?;
-            say(&format!(
-                "{view} is read from {} again (version {}); {} is kept in its turn",
-                back.collection, back.number, back.previous
-            ));
+            let admin = Admin::reach(app, settings).await?;
+            let back = roll_back(&admin, definition).await?;
+            let of = |name: &str| back.get(name).unwrap_or(&Value::Null);
+            let text = |name| of(name).as_str().unwrap_or_default();
+            let (collection, before) = (text("collection"), text("previous"));
+            let told = format!(
+                "{view} is read from {collection} again (version {}); {before} is kept in its turn",
+                of("version")
+            );
+            say_either(*json, &back, &told)?;
         }
-        OfViews::Clean { view } => {
+        OfViews::Clean { view, json } => {
             find(app, view)?;
-            let (log, store) = open(app, settings, "-X POST ", &format!("/{view}/clean")).await?;
-            match Replay::new(store, log).clean(view).await? {
-                Some(collection) => {
-                    say(&format!("{collection} is dropped in a minute or so"));
-                }
-                None => say(&format!("no version of {view} is kept to go back to")),
-            }
+            let admin = Admin::reach(app, settings).await?;
+            let cleaned = clean(&admin, view).await?;
+            let told = match cleaned.get("retired").and_then(Value::as_str) {
+                Some(collection) => format!("{collection} is dropped in a minute or so"),
+                None => format!("no version of {view} is kept to go back to"),
+            };
+            say_either(*json, &cleaned, &told)?;
         }
+    }
+    Ok(())
+}
+
+/// Says what was done: for programs, or for people.
+fn say_either(json: bool, done: &Value, told: &str) -> Result<(), serde_json::Error> {
+    if json {
+        say(&serde_json::to_string_pretty(done)?);
+    } else {
+        say(told);
     }
     Ok(())
 }
@@ -64,84 +76,95 @@ pub(super) fn find<'a>(app: &'a App, name: &str) -> Result<&'a Arc<dyn ViewDefin
     found.ok_or_else(|| {
         let names: Vec<_> = app.views().iter().map(|view| view.name()).collect();
         let known = names.join(", ");
-        format!("there is no view {name:?}; the views are: {known}").into()
+        let text = format!("there is no view {name:?}; the views are: {known}");
+        ended(Exit::NotFound, text)
     })
 }
 
-/// The log of `settings`, and where the views of `app` are. Where a running process has the file, it says what to ask that one for: `path` below the
-/// administration of views, with these `options` of curl.
-pub(super) async fn open(
-    app: &App,
-    settings: Settings,
-    options: &str,
-    path: &str,
-) -> Result<(Arc<dyn LogReader>, Arc<dyn ReadStore>), Failure> {
-    // It works on the log and the views alone, as the role `all` would.
-    let settings = Settings {
-        role: Role::All,
-        ..or_embedded(settings)
-    };
-    let log: Arc<dyn EventStore> = match backends::open_log(&settings).await {
-        Err(BackendError::Log {
-            source: OpenError::InUse { .. },
-            ..
-        }) => {
-            let hint = format!(
-                "a running process has the log's file: ask that one to do it (with its own admin address, if that is another one):\n\n  \
-                 curl {options}http://{}/admin/api/views{path}",
-                settings.admin_addr
-            );
-            return Err(hint.into());
+/// What there is of each view.
+pub(super) async fn reports(app: &App, admin: &Admin) -> Result<Vec<ViewReport>, Failure> {
+    match admin {
+        Admin::Here(here) => {
+            let catalog = Catalog::new(app.views().to_vec())?;
+            Ok(ViewReport::all(&catalog, &*here.store).await?)
         }
-        opened => opened?.backend,
-    };
-    let store = backends::open_read_stores(&settings, app).await?.backend;
-    Ok((log, store))
+        Admin::At(_) => read(admin.get("views", &[], &[]).await?),
+    }
 }
 
-/// A view, for people.
-fn line(report: &ViewReport) -> String {
-    let name = &report.view;
-    let read = match (&report.collection, report.version) {
-        (Some(collection), Some(version)) => {
-            format!("version {version} is read, from {collection}")
+async fn roll_back(admin: &Admin, view: &Arc<dyn ViewDefinition>) -> Result<Value, Failure> {
+    let nothing = json!({});
+    match admin {
+        Admin::Here(here) => {
+            let replay = Replay::new(here.store.clone(), here.log.clone());
+            let never = CancellationToken::new();
+            let back = replay.roll_back(view, true, &|_| {}, &never).await?;
+            Ok(serde_json::to_value(&back)?)
         }
-        _ => "its first version is not built yet".to_owned(),
-    };
-    let other = match (
-        report.version.is_some(),
-        report.is_refused,
-        report.is_current,
-    ) {
-        (true, true, _) => "; it was rolled back from this program's definition",
-        (true, false, false) => "; this program has another definition",
-        _ => "",
-    };
-    let previous = report
-        .previous
-        .as_ref()
-        .map_or_else(String::new, |previous| {
-            let keep = if previous.keep {
-                " until it is cleaned"
-            } else {
-                ""
-            };
-            format!("; {} is kept{keep}", previous.collection)
+        Admin::At(_) => {
+            let asking = admin.post_patiently("views", view.name(), "rollback", &nothing);
+            asking.await
+        }
+    }
+}
+
+async fn clean(admin: &Admin, view: &str) -> Result<Value, Failure> {
+    match admin {
+        Admin::Here(here) => {
+            let replay = Replay::new(here.store.clone(), here.log.clone());
+            let retired = replay.clean(view).await?;
+            Ok(json!({"view": view, "retired": retired}))
+        }
+        Admin::At(_) => admin.post("views", view, "clean", &json!({})).await,
+    }
+}
+
+/// The views, for people: a line each, and below them what is being made.
+fn listed(all: &[ViewReport]) -> String {
+    if all.is_empty() {
+        return "there are no views".to_owned();
+    }
+    let row = |own: &ViewReport| {
+        let nothing = || NOTHING.to_owned();
+        let before = own.previous.as_ref().map(|before| {
+            let keep = if before.keep { ", kept" } else { "" };
+            format!("{}{keep}", before.collection)
         });
-    let indexes = report.indexes.iter().map(index);
-    let indexes: String = indexes.collect();
-    let replay = report.replay.as_ref().map_or_else(String::new, replaying);
-    format!("{name}: {read}{other}{previous}{indexes}{replay}")
+        [
+            own.view.clone(),
+            state(own).to_owned(),
+            own.version
+                .map_or_else(nothing, |version| version.to_string()),
+            own.collection.clone().unwrap_or_else(nothing),
+            before.unwrap_or_else(nothing),
+        ]
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    let mut text = table(["VIEW", STATE, "VERSION", "COLLECTION", "BEFORE"], &rows);
+    for own in all {
+        for index in &own.indexes {
+            let state = match index.state {
+                IndexState::Ready => "ready",
+                IndexState::Building => "being made",
+                _ => "missing: a process with the role eventbus makes it",
+            };
+            let _ = writeln!(text, "\n{}: index {}: {state}", own.view, index.by);
+        }
+        if let Some(replay) = &own.replay {
+            let _ = writeln!(text, "\n{}: {}", own.view, replaying(replay));
+        }
+    }
+    text
 }
 
-/// An index, for people.
-fn index(index: &IndexReport) -> String {
-    let state = match index.state {
-        IndexState::Ready => "ready",
-        IndexState::Building => "being made",
-        _ => "missing: a process with the role eventbus makes it",
-    };
-    format!("\n  index {}: {state}", index.by)
+/// Whether, and how, a view is read.
+fn state(own: &ViewReport) -> &'static str {
+    match (own.version.is_some(), own.is_refused, own.is_current) {
+        (false, ..) => "not built yet",
+        (true, true, _) => "rolled back",
+        (true, false, false) => "of another definition",
+        (true, false, true) => "read",
+    }
 }
 
 /// A replay, for people.
@@ -157,19 +180,23 @@ fn replaying(replay: &ReplayReport) -> String {
         format!(", {}/s, {eta} s left", replay.per_second)
     });
     format!(
-        "\n  {} {what}: {} of {} events{eta}",
+        "{} {what}: {} of {} events{eta}",
         replay.collection, replay.events, replay.of
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use tidelog_query::Previous;
+    use tidelog_query::{IndexReport, Previous};
 
     use super::*;
 
+    fn plain(all: &[ViewReport]) -> String {
+        anstream::adapter::strip_str(&listed(all)).to_string()
+    }
+
     #[test]
-    fn a_line_says_what_is_read_and_what_is_being_built() {
+    fn a_line_says_what_is_read_and_below_it_what_is_being_built() {
         let report = ViewReport {
             view: "post".to_owned(),
             version: Some(2),
@@ -197,10 +224,11 @@ mod tests {
             }),
         };
         assert_eq!(
-            line(&report),
-            "post: version 2 is read, from post_v2; post_v1 is kept until it is cleaned\n  \
-             index author_name,-created_at: being made\n  \
-             post_v3 is being built: 1000 of 5000 events, 500/s, 8 s left"
+            plain(std::slice::from_ref(&report)),
+            "VIEW  STATE  VERSION  COLLECTION  BEFORE\n\
+             post  read         2  post_v2     post_v1, kept\n\n\
+             post: index author_name,-created_at: being made\n\n\
+             post: post_v3 is being built: 1000 of 5000 events, 500/s, 8 s left\n"
         );
         let unbuilt = ViewReport {
             version: None,
@@ -211,6 +239,7 @@ mod tests {
             replay: None,
             ..report
         };
-        assert_eq!(line(&unbuilt), "post: its first version is not built yet");
+        let text = plain(&[unbuilt]);
+        assert!(text.contains("post  not built yet"), "{text}");
     }
 }

@@ -345,7 +345,11 @@ impl Assembly<'_> {
         let subscriptions =
             Subscriptions::of(self.program, &source.log, store, Arc::new(statuses))?;
         let administration = views_admin_router(views.clone(), running.workers.stop.clone())
-            .merge(subscriptions::router(subscriptions.clone()));
+            .merge(subscriptions::router(subscriptions.clone()))
+            .merge(crate::admin::router(
+                self.program.name(),
+                source.log.clone(),
+            ));
         running.admin.administer(app(administration));
         let metrics = &running.admin.metrics;
         metrics.of_subscriptions(subscriptions.clone(), owner);

@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidelog_domain::{Partition, Position, causes};
-use tidelog_eventbus::{OperationError, Retry, Skip};
+use tidelog_eventbus::{
+    OperationError, RestartError, Retry, Skip, Start, StartError as BeginError,
+};
 use tidelog_http::{BodyLimits, Problem, ProblemKind, no_query, read_json, require_json_answer};
 
 use super::{SubscriptionError, Subscriptions};
@@ -36,14 +38,15 @@ pub(crate) fn router(subscriptions: Subscriptions) -> Router {
         .route("/api/parked/{name}/retry", post(retry))
         .route("/api/parked/{name}/skip", post(skip))
         .route("/api/skipped/{name}", get(skipped))
+        .route("/api/reactions/{name}/restart", post(restart))
         .with_state(subscriptions)
 }
 
 type Answer = Result<Response, Problem>;
 
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+pub(crate) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
-type Name = Result<Path<String>, PathRejection>;
+pub(crate) type Name = Result<Path<String>, PathRejection>;
 
 async fn list(State(all): State<Subscriptions>, request: Request) -> Answer {
     require_json_answer(request.headers())?;
@@ -151,7 +154,38 @@ async fn skip(State(all): State<Subscriptions>, path: Name, request: Request) ->
     answer(all.skip(&name, &skip).await)
 }
 
-fn name(path: Name) -> Result<String, Problem> {
+async fn restart(State(all): State<Subscriptions>, path: Name, request: Request) -> Answer {
+    /// Where it goes on.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Restart {
+        from: String,
+    }
+    let name = name(path)?;
+    let asked: Option<Restart> = body(request).await?;
+    let from = asked.map(|asked| asked.from).unwrap_or_default();
+    let start = start(&from).ok_or_else(|| {
+        invalid(
+            "The body is {\"from\": \"…\"}: beginning, now, a time such as 2026-05-01T12:00:00Z, or a consistency token.",
+        )
+    })?;
+    all.restart(&name, &start).await.map_err(problem)?;
+    answer(Ok(json!({"name": name, "from": from})))
+}
+
+/// Reads where to begin.
+fn start(text: &str) -> Option<Start> {
+    match text {
+        "beginning" => Some(Start::Beginning),
+        "now" => Some(Start::Now),
+        _ => {
+            let time = text.parse().map(Start::Time);
+            time.ok().or_else(|| text.parse().map(Start::After).ok())
+        }
+    }
+}
+
+pub(crate) fn name(path: Name) -> Result<String, Problem> {
     match path {
         Ok(Path(name)) => Ok(name),
         Err(_) => Err(malformed(
@@ -161,7 +195,7 @@ fn name(path: Name) -> Result<String, Problem> {
 }
 
 /// The values of the parameters of these names; there may be no others.
-fn known<const N: usize>(
+pub(crate) fn known<const N: usize>(
     parameters: Parameters,
     names: [&str; N],
 ) -> Result<[Option<String>; N], Problem> {
@@ -233,13 +267,16 @@ fn problem(error: SubscriptionError) -> Problem {
         SubscriptionError::Operation(OperationError::Moved { .. }) => {
             ProblemKind::PreconditionFailed
         }
-        SubscriptionError::Operation(
+        SubscriptionError::NotAReaction { .. }
+        | SubscriptionError::Restart(RestartError::Start(BeginError::OtherHistory { .. }))
+        | SubscriptionError::Operation(
             OperationError::Reason { .. } | OperationError::Ambiguous { .. },
         ) => ProblemKind::Invalid,
         SubscriptionError::Operation(OperationError::TooManyRequests { .. }) => {
             return Problem::new(ProblemKind::Overloaded, detail).retry_after(RETRY_AFTER);
         }
         SubscriptionError::NotBuilt { .. }
+        | SubscriptionError::Restart(RestartError::Busy { .. })
         | SubscriptionError::Operation(
             OperationError::NotStarted | OperationError::Contended { .. },
         ) => return Problem::new(ProblemKind::Unavailable, detail).retry_after(RETRY_AFTER),
@@ -268,7 +305,9 @@ fn may_pass(error: &SubscriptionError) -> bool {
     let retry = match error {
         SubscriptionError::Views(error) => error.retry(),
         SubscriptionError::Operation(OperationError::States(error)) => error.retry(),
-        SubscriptionError::Operation(OperationError::Log(error)) => error.retry(),
+        SubscriptionError::Operation(OperationError::Log(error))
+        | SubscriptionError::Restart(RestartError::Start(BeginError::Log(error))) => error.retry(),
+        SubscriptionError::Restart(RestartError::State(error)) => error.retry(),
         _ => Retry::Never,
     };
     retry != Retry::Never

@@ -9,7 +9,8 @@ use tidelog_domain::causes;
 #[cfg(feature = "feed-client")]
 use tidelog_eventbus::FeedLogReader;
 use tidelog_eventbus::{
-    Answer, Asked, LogReader, OperationError, Operations, Skip, StateStore, SubscriptionStatus,
+    Answer, Asked, LogReader, OperationError, Operations, RestartError, Skip, Start, StateStore,
+    SubscriptionStatus, restart,
 };
 use tidelog_query::store::{ReadError, ReadStore};
 use tokio::time::{Instant, sleep};
@@ -17,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::app::Reacting;
 use crate::{App, StartError};
 
-mod http;
+pub(crate) mod http;
 mod model;
 #[cfg(test)]
 mod tests;
@@ -113,6 +114,15 @@ pub enum SubscriptionError {
     /// Which version of the view is read cannot be found out.
     #[error("which version of the view is read cannot be found out")]
     Views(#[source] ReadError),
+    /// Only a reaction goes on where somebody says; a view is a fold of the whole log.
+    #[error("{name} is a view, not a reaction: `replay {name}` builds it anew from the whole log")]
+    NotAReaction {
+        /// The view.
+        name: String,
+    },
+    /// A reaction was not restarted, or not in all its partitions.
+    #[error(transparent)]
+    Restart(#[from] RestartError),
     /// The operation was not done.
     #[error(transparent)]
     Operation(#[from] OperationError),
@@ -338,6 +348,21 @@ impl Subscriptions {
         let skipped = self.operations(name).await?.skipped().await?.into_iter();
         let entry = |(partition, own)| SkippedEntry::of(name, partition, own);
         Ok(skipped.map(entry).collect())
+    }
+
+    /// Has the reaction `name` go on at `from`, in the history that its log has now: one that is held, or that is to do something
+    /// again. What it had set aside is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscriptionError`].
+    pub async fn restart(&self, name: &str, from: &Start) -> Result<(), SubscriptionError> {
+        let known = self.known(name)?;
+        let Records::Named(states) = &known.records else {
+            let name = name.to_owned();
+            return Err(SubscriptionError::NotAReaction { name });
+        };
+        Ok(restart(name, &**states, &*known.log, from).await?)
     }
 
     /// What an operator does with the subscription `name`.

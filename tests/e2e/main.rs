@@ -22,6 +22,7 @@ mod waiting;
 mod bad_input;
 mod bus;
 mod chaos;
+mod cli;
 mod concurrency;
 mod consumer;
 mod containers;

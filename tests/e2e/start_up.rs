@@ -25,7 +25,8 @@ async fn fails(role: &str, settings: &[(&str, &str)]) -> Ended {
         ])
         .with(settings.iter().copied());
     let ended = line.run().await;
-    assert_eq!(ended.code, Some(1), "{}", ended.output);
+    // It failed, or something is not there now.
+    assert!(matches!(ended.code, Some(1 | 3)), "{}", ended.output);
     assert!(
         !ended.output.contains(PASSWORD),
         "a password is shown:\n{}",

@@ -1,6 +1,7 @@
 //! The event store that lives in memory: for tests, and for trying things out.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use tidelog_domain::{
     Version,
 };
 use tidelog_eventbus::{
-    LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore, StreamReader,
+    EventQuery, Found, LogError, LogIdentity, LogReader, LogSearch, StateError, StateRecord,
+    StateStore, StreamReader,
 };
 
 use crate::clock::Clock;
@@ -21,7 +23,11 @@ use super::keys::{KeyRow, Keys, ScopedKey, keys};
 use super::open::random_history;
 use super::page::{after_cursor, first_position, rows_to_read};
 use super::plan::{Place, Plan, Row, Taint, streams};
+use super::search::Search;
 use super::{AppendError, EventStore, ReadFrom, Snapshot, StreamPage, StreamRead};
+
+/// How many events one search looks at: the log is locked meanwhile.
+const SEARCH_MAX_EVENTS: u64 = 20_000;
 
 /// An event store that keeps its log in memory, and loses it with the process.
 ///
@@ -306,6 +312,62 @@ impl StreamReader for InMemoryEventStore {
         let events = log.streams.get(stream).into_iter().flatten();
         let events = events.filter(|event| event.version > after);
         Ok(events.take(limit).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl LogSearch for InMemoryEventStore {
+    async fn search(
+        &self,
+        partition: Partition,
+        range: RangeInclusive<Position>,
+        wanted: &EventQuery,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Found, LogError> {
+        let mut search = Search::new(&range, wanted, newest_first, limit, SEARCH_MAX_EVENTS);
+        let (first, last) = search.part();
+        let log = self.log();
+        let events = log.events.get(partition.index());
+        let events = events.map_or(&[][..], Vec::as_slice);
+        let before = |bound: Position| events.partition_point(|event| event.position < bound);
+        let part = events.get(before(first)..before(last.next()));
+        let mut part = part.unwrap_or_default().iter();
+        let next = || {
+            if newest_first {
+                part.next_back()
+            } else {
+                part.next()
+            }
+        };
+        for event in std::iter::from_fn(next).filter(|event| wanted.fits(event)) {
+            let bytes = event.payload.as_bytes().len() + event.metadata.as_bytes().len();
+            let pushed = search.push(event.position, Ok((event.clone(), bytes)));
+            pushed.map_err(Failure::log_error)?;
+            if search.is_full() {
+                break;
+            }
+        }
+        Ok(search.done())
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Version)>, LogError> {
+        let log = self.log();
+        let is_wanted = |stream: &&StreamId| {
+            stream.as_str().starts_with(prefix)
+                && after.is_none_or(|after| stream.as_str() > after.as_str())
+        };
+        let mut names: Vec<_> = log.streams.keys().filter(is_wanted).collect();
+        names.sort_unstable_by_key(|stream| stream.as_str());
+        let names = names.into_iter().take(limit);
+        Ok(names
+            .map(|stream| (stream.clone(), log.version(stream)))
+            .collect())
     }
 }
 

@@ -5,6 +5,8 @@
     allow(dead_code, reason = "the databases use the rest")
 )]
 mod failure;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod inspection;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "sqlite")),
     allow(dead_code, reason = "the databases use the rest")
@@ -36,6 +38,7 @@ mod plan;
 mod pool;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod rows;
+mod search;
 mod snapshots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -55,8 +58,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidelog_domain::{Append, Appended, HistoryId, StreamId, Version};
-use tidelog_eventbus::{Retry, StateStore, StreamReader};
+use tidelog_eventbus::{LogSearch, Retry, StateStore};
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub use inspection::{InspectedLog, Inspection, PendingMigration};
 pub use keys::Recorded;
 pub use memory::InMemoryEventStore;
 #[cfg(feature = "mysql")]
@@ -76,7 +81,7 @@ pub use sqlite::{SqliteEventStore, SqliteOptions};
 ///
 /// Every adapter passes the same conformance suite (the feature `conformance`).
 #[async_trait]
-pub trait EventStore: StreamReader + StateStore {
+pub trait EventStore: LogSearch + StateStore {
     /// Appends a batch in one transaction, and says of each append whether it happened.
     ///
     /// - An append happens as a whole or not at all; one that is turned down does not touch the others.

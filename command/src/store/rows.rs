@@ -66,6 +66,20 @@ impl StoredEvent<'_> {
     }
 }
 
+/// The stream that a row names.
+///
+/// # Errors
+///
+/// [`Failure::Corrupt`] when it is no stream's name.
+pub(crate) fn stream_name(name: &[u8]) -> Result<StreamId, Failure> {
+    let stream = std::str::from_utf8(name).ok();
+    let stream = stream.and_then(|name| StreamId::parse(name).ok());
+    stream.ok_or_else(|| {
+        let name = String::from_utf8_lossy(name);
+        Failure::Corrupt(format!("{name:?} is not a stream's name"))
+    })
+}
+
 /// The names of the events of one read, each kept once.
 #[derive(Debug, Default)]
 pub(crate) struct EventNames(HashSet<Arc<str>>);

@@ -18,11 +18,15 @@ pub(crate) enum Operation {
         name: String,
         /// Why; may be empty.
         reason: String,
+        /// For programs.
+        json: bool,
     },
     /// One is to go on.
     Resume {
         /// Which.
         name: String,
+        /// For programs.
+        json: bool,
     },
     /// What is set aside.
     Parked {
@@ -50,6 +54,15 @@ pub(crate) enum Operation {
         name: String,
         /// Which.
         target: Target,
+        /// For programs.
+        json: bool,
+    },
+    /// What was passed over.
+    Skipped {
+        /// Of which subscription.
+        name: String,
+        /// For programs.
+        json: bool,
     },
     /// The first event of a sequence is to be passed over.
     Skip {
@@ -63,6 +76,8 @@ pub(crate) enum Operation {
         partition: Option<u16>,
         /// Which event it has to be.
         position: Option<u64>,
+        /// For programs.
+        json: bool,
     },
 }
 
@@ -95,28 +110,28 @@ fn subscriptions(command: impl Fn(&'static str, &'static str) -> Command) -> Com
         .subcommand(
             command("pause", "Stop a subscription until it is resumed")
                 .arg(name())
-                .arg(reason().help("Why, for whoever finds it paused")),
+                .arg(reason().help("Why, for whoever finds it paused"))
+                .arg(json()),
         )
-        .subcommand(command("resume", "Let a subscription go on").arg(name()))
+        .subcommand(
+            command("resume", "Let a subscription go on")
+                .arg(name())
+                .arg(json()),
+        )
 }
 
 fn parked(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
     let about = "Show what is set aside because it could not be handled; retry or skip it";
     command("parked", about)
-        .arg(
-            Arg::new("subscription")
-                .long("subscription")
-                .value_name("NAME")
-                .help("Of this subscription only"),
-        )
-        .arg(
-            number("limit", "At most so many; how many more there are is said")
-                .value_parser(value_parser!(u32).range(1..))
-                .default_value(DEFAULT_LINES)
-                .conflicts_with("json"),
-        )
-        .arg(json())
+        .args(of_the_list())
         .args_conflicts_with_subcommands(true)
+        .subcommand(
+            command(
+                "list",
+                "The same as without a command: show what is set aside",
+            )
+            .args(of_the_list()),
+        )
         .subcommand(
             command("show", "Show one sequence and the event that it waits at")
                 .arg(name())
@@ -132,9 +147,30 @@ fn parked(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
                         .required_unless_present("all")
                         .conflicts_with("all"),
                 )
-                .arg(flag("all", "All that is set aside")),
+                .arg(flag("all", "All that is set aside"))
+                .arg(json()),
+        )
+        .subcommand(
+            command("skipped", "Show the events that were passed over, and why")
+                .arg(name())
+                .arg(json()),
         )
         .subcommand(skip(command))
+}
+
+/// What may be said of the list of what is set aside.
+fn of_the_list() -> [Arg; 3] {
+    [
+        Arg::new("subscription")
+            .long("subscription")
+            .value_name("NAME")
+            .help("Of this subscription only"),
+        number("limit", "At most so many; how many more there are is said")
+            .value_parser(value_parser!(u32).range(1..))
+            .default_value(DEFAULT_LINES)
+            .conflicts_with("json"),
+        json(),
+    ]
 }
 
 fn skip(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
@@ -151,6 +187,7 @@ fn skip(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
         )
         .arg(number("partition", several).value_parser(value_parser!(u16)))
         .arg(number("position", position).value_parser(value_parser!(u64)))
+        .arg(json())
 }
 
 fn name() -> Arg {
@@ -202,14 +239,17 @@ pub(crate) fn operation<'m>(
         ("subscriptions", Some(("pause", inner))) => Operation::Pause {
             name: text(inner, "name"),
             reason: text(inner, "reason"),
+            json: inner.get_flag("json"),
         },
         ("subscriptions", Some((_, inner))) => Operation::Resume {
             name: text(inner, "name"),
+            json: inner.get_flag("json"),
         },
-        ("parked", None) => Operation::Parked {
-            subscription: matches.get_one("subscription").cloned(),
-            limit: lines(matches),
-            json: matches.get_flag("json"),
+        ("parked", None) => parked_list(matches),
+        ("parked", Some(("list", inner))) => parked_list(inner),
+        ("parked", Some(("skipped", inner))) => Operation::Skipped {
+            name: text(inner, "name"),
+            json: inner.get_flag("json"),
         },
         ("parked", Some(("show", inner))) => Operation::Show {
             name: text(inner, "name"),
@@ -223,6 +263,7 @@ pub(crate) fn operation<'m>(
                 Some(sequence) => Target::One(sequence.clone()),
                 None => Target::All,
             },
+            json: inner.get_flag("json"),
         },
         ("parked", Some((_, inner))) => Operation::Skip {
             name: text(inner, "name"),
@@ -230,10 +271,19 @@ pub(crate) fn operation<'m>(
             reason: text(inner, "reason"),
             partition: inner.get_one("partition").copied(),
             position: inner.get_one("position").copied(),
+            json: inner.get_flag("json"),
         },
         _ => return None,
     };
     Some((operation, said))
+}
+
+fn parked_list(matches: &ArgMatches) -> Operation {
+    Operation::Parked {
+        subscription: matches.get_one("subscription").cloned(),
+        limit: lines(matches),
+        json: matches.get_flag("json"),
+    }
 }
 
 /// How many lines are asked for.

@@ -1,19 +1,16 @@
 //! `subscriptions` and `parked`: what a person on call does with subscriptions.
 //!
-//! Each is a request to the administration, as the admin listener has it: to one made here of the servers that the settings name;
-//! or, where a running process has the log's file, to that process.
+//! Each is a request to the administration, wherever that is.
 
-mod admin;
 mod arguments;
 mod parked;
 mod show;
 mod subscriptions;
-mod table;
 
+use super::admin::{self, Admin};
 use super::commands::{Outcome, say};
 use crate::App;
 use crate::settings::Settings;
-use admin::Admin;
 pub(crate) use arguments::{Operation, Target, commands, operation};
 
 /// Does what was asked of the subscriptions.
@@ -26,26 +23,26 @@ pub(super) async fn operate(app: &App, settings: Settings, operation: &Operation
             if *json {
                 pretty(&listed)?
             } else {
-                subscriptions::listed(&admin::read(listed)?, *by_partition)
+                subscriptions::listed(&admin::read::<Vec<_>>(listed)?, *by_partition)
             }
         }
-        Operation::Pause { name, reason } => {
+        Operation::Pause { name, reason, json } => {
             let body = serde_json::json!({"reason": reason});
             let paused = admin.post("subscriptions", name, "pause", &body).await?;
-            let rests = paused.get("at_rest").and_then(serde_json::Value::as_bool);
-            let how = match rests {
-                Some(true) => "nothing is handled any more, and nothing is lost",
-                _ => "what is being handled is finished first, and nothing is lost",
-            };
-            let (program, name) = (program(), word(name));
-            format!(
-                "{name} is paused: {how}\n\n  go on with:  {program} subscriptions resume {name}"
-            )
+            if *json {
+                pretty(&paused)?
+            } else {
+                paused_as(name, &paused)
+            }
         }
-        Operation::Resume { name } => {
+        Operation::Resume { name, json } => {
             let body = serde_json::json!({});
-            admin.post("subscriptions", name, "resume", &body).await?;
-            format!("{name} goes on")
+            let resumed = admin.post("subscriptions", name, "resume", &body).await?;
+            if *json {
+                pretty(&resumed)?
+            } else {
+                format!("{name} goes on")
+            }
         }
         Operation::Parked {
             subscription,
@@ -58,7 +55,7 @@ pub(super) async fn operate(app: &App, settings: Settings, operation: &Operation
             if *json {
                 pretty(&listed)?
             } else {
-                parked::listed(&admin::read(listed)?, *limit)
+                parked::listed(&admin::read::<Vec<_>>(listed)?, *limit)
             }
         }
         Operation::Show {
@@ -73,16 +70,24 @@ pub(super) async fn operate(app: &App, settings: Settings, operation: &Operation
             if *json {
                 pretty(&shown)?
             } else {
-                show::shown(&admin::read(shown)?)
+                show::shown(&admin::read::<Vec<_>>(shown)?)
             }
         }
-        Operation::Retry { name, target } => {
+        Operation::Skipped { name, json } => {
+            let skipped = admin.get("skipped", &[name], &[]).await?;
+            if *json {
+                pretty(&skipped)?
+            } else {
+                parked::skipped(&admin::read::<Vec<_>>(skipped)?)
+            }
+        }
+        Operation::Retry { name, target, json } => {
             let body = match target {
                 Target::One(sequence) => serde_json::json!({"sequence": sequence}),
                 Target::All => serde_json::json!({"all": true}),
             };
             let outcomes = admin.post("parked", name, "retry", &body).await?;
-            return parked::outcomes(name, target, &admin::read(outcomes)?);
+            return tell(name, target, outcomes, *json);
         }
         Operation::Skip {
             name,
@@ -90,17 +95,39 @@ pub(super) async fn operate(app: &App, settings: Settings, operation: &Operation
             reason,
             partition,
             position,
+            json,
         } => {
             let body = serde_json::json!({
                 "sequence": sequence, "reason": reason, "partition": partition, "position": position
             });
             let outcomes = admin.post("parked", name, "skip", &body).await?;
-            let target = Target::One(sequence.clone());
-            return parked::outcomes(name, &target, &admin::read(outcomes)?);
+            return tell(name, &Target::One(sequence.clone()), outcomes, *json);
         }
     };
     say(text.trim_end());
     Ok(())
+}
+
+/// What is said of a subscription that was paused.
+fn paused_as(name: &str, paused: &serde_json::Value) -> String {
+    let rests = paused.get("at_rest").and_then(serde_json::Value::as_bool);
+    let how = match rests {
+        Some(true) => "nothing is handled any more, and nothing is lost",
+        _ => "what is being handled is finished first, and nothing is lost",
+    };
+    let (program, name) = (program(), word(name));
+    format!("{name} is paused: {how}\n\n  go on with:  {program} subscriptions resume {name}")
+}
+
+/// Tells what came of a retry or a skip.
+fn tell(name: &str, target: &Target, outcomes: serde_json::Value, json: bool) -> Outcome {
+    let text = pretty(&outcomes)?;
+    let outcomes: Vec<_> = admin::read(outcomes)?;
+    if json {
+        say(&text);
+        return parked::is_done(&outcomes);
+    }
+    parked::outcomes(name, target, &outcomes)
 }
 
 /// JSON for programs.
@@ -119,7 +146,7 @@ pub(super) fn program() -> String {
 }
 
 /// A word for a shell.
-fn word(text: &str) -> String {
+pub(super) fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./@:+,=".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         text.to_owned()

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::table::{ago, counted, end_of, short, table};
 use super::{Target, program, word};
 use crate::cli::commands::{self, say};
-use crate::{Outcome, ParkedEntry, SequenceState};
+use crate::cli::exit::{Exit, ended};
+use crate::cli::table::{STATE, ago, counted, end_of, short, table};
+use crate::{Outcome, ParkedEntry, SequenceState, SkippedEntry};
 
 /// The most characters of an error in a line of the list.
 const MAX_ERROR: usize = 72;
@@ -31,7 +32,7 @@ pub(super) fn listed(all: &[ParkedEntry], limit: usize) -> String {
     let head = [
         "SUBSCRIPTION",
         "SEQUENCE",
-        "STATE",
+        STATE,
         "SINCE",
         "TRIES",
         "PARTITION",
@@ -116,7 +117,34 @@ pub(super) fn outcomes(name: &str, target: &Target, all: &[Outcome]) -> commands
         word(name),
         word(&first.sequence)
     );
-    Err(text.into())
+    Err(ended(Exit::Attention, text))
+}
+
+/// Whether all is done, for who was told what came of it before: else something is to be seen to.
+pub(super) fn is_done(all: &[Outcome]) -> commands::Outcome {
+    match all.iter().all(|own| own.parked.is_empty()) {
+        true => Ok(()),
+        false => Err(ended(Exit::Attention, "")),
+    }
+}
+
+/// The events that were skipped.
+pub(super) fn skipped(all: &[SkippedEntry]) -> String {
+    if all.is_empty() {
+        return "nothing was skipped".to_owned();
+    }
+    let row = |own: &SkippedEntry| {
+        [
+            own.sequences.join(" "),
+            ago(own.at),
+            own.partition.to_string(),
+            own.position.to_string(),
+            short(&own.reason, MAX_ERROR),
+        ]
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    let head = ["SEQUENCE", "SKIPPED", "PARTITION", "POSITION", "WHY"];
+    table(head, &rows)
 }
 
 /// Why something is not done yet.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::parked::next_steps;
-use super::table::{ago, wrapped};
+use crate::cli::table::{ago, wrapped};
 use crate::{ParkedEventEntry, SequenceState, ShownEvent};
 
 /// What stands below the values.

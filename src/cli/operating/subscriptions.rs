@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::table::{NOTHING, ago, counted, short, span, table};
 use super::{program, word};
+use crate::cli::table::{NOTHING, STATE, ago, counted, short, span, table};
 use crate::{PartitionEntry, SubscriptionEntry, WorkState};
 
 /// The most characters of a reason in a line.
@@ -39,7 +39,7 @@ fn summary(all: &[SubscriptionEntry]) -> String {
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     table(
-        ["NAME", "KIND", "STATE", "BEHIND", "PARKED", "PARTITIONS"],
+        ["NAME", "KIND", STATE, "BEHIND", "PARKED", "PARTITIONS"],
         &rows,
     )
 }
@@ -70,7 +70,7 @@ fn each_partition(all: &[SubscriptionEntry]) -> String {
     let head = [
         "NAME",
         "PARTITION",
-        "STATE",
+        STATE,
         "BEHIND",
         "HEAD",
         "CHECKPOINT",

@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
-use tidelog_query::ReplayProgress;
 use tidelog_query::store::Progress;
+use tidelog_query::{ReplayProgress, ReplayReport, ReplayState};
 
 use crate::cli::arguments::Shown;
 
@@ -51,6 +51,22 @@ impl Watched {
                 self.bar.set_message("switching");
             }
             _ => {}
+        }
+    }
+
+    /// Takes in what another process says of its replay.
+    pub(super) fn take_in(&mut self, report: &ReplayReport) {
+        let comparing = report.state == ReplayState::Comparing;
+        let progress = Progress {
+            events: report.events,
+            of: report.of,
+            per_second: report.per_second,
+            comparing,
+        };
+        match report.state {
+            ReplayState::Switching => self.note(ReplayProgress::Switching),
+            _ if comparing => self.note(ReplayProgress::Comparing(progress)),
+            _ => self.note(ReplayProgress::Folded(progress)),
         }
     }
 

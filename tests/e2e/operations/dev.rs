@@ -69,7 +69,7 @@ async fn a_wrong_admin_address_is_said_to_be_one() {
     let asked = cli(&service, &["subscriptions", "--admin-addr", &nobody])
         .run()
         .await;
-    assert_eq!(asked.code, Some(1), "{}", asked.output);
+    assert_eq!(asked.code, Some(3), "{}", asked.output);
     for part in [nobody.as_str(), "--admin-addr", "TIDELOG_ADMIN_ADDR"] {
         assert!(asked.output.contains(part), "no {part} in {}", asked.output);
     }

@@ -83,7 +83,7 @@ async fn a_poison_event_is_found_and_tried_again_in_order_after_the_cause_is_men
     );
 
     let in_vain = site.cli(&["parked", "retry", "post", "bad"]).await;
-    assert_eq!(in_vain.code, Some(1), "{}", in_vain.output);
+    assert_eq!(in_vain.code, Some(5), "{}", in_vain.output);
     assert!(
         in_vain.output.contains("cannot be handled still"),
         "{}",
@@ -111,7 +111,7 @@ async fn a_poison_event_is_found_and_tried_again_in_order_after_the_cause_is_men
         listed.stdout
     );
     let again = site.cli(&["parked", "retry", "post", "bad"]).await;
-    assert_eq!(again.code, Some(1), "{}", again.output);
+    assert_eq!(again.code, Some(4), "{}", again.output);
     assert!(again.output.contains("or not any more"), "{}", again.output);
 }
 

@@ -81,7 +81,7 @@ async fn an_unknown_subscription_is_named_with_those_that_there_are() {
     let site = Site::new().await;
     let _eventbus = site.start(Role::EventBus).await;
     let refused = site.cli(&["subscriptions", "pause", "nothing"]).await;
-    assert_eq!(refused.code, Some(1), "{}", refused.output);
+    assert_eq!(refused.code, Some(4), "{}", refused.output);
     for part in ["nothing", "post", "customer"] {
         assert!(refused.output.contains(part), "{}", refused.output);
     }

@@ -4,6 +4,7 @@
 //! last position that I have seen" between the two never sees an event. And the right store, put to the same: the
 //! second append waits for the first.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,7 +21,8 @@ use tidelog_domain::{
     Position, RecordedEvent, StreamId, Version,
 };
 use tidelog_eventbus::{
-    LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore, StreamReader,
+    EventQuery, Found, LogError, LogIdentity, LogReader, LogSearch, StateError, StateRecord,
+    StateStore, StreamReader,
 };
 use tidelog_test_support::{fresh_mysql_database, shared};
 use tokio::sync::watch;
@@ -185,6 +187,29 @@ impl StateStore for AutoIncrementStore {
         _record: &StateRecord,
     ) -> Result<bool, StateError> {
         unimplemented!("the case of the order has no subscription")
+    }
+}
+
+#[async_trait]
+impl LogSearch for AutoIncrementStore {
+    async fn search(
+        &self,
+        _: Partition,
+        _: RangeInclusive<Position>,
+        _: &EventQuery,
+        _: bool,
+        _: usize,
+    ) -> Result<Found, LogError> {
+        unimplemented!("the case of the order reads by position")
+    }
+
+    async fn streams(
+        &self,
+        _: &str,
+        _: Option<&StreamId>,
+        _: usize,
+    ) -> Result<Vec<(StreamId, Version)>, LogError> {
+        unimplemented!("the case of the order reads by position")
     }
 }
 

@@ -15,6 +15,7 @@ mod expecting;
 mod keys;
 mod ordering;
 mod reading;
+mod searching;
 mod sharing;
 mod snapshots;
 mod states;
@@ -35,6 +36,7 @@ pub use expecting::*;
 pub use keys::*;
 pub use ordering::*;
 pub use reading::*;
+pub use searching::*;
 pub use sharing::*;
 pub use snapshots::*;
 pub use states::*;
@@ -110,6 +112,10 @@ macro_rules! event_store_conformance {
                 a_stream_is_read_page_by_page,
                 the_heads_are_those_of_the_log,
                 a_history_is_renewed,
+                events_are_found_by_what_is_asked_for,
+                a_range_is_searched_from_either_end,
+                a_search_of_large_events_loses_none,
+                streams_are_listed_by_name,
                 a_dropped_append_leaves_nothing_open,
                 calls_that_nobody_polls_hold_up_no_other,
                 a_used_key_is_answered_by_what_it_came_to,
@@ -157,6 +163,7 @@ macro_rules! event_store_conformance {
     (@spoilable $factory:expr) => {
         $crate::event_store_conformance!(@cases $factory;
             an_unreadable_row_holds_back_no_event_before_it,
+            a_search_names_an_unreadable_row_and_goes_on,
         );
     };
     (@cases $factory:expr; $($case:ident),* $(,)?) => {

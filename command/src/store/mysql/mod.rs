@@ -2,17 +2,20 @@
 
 mod doubt;
 pub(super) mod error;
+mod inspecting;
 mod known;
 mod lost;
 mod opening;
 mod options;
 mod reader;
 mod script;
+mod searching;
 mod session;
 mod snapshots;
 mod states;
 mod writer;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +26,12 @@ use tidelog_domain::{
     Append, Appended, Cursor, HistoryId, Partition, Position, RecordedEvent, StreamId, Version,
 };
 use tidelog_eventbus::{
-    LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore, StreamReader,
+    EventQuery, Found, LogError, LogIdentity, LogReader, LogSearch, StateError, StateRecord,
+    StateStore, StreamReader,
 };
 
 use super::failure::Failure;
+use super::inspection::Inspection;
 use super::lane::Lane;
 use super::pool::to_its_end;
 use super::states::bytes;
@@ -75,6 +80,15 @@ impl MySqlEventStore {
             shared,
             facts: Arc::new(facts),
         })
+    }
+
+    /// Looks at the database without making, changing or locking anything.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], as when it is opened.
+    pub async fn inspect(options: &MySqlOptions) -> Result<Inspection, OpenError> {
+        inspecting::inspect(options).await
     }
 
     /// What the server calls its version: `9.7.0`, `10.11.4-MariaDB`.
@@ -208,6 +222,41 @@ impl StreamReader for MySqlEventStore {
         let events = events.await.map_err(Failure::log_error)?;
         self.shared.known.read(&events);
         Ok(events)
+    }
+}
+
+#[async_trait]
+impl LogSearch for MySqlEventStore {
+    async fn search(
+        &self,
+        partition: Partition,
+        range: RangeInclusive<Position>,
+        wanted: &EventQuery,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Found, LogError> {
+        let wanted = wanted.clone();
+        let found = to_its_end(&self.pool, READ_TIMEOUT, move |connection| {
+            async move {
+                searching::search(connection, partition, range, &wanted, newest_first, limit).await
+            }
+            .boxed()
+        });
+        found.await.map_err(Failure::log_error)
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Version)>, LogError> {
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        let found = to_its_end(&self.pool, READ_TIMEOUT, move |connection| {
+            async move { searching::streams(connection, &prefix, after.as_ref(), limit).await }
+                .boxed()
+        });
+        found.await.map_err(Failure::log_error)
     }
 }
 

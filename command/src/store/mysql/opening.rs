@@ -16,7 +16,7 @@ use crate::store::migrations::{self, migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
 /// All migrations, in order.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+pub(super) const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "log",
@@ -68,7 +68,7 @@ pub(super) async fn open(options: &MySqlOptions) -> Result<(ServerFacts, History
 }
 
 /// Connects, or says who or what is in the way.
-async fn connect(options: &MySqlOptions) -> Result<MySqlConnection, OpenError> {
+pub(super) async fn connect(options: &MySqlOptions) -> Result<MySqlConnection, OpenError> {
     let connecting = async {
         let mut connection = options.address.0.connect().await?;
         raw_sql(SETTINGS).execute(&mut connection).await?;
@@ -249,7 +249,9 @@ async fn make(connection: &mut MySqlConnection, partitions: Partitions) -> Resul
 }
 
 /// What the log says that it is.
-async fn identity(connection: &mut MySqlConnection) -> Result<StoredIdentity, sqlx::Error> {
+pub(super) async fn identity(
+    connection: &mut MySqlConnection,
+) -> Result<StoredIdentity, sqlx::Error> {
     let row = raw_sql("SELECT history,partitions,hash FROM log_meta")
         .fetch_one(connection)
         .await?;

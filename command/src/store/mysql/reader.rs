@@ -190,7 +190,7 @@ pub(super) async fn forget_keys(
 }
 
 /// The columns of [`COLUMNS`], from `first` on.
-fn stored(row: &MySqlRow, first: usize) -> Result<StoredEvent<'_>, sqlx::Error> {
+pub(super) fn stored(row: &MySqlRow, first: usize) -> Result<StoredEvent<'_>, sqlx::Error> {
     Ok(StoredEvent {
         partition: Partition::new(row.try_get(first)?),
         position: Position::new(row.try_get(first + 1)?),

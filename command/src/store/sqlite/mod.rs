@@ -1,13 +1,16 @@
 //! The event store on SQLite: one file, one process.
 
 pub(super) mod error;
+mod inspecting;
 mod keys;
 mod opening;
 mod reader;
+mod searching;
 mod snapshots;
 mod states;
 mod writer;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +23,13 @@ use tidelog_domain::{
     Version,
 };
 use tidelog_eventbus::{
-    LogError, LogIdentity, LogReader, StateError, StateRecord, StateStore, StreamReader,
+    EventQuery, Found, LogError, LogIdentity, LogReader, LogSearch, StateError, StateRecord,
+    StateStore, StreamReader,
 };
 use tokio::sync::Mutex;
 
 use super::failure::Failure;
+use super::inspection::Inspection;
 use super::lane::Lane;
 use super::pool::{on_connection, run_to_its_end, to_its_end};
 use super::states::bytes;
@@ -91,6 +96,15 @@ impl SqliteEventStore {
             pool: opened.pool,
             changes_states: Arc::default(),
         })
+    }
+
+    /// Looks at the file without making, changing or locking anything; also while another process has it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], but for [`OpenError::InUse`].
+    pub async fn inspect(options: &SqliteOptions) -> Result<Inspection, OpenError> {
+        inspecting::inspect(options).await
     }
 }
 
@@ -188,6 +202,41 @@ impl StreamReader for SqliteEventStore {
             async move { reader::stream_page(connection, &stream, after, limit).await }.boxed()
         });
         page.await.map_err(Failure::log_error)
+    }
+}
+
+#[async_trait]
+impl LogSearch for SqliteEventStore {
+    async fn search(
+        &self,
+        partition: Partition,
+        range: RangeInclusive<Position>,
+        wanted: &EventQuery,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Found, LogError> {
+        let wanted = wanted.clone();
+        let found = to_its_end(&self.pool, PATIENCE, move |connection| {
+            async move {
+                searching::search(connection, partition, range, &wanted, newest_first, limit).await
+            }
+            .boxed()
+        });
+        found.await.map_err(Failure::log_error)
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Version)>, LogError> {
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        let found = to_its_end(&self.pool, PATIENCE, move |connection| {
+            async move { searching::streams(connection, &prefix, after.as_ref(), limit).await }
+                .boxed()
+        });
+        found.await.map_err(Failure::log_error)
     }
 }
 

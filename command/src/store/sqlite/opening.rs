@@ -17,7 +17,7 @@ use crate::store::migrations::{migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
 /// All migrations, in order.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+pub(super) const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "log",
@@ -125,7 +125,7 @@ fn lock_path(database: &Path) -> PathBuf {
     path.into()
 }
 
-fn unreachable(error: sqlx::Error) -> OpenError {
+pub(super) fn unreachable(error: sqlx::Error) -> OpenError {
     OpenError::Unreachable(Box::new(error))
 }
 
@@ -157,7 +157,9 @@ async fn make(
 }
 
 /// What the log says that it is.
-async fn identity(connection: &mut SqliteConnection) -> Result<StoredIdentity, sqlx::Error> {
+pub(super) async fn identity(
+    connection: &mut SqliteConnection,
+) -> Result<StoredIdentity, sqlx::Error> {
     let row = sqlx::query("SELECT history, partitions, hash FROM log_meta")
         .fetch_one(connection)
         .await?;

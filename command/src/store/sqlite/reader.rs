@@ -160,7 +160,7 @@ async fn events(
 }
 
 /// The columns of a row, in the order that all three queries have.
-fn stored(row: &SqliteRow) -> Result<StoredEvent<'_>, sqlx::Error> {
+pub(super) fn stored(row: &SqliteRow) -> Result<StoredEvent<'_>, sqlx::Error> {
     Ok(StoredEvent {
         partition: Partition::new(row.try_get(0)?),
         position: Position::new(row.try_get(1)?),
@@ -181,6 +181,6 @@ pub(super) fn signed(number: u64) -> i64 {
 }
 
 /// A number of rows.
-fn count(number: usize) -> i64 {
+pub(super) fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -120,3 +120,35 @@ async fn time_does_not_run_backwards_when_the_clock_was_set_back() {
     let appended = store.append(0, batch.into()).await.remove(0).unwrap();
     assert_eq!(appended[0].recorded_at.unwrap().timestamp_micros(), future);
 }
+
+#[tokio::test]
+async fn a_file_is_looked_at_without_making_or_changing_anything() {
+    let log = FileLog::fresh();
+    let inspect = async || SqliteEventStore::inspect(&log.options()).await.unwrap();
+    let nothing = inspect().await;
+    assert_eq!(nothing.pending.len(), opening::MIGRATIONS.len());
+    assert_eq!(nothing.log, None);
+    assert!(!log.options().path.exists());
+
+    // Also while it is open.
+    let store = SqliteEventStore::open(log.options()).await.unwrap();
+    let made = inspect().await;
+    assert_eq!(made.pending, []);
+    let inspected = made.log.unwrap();
+    let history = store.identity().await.unwrap().history;
+    assert_eq!(inspected.history, Some(history));
+    assert_eq!(inspected.partitions, u32::from(PARTITIONS));
+    assert_eq!(inspected.heads, vec![(1, 0); usize::from(PARTITIONS)]);
+    assert_eq!(inspected.last_recorded_at, None);
+    drop(store);
+
+    log.run("DELETE FROM log_migrations WHERE version = 4")
+        .await;
+    let due = inspect().await.pending;
+    assert_eq!((due.len(), due[0].number), (1, 4));
+    assert!(due[0].sql.contains("CREATE TABLE"), "{due:?}");
+    log.run("UPDATE log_migrations SET version = 999 WHERE version = 1")
+        .await;
+    let newer = SqliteEventStore::inspect(&log.options()).await;
+    assert!(matches!(newer, Err(OpenError::Newer { version: 999 })));
+}

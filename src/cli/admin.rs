@@ -1,4 +1,5 @@
-//! The administration, wherever it is.
+//! The administration, wherever it is: made here of the servers that the settings name; or, where a running process has the log's
+//! file, that of this process.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -10,14 +11,16 @@ use axum::http::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tidelog_command::store::OpenError;
+use tidelog_command::store::{EventStore, OpenError};
+use tidelog_query::store::ReadStore;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
+use super::commands::{or_embedded, say_error};
 use crate::App;
+use crate::admin;
 use crate::backends::{self, BackendError};
-use crate::cli::commands::{or_embedded, say_error};
 use crate::settings::{Role, Settings, flag, variable};
 use crate::subscriptions::{self, Subscriptions};
 
@@ -32,10 +35,39 @@ type Failure = Box<dyn Error>;
 /// The administration.
 pub(super) enum Admin {
     /// Made here, of the servers that the settings name.
-    Here(Router),
+    Here(Here),
     /// Of the running process that listens at this address.
     At(String),
 }
+
+/// What an administration is made of.
+pub(super) struct Here {
+    pub(super) log: Arc<dyn EventStore>,
+    pub(super) store: Arc<dyn ReadStore>,
+    router: Router,
+}
+
+/// The administration turned down what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.detail())]
+pub(super) struct Refused {
+    pub(super) status: u16,
+    /// The problem document.
+    pub(super) problem: Value,
+}
+
+impl Refused {
+    fn detail(&self) -> &str {
+        let detail = self.problem.get("detail").and_then(Value::as_str);
+        let detail = detail.unwrap_or("the request was turned down");
+        detail.trim_end_matches('.')
+    }
+}
+
+/// Nothing answers where a running process should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unreachable(String);
 
 impl Admin {
     /// The administration of `app`.
@@ -60,8 +92,9 @@ impl Admin {
         };
         let store = backends::open_read_stores(&settings, app).await?.backend;
         let all = Subscriptions::of(app, &log, &store, Arc::new(Vec::new))?;
-        let router = Router::new().nest("/admin", subscriptions::router(all));
-        Ok(Self::Here(tidelog_http::app(router)))
+        let router = subscriptions::router(all).merge(admin::router(app.name(), log.clone()));
+        let router = tidelog_http::app(Router::new().nest("/admin", router));
+        Ok(Self::Here(Here { log, store, router }))
     }
 
     /// What there is at `/admin/api/{first}/{rest…}`.
@@ -71,8 +104,18 @@ impl Admin {
         rest: &[&str],
         parameters: &[(&str, &str)],
     ) -> Result<Value, Failure> {
-        self.ask(Method::GET, first, rest, parameters, Body::empty())
-            .await
+        Ok(data(self.page(first, rest, parameters).await?))
+    }
+
+    /// The same with what stands beside the data: where it goes on, say.
+    pub(super) async fn page(
+        &self,
+        first: &str,
+        rest: &[&str],
+        parameters: &[(&str, &str)],
+    ) -> Result<Value, Failure> {
+        let asking = self.ask(Method::GET, first, rest, parameters, Body::empty());
+        within(asking).await
     }
 
     /// Has `what` done to `name`.
@@ -83,9 +126,21 @@ impl Admin {
         what: &str,
         body: &Value,
     ) -> Result<Value, Failure> {
+        within(self.post_patiently(first, name, what, body)).await
+    }
+
+    /// The same, however long it takes.
+    pub(super) async fn post_patiently(
+        &self,
+        first: &str,
+        name: &str,
+        what: &str,
+        body: &Value,
+    ) -> Result<Value, Failure> {
         let body = Body::from(body.to_string());
-        self.ask(Method::POST, first, &[name, what], &[], body)
-            .await
+        let rest = [name, what];
+        let asking = self.ask(Method::POST, first, &rest, &[], body);
+        Ok(data(asking.await?))
     }
 
     async fn ask(
@@ -108,22 +163,19 @@ impl Admin {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let request = request.body(body)?;
-        let answer = timeout(PATIENCE, self.send(request));
-        let (status, body) = answer.await.map_err(|_| "no answer came in time")??;
-        let mut body: Value = serde_json::from_slice(&body)
+        let (status, body) = self.send(request).await?;
+        let body: Value = serde_json::from_slice(&body)
             .map_err(|_| format!("the answer of http://{host} is no JSON (status {status}): is it this program's admin address?"))?;
         if status == 200 {
-            let data = body.get_mut("data").map(Value::take);
-            return Ok(data.unwrap_or_default());
+            return Ok(body);
         }
-        let detail = body.get("detail").and_then(Value::as_str);
-        let detail = detail.unwrap_or("the request was turned down");
-        Err(detail.trim_end_matches('.').into())
+        let problem = body;
+        Err(Refused { status, problem }.into())
     }
 
     async fn send(&self, request: Request<Body>) -> Result<(u16, Vec<u8>), Failure> {
         let response = match self {
-            Self::Here(router) => router.clone().oneshot(request).await?,
+            Self::Here(here) => here.router.clone().oneshot(request).await?,
             Self::At(address) => {
                 let stream = TcpStream::connect(address.as_str()).await;
                 let stream = stream.map_err(|error| unreachable(address, &error))?;
@@ -140,8 +192,19 @@ impl Admin {
     }
 }
 
-/// The list that the answer's data is.
-pub(super) fn read<T: DeserializeOwned>(data: Value) -> Result<Vec<T>, Failure> {
+/// What is asked, while the patience lasts.
+async fn within(asking: impl Future<Output = Result<Value, Failure>>) -> Result<Value, Failure> {
+    let late = || Unreachable("no answer came in time".to_owned());
+    timeout(PATIENCE, asking).await.map_err(|_| late())?
+}
+
+/// The data of an answer.
+fn data(mut body: Value) -> Value {
+    body.get_mut("data").map(Value::take).unwrap_or_default()
+}
+
+/// What the answer's data is.
+pub(super) fn read<T: DeserializeOwned>(data: Value) -> Result<T, Failure> {
     serde_json::from_value(data).map_err(|error| {
         format!(
             "the answer cannot be understood ({error}): is the running process of another version?"
@@ -163,11 +226,11 @@ fn path(first: &str, rest: &[&str], parameters: &[(&str, &str)]) -> Result<Strin
     Ok(url[url::Position::BeforePath..].to_owned())
 }
 
-fn unreachable(address: &str, error: &std::io::Error) -> String {
-    format!(
+fn unreachable(address: &str, error: &std::io::Error) -> Unreachable {
+    Unreachable(format!(
         "a running process has the log's file, and none answers at http://{address} ({error}): name its admin address with \
          --{} or {}",
         flag("admin_addr"),
         variable("admin_addr"),
-    )
+    ))
 }

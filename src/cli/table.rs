@@ -1,8 +1,10 @@
 //! Columns that line up, and figures for people.
 
+use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
 
-/// Rows under a head, each column as wide as it has to be, two blanks between. Numbers stand at the right.
+/// Rows under a head, each column as wide as it has to be, two blanks between. Numbers stand at the right. The head and the words in a column
+/// called `STATE` are coloured; whoever prints it leaves that out where nobody sees it.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -17,20 +19,53 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
         cells.peek().is_some() && cells.all(number)
     };
     let right: [bool; N] = std::array::from_fn(is_number);
-    let line = |cells: &[&str]| {
-        let cells = cells.iter().zip(widths).zip(right);
-        let cells = cells.map(|((cell, width), right)| match right {
-            true => format!("{cell:>width$}"),
-            false => format!("{cell:width$}"),
-        });
-        let line = cells.collect::<Vec<_>>().join("  ");
+    let line = |cells: [&str; N], style: &dyn Fn(&str, &str) -> Style| {
+        let mut line = String::new();
+        let mut blanks = 0;
+        let cells = cells.iter().zip(head).zip(widths).zip(right);
+        for (((cell, head), width), right) in cells {
+            let free = width.saturating_sub(cell.chars().count());
+            let before = if right { blanks + free } else { blanks };
+            line.push_str(&" ".repeat(before));
+            line.push_str(&coloured(cell, style(head, cell)));
+            blanks = if right { 2 } else { free + 2 };
+        }
         format!("{}\n", line.trim_end())
     };
-    let mut text = line(&head);
+    let of_cell = |head: &str, cell: &str| match head {
+        STATE => tone(cell),
+        _ => Style::new(),
+    };
+    let mut text = line(head, &|_, _| Style::new().bold());
     for row in rows {
-        text.push_str(&line(&row.each_ref().map(String::as_str)));
+        text.push_str(&line(row.each_ref().map(String::as_str), &of_cell));
     }
     text
+}
+
+/// The head of a column whose words are coloured.
+pub(super) const STATE: &str = "STATE";
+
+/// A text in a style.
+pub(super) fn coloured(text: &str, style: Style) -> String {
+    if style.is_plain() {
+        return text.to_owned();
+    }
+    format!("{style}{text}{style:#}")
+}
+
+/// How good what a word says is.
+pub(super) fn tone(word: &str) -> Style {
+    match word {
+        "ok" | "live" | "read" => AnsiColor::Green.on_default(),
+        "FAIL" | "STALLED" | "failed" | "full" | "history-changed" => {
+            AnsiColor::Red.on_default().bold()
+        }
+        "warn" | "parked" | "paused" | "retrying" | "backing-off" | "unowned" | "pending" => {
+            AnsiColor::Yellow.on_default()
+        }
+        _ => Style::new(),
+    }
 }
 
 /// What stands for no value.
@@ -110,10 +145,19 @@ mod tests {
     fn columns_line_up_and_numbers_stand_at_the_right() {
         let row = |name: &str, count: &str| [name.to_owned(), count.to_owned(), "x".to_owned()];
         let rows = [row("post", "7"), row("größe", "1200"), row("none", "-")];
+        let text = table(["NAME", "PARKED", "Y"], &rows);
         assert_eq!(
-            table(["NAME", "PARKED", "Y"], &rows),
+            anstream::adapter::strip_str(&text).to_string(),
             "NAME   PARKED  Y\npost        7  x\ngröße    1200  x\nnone        -  x\n"
         );
+    }
+
+    #[test]
+    fn states_are_coloured_and_names_are_not() {
+        let rows = [["live".to_owned(), "live".to_owned()]];
+        let text = table(["NAME", "STATE"], &rows);
+        let row = text.lines().nth(1).unwrap();
+        assert_eq!(row, "live  \u{1b}[32mlive\u{1b}[0m");
     }
 
     #[test]

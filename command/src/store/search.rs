@@ -1,0 +1,159 @@
+//! Looking for events: what the adapters share, pure.
+
+use std::ops::RangeInclusive;
+
+use tidelog_domain::{Position, RecordedEvent};
+use tidelog_eventbus::{EventQuery, Found};
+
+use super::failure::Failure;
+use super::page::STREAM_PAGE_MAX_BYTES;
+
+/// A search of a part of a partition.
+pub(crate) struct Search<'q> {
+    wanted: &'q EventQuery,
+    newest_first: bool,
+    /// How many rows are asked for.
+    limit: usize,
+    /// The part: the first positions of the range, from the end that the search begins at.
+    first: Position,
+    last: Position,
+    found: Found,
+    rows: usize,
+    bytes: usize,
+}
+
+impl<'q> Search<'q> {
+    /// A search of `range` for what is `wanted`, at most `max_rows` of it, for `limit` events.
+    pub(crate) fn new(
+        range: &RangeInclusive<Position>,
+        wanted: &'q EventQuery,
+        newest_first: bool,
+        limit: usize,
+        max_rows: u64,
+    ) -> Self {
+        let (mut first, mut last) = (range.start().number(), range.end().number());
+        let more = max_rows.saturating_sub(1);
+        if newest_first {
+            first = first.max(last.saturating_sub(more));
+        } else {
+            last = last.min(first.saturating_add(more));
+        }
+        let (first, last) = (Position::new(first), Position::new(last));
+        Self {
+            wanted,
+            newest_first,
+            limit: limit.max(1),
+            first,
+            last,
+            found: Found {
+                events: Vec::new(),
+                unreadable: Vec::new(),
+                looked_to: if newest_first { first } else { last },
+            },
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The part's first position and its last.
+    pub(crate) const fn part(&self) -> (Position, Position) {
+        (self.first, self.last)
+    }
+
+    /// How many rows are asked for.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How the rows are sorted.
+    pub(crate) const fn order(&self) -> &'static str {
+        if self.newest_first { "DESC" } else { "ASC" }
+    }
+
+    /// Whether it has to end with the row that came last.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.rows >= self.limit || self.bytes >= STREAM_PAGE_MAX_BYTES
+    }
+
+    /// Takes in the row at `position`: its event and how many bytes that has, or why it cannot be understood.
+    ///
+    /// # Errors
+    ///
+    /// A failure that is not the row's own.
+    pub(crate) fn push(
+        &mut self,
+        position: Position,
+        row: Result<(RecordedEvent, usize), Failure>,
+    ) -> Result<(), Failure> {
+        self.rows += 1;
+        match row {
+            Ok((event, bytes)) => {
+                self.bytes = self.bytes.saturating_add(bytes);
+                // A database finds a text, which may stand elsewhere in the metadata.
+                if self.wanted.fits(&event) {
+                    self.found.events.push(event);
+                }
+            }
+            Err(Failure::Corrupt(why)) => self.found.unreadable.push((position, why)),
+            Err(other) => return Err(other),
+        }
+        if self.is_full() {
+            self.found.looked_to = position;
+        }
+        Ok(())
+    }
+
+    /// What it came to.
+    pub(crate) fn done(self) -> Found {
+        self.found
+    }
+}
+
+/// The first name, in the order of bytes, after all that begin with `prefix`; `None` where there is none.
+pub(crate) fn after_all_with(prefix: &str) -> Option<String> {
+    let mut rest = prefix.to_owned();
+    while let Some(last) = rest.pop() {
+        let mut next = (last..=char::MAX).skip(1);
+        if let Some(next) = next.next() {
+            rest.push(next);
+            return Some(rest);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_begins_where_the_search_does_and_is_bounded() {
+        let all = EventQuery::default();
+        let part = |range: [u64; 2], newest_first, max_rows| {
+            let range = Position::new(range[0])..=Position::new(range[1]);
+            let search = Search::new(&range, &all, newest_first, 9, max_rows);
+            let (first, last) = search.part();
+            let looked_to = search.done().looked_to;
+            [first, last, looked_to].map(Position::number)
+        };
+        assert_eq!(part([3, 100], true, 10), [91, 100, 91]);
+        assert_eq!(part([3, 100], false, 10), [3, 12, 12]);
+        assert_eq!(part([3, 9], true, 10), [3, 9, 3]);
+        assert_eq!(part([3, 9], false, 10), [3, 9, 9]);
+        assert_eq!(part([3, u64::MAX], false, 1), [3, 3, 3]);
+    }
+
+    #[test]
+    fn the_name_after_a_prefix_is_after_all_that_begin_with_it() {
+        for (prefix, after) in [
+            ("", None),
+            ("post/", Some("post0")),
+            ("post/z", Some("post/{")),
+            ("a\u{d7ff}", Some("a\u{e000}")),
+            ("a\u{10ffff}", Some("b")),
+            ("\u{10ffff}", None),
+        ] {
+            assert_eq!(after_all_with(prefix).as_deref(), after, "{prefix:?}");
+        }
+    }
+}

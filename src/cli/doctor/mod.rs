@@ -1,0 +1,199 @@
+//! `doctor`: whether the servers, the log, the views and the settings are right, and what to do where they are not.
+
+mod log;
+mod report;
+mod work;
+
+use std::error::Error;
+
+use tidelog_command::store::OpenError;
+use tidelog_domain::causes;
+use tidelog_eventbus::EventBus;
+
+use super::admin::Admin;
+use super::commands::{Outcome, or_embedded, say};
+use super::exit::{Exit, ended};
+use crate::App;
+use crate::backends::{self, BackendError, LogPlace, Opened, log_place};
+use crate::inspection::inspect;
+use crate::settings::{Role, Settings};
+use report::Report;
+
+/// Checks what the settings' role needs, all of it, whatever is found on the way; or declares that the log has a new history.
+pub(super) async fn doctor(
+    app: &App,
+    settings: Settings,
+    new_history: bool,
+    json: bool,
+) -> Outcome {
+    app.check()?;
+    let settings = or_embedded(settings);
+    if new_history {
+        return renew(settings).await;
+    }
+    let mut report = Report::default();
+    report.settings(&settings);
+    let is_there = the_log(&settings, &mut report).await;
+    let bus = the_bus(app, &settings, &mut report).await;
+    read_models(&settings, &mut report).await;
+    the_rest(app, &settings, is_there, bus, &mut report).await;
+    if json {
+        say(&report.json()?);
+    } else {
+        say(report.text().trim_end());
+    }
+    match report.has_failures() {
+        false => Ok(()),
+        true => Err(ended(Exit::Attention, "")),
+    }
+}
+
+/// Looks at the log; says whether it is there, and of this program's version.
+async fn the_log(settings: &Settings, report: &mut Report) -> bool {
+    if settings.role == Role::Query && settings.database_url.is_none() {
+        let found = "the role query does without a log; where none is named, it answers no questions about the past";
+        report.skip("log", found);
+        return false;
+    }
+    // It looks at the log alone, whatever the process would run.
+    let settings = Settings {
+        role: Role::All,
+        ..settings.clone()
+    };
+    match inspect(&settings).await {
+        Ok(inspection) => {
+            report.of_log(&inspection, &settings, chrono::Utc::now());
+            inspection.log.is_some() && inspection.pending.is_empty()
+        }
+        Err(error) => {
+            report.fail("log", causes(&error), advice(&error, "database_url"));
+            false
+        }
+    }
+}
+
+/// Opens the bus; gives it where it is a server.
+async fn the_bus(
+    app: &App,
+    settings: &Settings,
+    report: &mut Report,
+) -> Option<std::sync::Arc<dyn EventBus>> {
+    if settings.role == Role::Query {
+        report.skip("bus", "the role query does without one");
+        return None;
+    }
+    let opened = backends::open_bus(settings, app.name()).await;
+    let bus = opened_or_failed("bus", "bus_url", opened, report)?;
+    settings.bus_url.is_some().then_some(bus)
+}
+
+async fn read_models(settings: &Settings, report: &mut Report) {
+    if settings.role == Role::Command {
+        report.skip("read models", "the role command does without them");
+        return;
+    }
+    if settings.mongodb_url.is_none()
+        && let Ok(LogPlace::Sqlite(_)) = log_place(settings)
+    {
+        report.ok("read models", "they are in the log's file");
+        return;
+    }
+    let opened = backends::open_read_store(settings).await;
+    opened_or_failed("read models", "mongodb_url", opened, report);
+}
+
+/// Says what a server is, or why it cannot be used.
+fn opened_or_failed<T: ?Sized>(
+    check: &'static str,
+    key: &'static str,
+    opened: Result<Opened<T>, BackendError>,
+    report: &mut Report,
+) -> Option<std::sync::Arc<T>> {
+    match opened {
+        Ok(opened) => {
+            report.ok(check, opened.description);
+            for warning in opened.warnings {
+                let advice =
+                    "change the server's setting; docs/operations.md and docs/redis.md say why";
+                report.warn(check, warning, advice);
+            }
+            Some(opened.backend)
+        }
+        Err(error) => {
+            report.fail(check, causes(&error), advice(&error, key));
+            None
+        }
+    }
+}
+
+/// What works on the log: asked of the administration, wherever that is.
+async fn the_rest(
+    app: &App,
+    settings: &Settings,
+    is_there: bool,
+    bus: Option<std::sync::Arc<dyn EventBus>>,
+    report: &mut Report,
+) {
+    const WORK: [&str; 3] = ["history", "views", "subscriptions"];
+    if !is_there || settings.role != Role::All {
+        let found = match is_there {
+            true => "checked where all servers are named: without --role, or with --role all",
+            false => "the log is not there, or has to be migrated first",
+        };
+        WORK.iter().for_each(|check| report.skip(check, found));
+        return;
+    }
+    match Admin::reach(app, settings.clone()).await {
+        Ok(admin) => {
+            work::history(&admin, bus, report).await;
+            work::views(app, &admin, report).await;
+            work::subscriptions(&admin, report).await;
+        }
+        Err(error) => {
+            let found = format!("not to be told: {}", causes(&*error));
+            WORK.iter()
+                .for_each(|check| report.skip(check, found.clone()));
+        }
+    }
+}
+
+/// What to do about a backend that cannot be had.
+fn advice(error: &BackendError, key: &'static str) -> String {
+    let variable = crate::settings::variable(key);
+    match error {
+        BackendError::Log { source, .. } => match source {
+            OpenError::Unreachable(_) => format!("start the server, or correct {variable}"),
+            OpenError::Denied(_) => {
+                format!("correct the user, the password or the database in {variable}")
+            }
+            OpenError::Newer { .. } => "run the newer program that migrated it".to_owned(),
+            OpenError::Changed { .. } => {
+                "the program and the database are of different makes: find out which one is right"
+                    .to_owned()
+            }
+            _ => "see what it says of the cause".to_owned(),
+        },
+        _ => format!("start the server, or correct {variable}"),
+    }
+}
+
+/// Gives the log a new history.
+async fn renew(settings: Settings) -> Outcome {
+    let settings = Settings {
+        role: Role::All,
+        ..settings
+    };
+    let log = backends::open_log(&settings).await?.backend;
+    let before = log.identity().await?.history;
+    let after = log.renew_history().await?;
+    say(&format!(
+        "the log has a new history: {after} (before: {before}). Start the services: the bus begins anew, and every view is \
+         replayed."
+    ));
+    Ok(())
+}
+
+/// The causes of what stands in the way.
+fn why(error: &(dyn Error + 'static)) -> String {
+    causes(error).to_string()
+}

@@ -1,0 +1,221 @@
+//! What may stand on the command line behind `events`, `show` and `streams`.
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+/// What is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Looking {
+    /// Events that fit.
+    Events(Events),
+    /// One event.
+    Show {
+        /// Its id, `category/id@version`, or `partition:position`.
+        event: String,
+        /// Whether the payload is shown.
+        payload: bool,
+        /// For programs.
+        json: bool,
+    },
+    /// Streams by name.
+    Streams {
+        /// What their names begin with; without a `/` a category.
+        prefix: String,
+        /// After this one.
+        after: Option<String>,
+        /// How many at most.
+        limit: u32,
+        /// For programs.
+        json: bool,
+    },
+}
+
+/// Which events, and how they are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Events {
+    /// Whether those are shown too that are yet to come.
+    pub(super) follow: bool,
+    /// The parameters of the question, as the administration takes them.
+    pub(super) parameters: Vec<(&'static str, String)>,
+    /// Whether the oldest come first.
+    pub(super) oldest: bool,
+    /// How many at most.
+    pub(super) limit: u32,
+    /// Whether payloads are shown.
+    pub(super) payload: bool,
+    /// For programs: a line of JSON each.
+    pub(super) json: bool,
+}
+
+/// The parameters that go to the administration as they are.
+const PARAMETERS: [&str; 6] = [
+    "type",
+    "stream",
+    "correlation",
+    "causation",
+    "since",
+    "until",
+];
+
+/// The three commands; `settings` are the flags that all commands have.
+pub(crate) fn commands(settings: &[Arg]) -> [Command; 3] {
+    let command = |name: &'static str, about: &'static str| {
+        Command::new(name).about(about).args(settings.to_vec())
+    };
+    [events(command), show(command), streams(command)]
+}
+
+fn events(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    let text = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let time = |name, help| text(name, "TIME", help).value_parser(when);
+    command(
+        "events",
+        "Show events of the log, the newest first; or follow them as they happen",
+    )
+    .arg(
+        flag(
+            "follow",
+            "Show those that are yet to come too, until Ctrl-C",
+        )
+        .short('f'),
+    )
+    .arg(text("type", "NAME", "Of this name, such as post.created"))
+    .arg(text(
+        "stream",
+        "STREAM",
+        "Of this stream, such as post/7f3a",
+    ))
+    .arg(text("correlation", "ID", "With this correlation id"))
+    .arg(text("causation", "ID", "Caused by this command"))
+    .arg(time(
+        "since",
+        "Recorded then or later: 2026-05-01T12:00:00Z, or 90s, 15m, 2h, 3d ago",
+    ))
+    .arg(time("until", "Recorded before then").conflicts_with("follow"))
+    .arg(flag("oldest", "The oldest first").conflicts_with("follow"))
+    .arg(limit("events", "50").conflicts_with("follow"))
+    .arg(flag("payload", "Their payloads too"))
+    .arg(flag("json", "For programs: a CloudEvent a line, as JSON"))
+}
+
+fn show(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    command(
+        "show",
+        "Show one event, and what happened because of the same request",
+    )
+    .arg(Arg::new("event").value_name("EVENT").required(true).help(
+        "Its id, or its stream and version (post/7f3a@3), or its partition and position (12:481)",
+    ))
+    .arg(flag("payload", "Its payload too"))
+    .arg(flag("json", "For programs: as JSON"))
+}
+
+fn streams(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    command(
+        "streams",
+        "List the streams of the log by name, with their versions",
+    )
+    .arg(
+        Arg::new("prefix")
+            .value_name("PREFIX")
+            .help("A category, such as post; or what the names begin with, such as post/7f"),
+    )
+    .arg(
+        Arg::new("after")
+            .long("after")
+            .value_name("STREAM")
+            .help("Those after this one"),
+    )
+    .arg(limit("streams", "100"))
+    .arg(flag("json", "For programs: as JSON"))
+}
+
+fn limit(what: &str, default: &'static str) -> Arg {
+    Arg::new("limit")
+        .long("limit")
+        .value_name("N")
+        .value_parser(value_parser!(u32).range(1..))
+        .default_value(default)
+        .help(format!("At most so many {what}"))
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+/// Reads a time, or how long ago it is.
+fn when(text: &str) -> Result<String, String> {
+    let wanted =
+        || "it is a time such as 2026-05-01T12:00:00Z, or 90s, 15m, 2h or 3d ago".to_owned();
+    let time = match text.parse::<DateTime<Utc>>() {
+        Ok(time) => time,
+        Err(_) => ago(text).ok_or_else(wanted)?,
+    };
+    Ok(time.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+fn ago(text: &str) -> Option<DateTime<Utc>> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number = number.parse::<u32>().ok()?.into();
+    let span = match unit {
+        "s" => TimeDelta::try_seconds(number),
+        "m" => TimeDelta::try_minutes(number),
+        "h" => TimeDelta::try_hours(number),
+        "d" => TimeDelta::try_days(number),
+        _ => None,
+    };
+    Utc::now().checked_sub_signed(span?)
+}
+
+/// What is to be looked at, when `command` is one of the three.
+pub(crate) fn looking(command: &str, matches: &ArgMatches) -> Option<Looking> {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let limit = || matches.get_one("limit").copied().unwrap_or(1);
+    Some(match command {
+        "events" => {
+            let given = |name: &'static str| Some((name, text(name)?));
+            Looking::Events(Events {
+                follow: matches.get_flag("follow"),
+                parameters: PARAMETERS.into_iter().filter_map(given).collect(),
+                oldest: matches.get_flag("oldest"),
+                limit: limit(),
+                payload: matches.get_flag("payload"),
+                json: matches.get_flag("json"),
+            })
+        }
+        "show" => Looking::Show {
+            event: text("event").unwrap_or_default(),
+            payload: matches.get_flag("payload"),
+            json: matches.get_flag("json"),
+        },
+        "streams" => Looking::Streams {
+            prefix: text("prefix").unwrap_or_default(),
+            after: text("after"),
+            limit: limit(),
+            json: matches.get_flag("json"),
+        },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_may_be_so_long_ago() {
+        let exact = when("2026-05-01T12:00:00+02:00").unwrap();
+        assert_eq!(exact, "2026-05-01T10:00:00.000000Z");
+        let ago: DateTime<Utc> = when("90s").unwrap().parse().unwrap();
+        let since = Utc::now() - ago;
+        assert!(since >= TimeDelta::seconds(89) && since < TimeDelta::minutes(10));
+        for wrong in ["", "s", "90", "90x", "-1s", "99999999999d", "é"] {
+            assert!(when(wrong).is_err(), "{wrong}");
+        }
+    }
+}

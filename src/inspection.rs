@@ -1,0 +1,76 @@
+//! A look at the log that the settings name, which makes, changes and locks nothing.
+
+use tidelog_command::store::{Inspection, OpenError};
+
+use crate::backends::{BackendError, LogPlace, log_place};
+use crate::settings::{InvalidSettings, Settings, shown_url, variable};
+
+/// What can be seen of the log of `settings`. One that is in memory is not there to be looked at.
+///
+/// # Errors
+///
+/// [`BackendError`].
+pub(crate) async fn inspect(settings: &Settings) -> Result<Inspection, BackendError> {
+    match log_place(settings)? {
+        LogPlace::Memory => Err(unusable(
+            "memory:",
+            "a log in memory is gone with its process".to_owned(),
+        )),
+        LogPlace::Sqlite(path) => sqlite(path, settings).await,
+        LogPlace::MySql(url) => mysql(url, settings).await,
+    }
+}
+
+fn unusable(url: &str, reason: String) -> BackendError {
+    BackendError::Settings(InvalidSettings::Unusable {
+        key: "database_url",
+        env: variable("database_url"),
+        found: shown_url(url),
+        reason,
+    })
+}
+
+#[cfg(feature = "sqlite")]
+async fn sqlite(path: std::path::PathBuf, settings: &Settings) -> Result<Inspection, BackendError> {
+    use tidelog_command::store::{SqliteEventStore, SqliteOptions};
+    let place = path.display().to_string();
+    let options = SqliteOptions {
+        partitions: settings.partitions,
+        ..SqliteOptions::new(path)
+    };
+    let inspection = SqliteEventStore::inspect(&options).await;
+    inspection.map_err(|source| BackendError::Log { place, source })
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn sqlite(_: std::path::PathBuf, _: &Settings) -> Result<Inspection, BackendError> {
+    Err(BackendError::NotBuilt {
+        feature: "sqlite",
+        key: "database_url",
+    })
+}
+
+#[cfg(feature = "mysql")]
+async fn mysql(url: &str, settings: &Settings) -> Result<Inspection, BackendError> {
+    use tidelog_command::store::{MySqlEventStore, MySqlOptions};
+    let in_database = |source| BackendError::Log {
+        place: format!("the database {}", shown_url(url)),
+        source,
+    };
+    let mut options = MySqlOptions::from_url(url).map_err(|error| match error {
+        OpenError::Url { reason } => unusable(url, reason),
+        source => in_database(source),
+    })?;
+    options.partitions = settings.partitions;
+    MySqlEventStore::inspect(&options)
+        .await
+        .map_err(in_database)
+}
+
+#[cfg(not(feature = "mysql"))]
+async fn mysql(_: &str, _: &Settings) -> Result<Inspection, BackendError> {
+    Err(BackendError::NotBuilt {
+        feature: "mysql",
+        key: "database_url",
+    })
+}
