@@ -23,6 +23,8 @@ pub mod prelude;
 mod service;
 pub mod settings;
 mod subscriptions;
+#[cfg(feature = "cli")]
+mod telemetry;
 pub mod testing;
 
 pub use app::{App, InvalidApp};

@@ -13,13 +13,12 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::App;
 use crate::backends::BackendError;
 use crate::entities::with_entities;
 use crate::service::StartError;
 use crate::settings::{InvalidSettings, Layers, Settings};
+use crate::telemetry::Telemetry;
 use arguments::{Action, Arguments};
 
 /// The exit status of a command that was asked for something it cannot do: a bad flag, a bad setting.
@@ -59,9 +58,16 @@ fn gather(arguments: &Arguments) -> Result<(Layers, Settings), InvalidSettings> 
 
 /// Does what was asked.
 fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> ExitCode {
-    start_logging(&settings.log);
     // One provider of cryptography for every backend's TLS: two in a process make rustls panic at the first use.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let telemetry = match action {
+        Action::Dev | Action::Serve => Telemetry::of_services(app.name(), &settings),
+        _ => Ok(Telemetry::logging(&settings)),
+    };
+    let telemetry = match telemetry {
+        Ok(telemetry) => telemetry,
+        Err(error) => return fail(&error, USAGE),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -87,6 +93,7 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
     });
     // A task that does not end (a connection that hangs) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    telemetry.end();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -110,21 +117,4 @@ fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
     }
     commands::say_error(&format!("error: {error}{causes}"));
     ExitCode::from(status)
-}
-
-/// What drivers log by themselves when a server goes away: the adapters say it once, in words of ours.
-const QUIET: &str = "sqlx=error";
-
-/// Sends what is logged to standard error.
-fn start_logging(directives: &str) {
-    use std::io::IsTerminal;
-    let filter = |directives: &str| EnvFilter::try_new(format!("{QUIET},{directives}"));
-    let filter = filter(directives).unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},info")));
-    let colours = std::io::stderr().is_terminal();
-    // A second start in the same process (tests) keeps the first one's logging.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .try_init();
 }

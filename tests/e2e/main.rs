@@ -39,3 +39,4 @@ mod settings;
 mod start_up;
 mod store;
 mod story;
+mod telemetry;
