@@ -27,6 +27,8 @@ pub mod read_store;
 mod service;
 pub mod settings;
 mod subscriptions;
+#[cfg(feature = "cli")]
+mod telemetry;
 pub mod testing;
 
 pub use app::{App, InvalidApp};

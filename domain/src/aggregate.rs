@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::decider::{CommandInput, CommandSpec, FieldError};
 use crate::event::Payload;
+use crate::masked::masked;
 use crate::upcasting::Upcaster;
 
 /// What every state, event and view is: plain data that can be stored, compared and shown.
@@ -186,19 +187,20 @@ pub enum DecodeError {
         event_type: String,
         /// The stored version of the shape.
         schema_version: u32,
-        /// What the decoder said.
+        /// What the decoder said, without the values that it came across.
         source: serde_json::Error,
     },
 }
 
 impl DecodeError {
-    /// The payload of the event `event_type` could not be read, because of `source`.
+    /// The payload of the event `event_type` could not be read, because of `source`. Of that the values are left out: a payload is for
+    /// nobody's log.
     #[must_use]
     pub fn payload(event_type: &str, schema_version: u32, source: serde_json::Error) -> Self {
         Self::Payload {
             event_type: event_type.to_owned(),
             schema_version,
-            source,
+            source: masked(source),
         }
     }
 

@@ -22,6 +22,7 @@ mod decider;
 pub mod entity;
 mod event;
 pub mod json;
+mod masked;
 mod multi_stream;
 mod position;
 pub mod prelude;

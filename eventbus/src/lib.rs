@@ -41,6 +41,7 @@ mod start;
 mod state;
 mod subscription;
 mod tail;
+mod traces;
 pub mod wire;
 
 pub use backoff::Backoff;
@@ -74,7 +75,7 @@ pub use state::{
 };
 pub use subscription::{
     CatchUp, CatchUpError, CatchUpProgress, Cause, EventFailure, Handled, Handler, HandlerError,
-    PartitionState, PartitionStatus, Permission, Subscription, SubscriptionEnd,
+    HandlerKind, PartitionState, PartitionStatus, Permission, Subscription, SubscriptionEnd,
     SubscriptionOptions, SubscriptionStatus, Throttle,
 };
 pub use tail::{Tail, TailOptions, TailState, TailStatus};

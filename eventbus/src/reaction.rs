@@ -8,10 +8,15 @@ use futures_util::{FutureExt, StreamExt, stream};
 use tidelog_domain::{
     EventReader, EventSet, Partition, Recorded, RecordedEvent, StreamId, Upcasters, causes,
 };
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::failure::{Failure, FailureKind, FailurePolicy};
 use crate::start::Start;
-use crate::subscription::{EventFailure, Handled, Handler, HandlerError, panic_message};
+use crate::subscription::{
+    EventFailure, Handled, Handler, HandlerError, HandlerKind, panic_message,
+};
+use crate::traces::{span_of, told};
 
 /// How many streams of one batch a reaction works on at once, at most.
 pub const STREAMS_AT_ONCE: usize = 16;
@@ -119,14 +124,23 @@ impl<R: Reaction> ReactionHandler<R> {
         for event in events {
             let position = event.position;
             // A panic is caught wherever it comes from: decoding runs upcasters, which are a user's too.
-            let reacting = AssertUnwindSafe(self.event(event)).catch_unwind().await;
+            let span = span_of(event, || {
+                tracing::info_span!(
+                    "react", subscription = R::NAME, partition = %event.partition, position = %position,
+                    outcome = Empty, otel.status_code = Empty
+                )
+            });
+            let reacting = self.event(event).instrument(span.clone());
+            let reacting = AssertUnwindSafe(reacting).catch_unwind().await;
             let reacted = reacting.unwrap_or_else(|panic| Err(panicked(&panic_message(&*panic))));
             match reacted.map_err(|failure| self.judged(failure)) {
-                Ok(()) => {}
+                Ok(()) => told(&span, "handled"),
                 Err(failure) if failure.kind == FailureKind::Skip => {
+                    told(&span, "skipped");
                     handled.skipped.push((position, causes(&*failure.cause)));
                 }
                 Err(failure) => {
+                    told(&span, "failed");
                     handled.failed.push(EventFailure { position, failure });
                     break;
                 }
@@ -154,6 +168,10 @@ fn panicked(message: &str) -> Failure {
 
 #[async_trait]
 impl<R: Reaction> Handler for ReactionHandler<R> {
+    fn kind(&self) -> HandlerKind {
+        HandlerKind::Reaction
+    }
+
     fn wants(&self, event: &RecordedEvent) -> bool {
         self.reader.filter().matches(event)
     }

@@ -1,17 +1,18 @@
-//! What every service does with every request: name the conversation, catch panics, answer the unknown.
+//! What every service does with every request: name the conversation, catch panics, count it, answer the unknown.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, Uri};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tracing::Instrument;
 
 use crate::context::{CORRELATION_ID, RequestContext};
+use crate::observed::{Measured, observe, request_span};
 use crate::problem::{Problem, ProblemKind};
 
 /// The most characters of a client's text that are repeated to it in a detail.
@@ -32,10 +33,29 @@ pub fn app(router: Router) -> Router {
 ///
 /// Applied twice, it does nothing the second time. Routes and fallbacks that are added later are not covered.
 pub fn with_context(router: Router) -> Router {
-    router.layer(from_fn(in_context))
+    router.layer(from_fn_with_state(None, in_context))
 }
 
-async fn in_context(mut request: Request, next: Next) -> Response {
+/// The same as [`with_context`], which also measures each request as one to `service`: how many there are, how they are answered and how
+/// long that takes.
+pub fn with_context_of(service: &'static str, router: Router) -> Router {
+    router.layer(from_fn_with_state(Some(service), in_context))
+}
+
+async fn in_context(
+    State(service): State<Option<&'static str>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let measured = service.map(|service| Measured::begin(service, &request));
+    let response = answer(request, next).await;
+    if let Some(measured) = measured {
+        measured.end(response.status());
+    }
+    response
+}
+
+async fn answer(mut request: Request, next: Next) -> Response {
     if request.extensions().get::<RequestContext>().is_some() {
         return next.run(request).await;
     }
@@ -58,19 +78,17 @@ async fn in_context(mut request: Request, next: Next) -> Response {
 
 /// Handles the request in a span of its own.
 async fn run(request: Request, next: Next, context: &RequestContext) -> Response {
-    let span = tracing::info_span!(
-        "request",
-        method = %request.method(),
-        correlation_id = context.correlation_id()
-    );
-    async {
+    let span = request_span(&request, context);
+    let response = async {
         AssertUnwindSafe(next.run(request))
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| panicked(panic.as_ref()))
     }
-    .instrument(span)
-    .await
+    .instrument(span.clone())
+    .await;
+    observe(&span, response.status());
+    response
 }
 
 /// Logs a panic (in the request's span, so under its correlation id) and hides it from the client.

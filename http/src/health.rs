@@ -17,11 +17,15 @@ const READY_RETRY: Duration = Duration::from_secs(1);
 
 /// What a service needs to do its work, part by part: ready, or why not. Cloning gives another handle to the same.
 ///
-/// Without parts it is ready.
+/// Without parts it is ready. Beside them it tells which backends are reached, which decides nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    parts: Arc<RwLock<BTreeMap<&'static str, Result<(), String>>>>,
+    parts: States,
+    backends: States,
 }
+
+/// How each of several things is: well, or why not.
+type States = Arc<RwLock<BTreeMap<&'static str, Result<(), String>>>>;
 
 /// The handle by which the owner of one part says how it is.
 #[derive(Clone, Debug)]
@@ -64,17 +68,25 @@ impl Readiness {
         self.missing().is_empty()
     }
 
-    /// Every part as clients see it: `ready`, or the reason why not.
-    fn show(&self) -> Value {
-        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        let shown: Map<String, Value> = parts
-            .iter()
-            .map(|(name, state)| {
-                let text = state.as_ref().map_or_else(String::as_str, |()| "ready");
-                ((*name).to_owned(), json!(text))
-            })
-            .collect();
-        Value::Object(shown)
+    /// Every part: ready, or why not.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(&'static str, Result<(), String>)> {
+        all(&self.parts)
+    }
+
+    /// Every backend that was asked: up, or why not.
+    #[must_use]
+    pub fn backends(&self) -> Vec<(&'static str, Result<(), String>)> {
+        all(&self.backends)
+    }
+
+    /// The backend `name` is reached, or is not, for this reason. Clients of the admin listener read it: no password may be in it.
+    pub fn backend(&self, name: &'static str, state: Result<(), String>) {
+        let mut backends = self
+            .backends
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        backends.insert(name, state);
     }
 
     fn set(&self, name: &'static str, state: Result<(), String>) {
@@ -107,10 +119,33 @@ pub fn health_router(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
+fn all(states: &States) -> Vec<(&'static str, Result<(), String>)> {
+    let states = states.read().unwrap_or_else(PoisonError::into_inner);
+    let states = states.iter();
+    states.map(|(name, state)| (*name, state.clone())).collect()
+}
+
+/// The states as clients see them: the word for what is `well`, or the reason why not.
+fn shown(states: Vec<(&'static str, Result<(), String>)>, well: &str) -> Value {
+    let shown: Map<String, Value> = states
+        .into_iter()
+        .map(|(name, state)| {
+            let text = state.map_or_else(|reason| reason, |()| well.to_owned());
+            (name.to_owned(), json!(text))
+        })
+        .collect();
+    Value::Object(shown)
+}
+
 async fn ready(State(readiness): State<Readiness>) -> Response {
     let missing = readiness.missing();
+    let (parts, backends) = (
+        shown(readiness.parts(), "ready"),
+        shown(readiness.backends(), "up"),
+    );
     if missing.is_empty() {
-        return Json(json!({"status": "ready", "parts": readiness.show()})).into_response();
+        let ready = json!({"status": "ready", "parts": parts, "backends": backends});
+        return Json(ready).into_response();
     }
     let reasons: Vec<String> = missing
         .iter()
@@ -120,7 +155,8 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
         ProblemKind::Unavailable,
         format!("Not ready: {}.", reasons.join("; ")),
     )
-    .with("parts", readiness.show())
+    .with("parts", parts)
+    .with("backends", backends)
     .retry_after(READY_RETRY)
     .into_response()
 }
@@ -161,5 +197,19 @@ mod tests {
         assert_eq!(get(&readiness, "/health/ready").await.status(), 200);
         log.not_ready("gone");
         assert!(!readiness.is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_is_away_is_told_and_leaves_the_service_ready() {
+        let readiness = Readiness::new();
+        readiness.part("log").ready();
+        readiness.backend("bus", Err("down since 12:03: no answer".to_owned()));
+        let told = json!({"bus": "down since 12:03: no answer"});
+        let (status, body) = problem(get(&readiness, "/health/ready").await).await;
+        assert_eq!((status, &body["backends"]), (200, &told));
+        readiness.backend("bus", Ok(()));
+        readiness.part("views").not_ready("being replayed");
+        let (status, body) = problem(get(&readiness, "/health/ready").await).await;
+        assert_eq!((status, &body["backends"]), (503, &json!({"bus": "up"})));
     }
 }

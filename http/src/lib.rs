@@ -19,12 +19,13 @@ mod context;
 mod cors;
 mod health;
 mod lingering;
+mod observed;
 mod openapi;
 mod problem;
 mod query;
 mod server;
 
-pub use app::{app, with_context};
+pub use app::{app, with_context, with_context_of};
 pub use body::{BodyLimits, JsonBody, read_json};
 pub use compression::compressed;
 pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};

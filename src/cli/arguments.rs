@@ -448,7 +448,7 @@ fn flag(setting: &'static Setting) -> Arg {
         Kind::Address => "HOST:PORT",
         Kind::Path => "PATH",
         Kind::Duration => "TIME",
-        Kind::Number => "N",
+        Kind::Number | Kind::Fraction => "N",
         Kind::Bytes => "BYTES",
         Kind::Text => "TEXT",
     };

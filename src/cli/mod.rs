@@ -18,11 +18,10 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::App;
 use crate::entities::with_entities;
 use crate::settings::{InvalidSettings, Layers, Settings};
+use crate::telemetry::Telemetry;
 use arguments::{Action, Arguments, Migrating};
 use exit::Exit;
 
@@ -64,9 +63,16 @@ fn gather(arguments: &Arguments) -> Result<(Layers, Settings), InvalidSettings> 
 
 /// Does what was asked.
 fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> ExitCode {
-    start_logging(&settings.log);
     // One provider of cryptography for every backend's TLS: two in a process make rustls panic at the first use.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let telemetry = match action {
+        Action::Dev | Action::Serve => Telemetry::of_services(app.name(), &settings),
+        _ => Ok(Telemetry::logging(&settings)),
+    };
+    let telemetry = match telemetry {
+        Ok(telemetry) => telemetry,
+        Err(error) => return fail(&error, USAGE),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -100,6 +106,7 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
     });
     // A task that does not end (a connection that hangs) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    telemetry.end();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.as_ref()),
@@ -120,21 +127,4 @@ fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
         commands::say_error(&format!("error: {text}{causes}"));
     }
     ExitCode::from(Exit::of(error).code())
-}
-
-/// What drivers log by themselves when a server goes away: the adapters say it once, in words of ours.
-const QUIET: &str = "sqlx=error";
-
-/// Sends what is logged to standard error.
-fn start_logging(directives: &str) {
-    use std::io::IsTerminal;
-    let filter = |directives: &str| EnvFilter::try_new(format!("{QUIET},{directives}"));
-    let filter = filter(directives).unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},info")));
-    let colours = std::io::stderr().is_terminal();
-    // A second start in the same process (tests) keeps the first one's logging.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .try_init();
 }

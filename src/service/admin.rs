@@ -23,8 +23,8 @@ impl Admin {
     /// Health and metrics of a process that runs `role`, and no administration yet.
     pub(super) fn new(readiness: Readiness, role: &'static str) -> Self {
         Self {
+            metrics: Metrics::new(role, readiness.clone()),
             readiness,
-            metrics: Metrics::new(role),
             administration: Arc::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! What a process measures, for Prometheus: computed from the statuses when it is asked for.
+//! What a process measures, for Prometheus: what is computed from the statuses when it is asked for, and what was [recorded].
 
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
@@ -6,9 +6,12 @@ use std::sync::{Arc, OnceLock};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
+use tidelog_command::CommandService;
 use tidelog_eventbus::{PartitionStatus, RelayPartition, RelayState, RelayStatus};
+use tidelog_http::Readiness;
 use tidelog_query::{LiveViews, ViewState};
 
+use super::recorded;
 use crate::subscriptions::{STALL_PATIENCE, Subscriptions, WorkState};
 
 /// The text format of Prometheus.
@@ -18,6 +21,8 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Clone)]
 pub(super) struct Metrics {
     role: &'static str,
+    readiness: Readiness,
+    commands: Arc<OnceLock<Arc<CommandService>>>,
     relay: Arc<OnceLock<RelayStatus>>,
     /// The subscriptions, and the name by which this process owns partitions.
     subscriptions: Arc<OnceLock<(Subscriptions, String)>>,
@@ -25,14 +30,22 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Of a process that runs `role`, with nothing to measure yet.
-    pub(super) fn new(role: &'static str) -> Self {
+    /// Of a process that runs `role`, with nothing to measure yet but whether it is ready.
+    pub(super) fn new(role: &'static str, readiness: Readiness) -> Self {
+        recorded::begin();
         Self {
             role,
+            readiness,
+            commands: Arc::default(),
             relay: Arc::default(),
             subscriptions: Arc::default(),
             views: Arc::default(),
         }
+    }
+
+    /// From now on also of the commands.
+    pub(super) fn of_commands(&self, commands: Arc<CommandService>) {
+        let _ = self.commands.set(commands);
     }
 
     /// From now on also of the relay.
@@ -61,6 +74,10 @@ impl Metrics {
         text.family("tidelog_build_info", "The program's version and role.");
         let build = [("version", env!("CARGO_PKG_VERSION")), ("role", self.role)];
         text.sample(&build, 1.0);
+        readiness_metrics(&mut text, &self.readiness);
+        if let Some(commands) = self.commands.get() {
+            command_metrics(&mut text, commands);
+        }
         if let Some(relay) = self.relay.get() {
             relay_metrics(&mut text, &relay.partitions());
         }
@@ -76,7 +93,44 @@ impl Metrics {
         if let Some(views) = self.views.get() {
             view_metrics(&mut text, views);
         }
-        text.page
+        text.page + &recorded::page()
+    }
+}
+
+fn readiness_metrics(text: &mut Text, readiness: &Readiness) {
+    text.family("tidelog_ready", "1 when the part is ready.");
+    for (part, state) in readiness.parts() {
+        text.sample(&[("part", part)], flag(state.is_ok()));
+    }
+    text.family(
+        "tidelog_backend_up",
+        "1 when the backend answered when it was last asked, which is every 2 s.",
+    );
+    for (backend, state) in readiness.backends() {
+        text.sample(&[("backend", backend)], flag(state.is_ok()));
+    }
+}
+
+fn command_metrics(text: &mut Text, commands: &CommandService) {
+    text.family(
+        "tidelog_append_queue_commands",
+        "How many commands wait for their turn.",
+    );
+    text.sample(
+        &[],
+        count(u64::try_from(commands.waiting()).unwrap_or(u64::MAX)),
+    );
+    text.counters(
+        "tidelog_snapshots_total",
+        "Snapshots of states, by what became of them.",
+    );
+    let snapshots = commands.snapshots();
+    for (outcome, number) in [
+        ("written", snapshots.written),
+        ("left-out", snapshots.left_out),
+        ("failed", snapshots.failed),
+    ] {
+        text.sample(&[("outcome", outcome)], count(number));
     }
 }
 
@@ -243,7 +297,7 @@ fn relay_metrics(text: &mut Text, partitions: &[RelayPartition]) {
     }
 }
 
-/// A page of gauges.
+/// A page.
 #[derive(Default)]
 struct Text {
     page: String,
@@ -252,11 +306,20 @@ struct Text {
 }
 
 impl Text {
-    /// Begins the metric `name`.
+    /// Begins the gauges `name`.
     fn family(&mut self, name: &'static str, help: &str) {
+        self.begin(name, help, "gauge");
+    }
+
+    /// Begins the counters `name`.
+    fn counters(&mut self, name: &'static str, help: &str) {
+        self.begin(name, help, "counter");
+    }
+
+    fn begin(&mut self, name: &'static str, help: &str, kind: &str) {
         self.name = name;
         // Writing to a text cannot fail.
-        let _ = writeln!(self.page, "# HELP {name} {help}\n# TYPE {name} gauge");
+        let _ = writeln!(self.page, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     /// Adds a value of the metric that was begun last.

@@ -10,7 +10,9 @@ mod metrics;
 mod owner;
 mod public;
 mod queries;
+mod reach;
 mod reactions;
+mod recorded;
 mod source;
 mod stalls;
 mod versions;
@@ -33,7 +35,7 @@ use tidelog_eventbus::{
     Cause, CommitSignal, EventStream, LogError, RelayStatus, Start, StreamError, StreamReader,
     SubscriptionOptions,
 };
-use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve};
+use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve, with_context_of};
 use tidelog_query::store::ReadStore;
 use tidelog_query::{
     AwaitedLog, Catalog, LiveViews, QueryService, QuerySettings, Views, ViewsOptions,
@@ -54,7 +56,9 @@ use freshness::Freshness;
 use group::Group;
 pub use listeners::CannotListen;
 use listeners::{address, listen};
+pub(crate) use owner::owner;
 use public::public;
+use reach::Reach;
 use reactions::{Keeper, Reactions};
 pub use reactions::{ReactionState, ReactionStatus};
 use source::Source;
@@ -217,6 +221,8 @@ impl Assembly<'_> {
         let role = self.settings.role;
         let backends = Backends::open(self.settings, self.program, &running.ready).await?;
         running.ready.not_ready("starting the services");
+        let reach = Reach::new(&backends, self.readiness.clone());
+        running.workers.spawn(|stop| reach.watch(stop));
         let mut live = LiveViews::default();
         let mut signal = None;
         if let (Some(log), Some(bus)) = (backends.log, backends.bus) {
@@ -227,7 +233,7 @@ impl Assembly<'_> {
             let relay = source.publish(&running.workers);
             running.admin.metrics.of_relay(relay.clone());
             if let (true, Some(store)) = (role.runs(Role::EventBus), &backends.reads) {
-                let owner = owner::owner(role);
+                let owner = owner(role);
                 tracing::info!(
                     owner,
                     "this process works on views and reactions, and is called so where it does"
@@ -296,7 +302,12 @@ impl Assembly<'_> {
         let router = router
             .merge(docs_router(&document))
             .merge(self.program.own_query_routes().clone());
-        running.query_router = Some(public(router, self.settings, &[Method::GET, Method::HEAD]));
+        running.query_router = Some(public(
+            "query",
+            router,
+            self.settings,
+            &[Method::GET, Method::HEAD],
+        ));
         Ok(())
     }
 
@@ -345,12 +356,12 @@ impl Assembly<'_> {
         let subscriptions =
             Subscriptions::of(self.program, &source.log, store, Arc::new(statuses))?;
         let administration = views_admin_router(views.clone(), running.workers.stop.clone())
-            .merge(subscriptions::router(subscriptions.clone()))
-            .merge(crate::admin::router(
-                self.program.name(),
-                source.log.clone(),
-            ));
-        running.admin.administer(app(administration));
+        let router = router
+            .merge(docs_router(&document))
+            .merge(self.program.own_query_routes().clone());
+        running
+            .admin
+            .administer(with_context_of("admin", app(administration)));
         let metrics = &running.admin.metrics;
         metrics.of_subscriptions(subscriptions.clone(), owner);
         metrics.of_views(live.clone());
@@ -433,6 +444,7 @@ impl Assembly<'_> {
             .workers
             .spawn(|stop| watch::tell_history(relay, told, stop));
         running.commands = Some(service.clone());
+        running.admin.metrics.of_commands(service.clone());
         let settings = CommandSettings {
             query_url: self.settings.query_url.clone(),
             ..CommandSettings::default()
@@ -448,7 +460,7 @@ impl Assembly<'_> {
             Method::PATCH,
             Method::DELETE,
         ];
-        running.command_router = Some(public(router, self.settings, &methods));
+        running.command_router = Some(public("command", router, self.settings, &methods));
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ const UNIQUE_CHARS: usize = 12;
 
 /// The name of this process: its role, the host, its number there, and something that no other has. At most 100 characters, all of
 /// them letters, digits, `-`, `.` or `_`.
-pub(super) fn owner(role: Role) -> String {
+pub(crate) fn owner(role: Role) -> String {
     named(role, &host(), std::process::id(), Uuid::new_v4())
 }
 

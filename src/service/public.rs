@@ -2,14 +2,19 @@
 
 use axum::Router;
 use axum::http::Method;
-use tidelog_http::{app, compressed, cross_origin, with_context};
+use tidelog_http::{app, compressed, cross_origin, with_context_of};
 
 use crate::settings::Settings;
 
 /// Makes `router` a whole service ([`app`]) for clients anywhere: compressed, and open to the pages of the origins in `settings`, which
-/// may use these methods.
-pub(super) fn public(router: Router, settings: &Settings, methods: &[Method]) -> Router {
+/// may use these methods. It is measured as `name`.
+pub(super) fn public(
+    name: &'static str,
+    router: Router,
+    settings: &Settings,
+    methods: &[Method],
+) -> Router {
     let service = compressed(app(router));
     // Also what a browser asks beforehand has a correlation id.
-    with_context(cross_origin(service, &settings.cors_origins, methods))
+    with_context_of(name, cross_origin(service, &settings.cors_origins, methods))
 }

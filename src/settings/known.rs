@@ -28,6 +28,8 @@ pub enum Kind {
     Duration,
     /// A whole number.
     Number,
+    /// A number from 0 to 1: `0.25`.
+    Fraction,
     /// A number of bytes: `512MiB`, `2GiB`, `65536`.
     Bytes,
     /// One word, or free text.
@@ -205,6 +207,27 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Text,
         Some("info"),
         "What is logged: a level, or tracing directives such as tidelog=debug,info",
+    ),
+    setting(
+        "log_format",
+        &["TIDELOG_LOG_FORMAT"],
+        Kind::Text,
+        Some("text"),
+        "How it is logged: text, or json, one object a line",
+    ),
+    setting(
+        "otlp_endpoint",
+        &["TIDELOG_OTLP_ENDPOINT"],
+        Kind::SecretUrl,
+        None,
+        "Where traces are exported to by OTLP over HTTP: http://host:4318; none are unless said (needs the feature `otlp`)",
+    ),
+    setting(
+        "trace_sample",
+        &["TIDELOG_TRACE_SAMPLE"],
+        Kind::Fraction,
+        Some("1"),
+        "Which part of the traces that begin here is exported, from 0 to 1; one that a client began is if the client says so",
     ),
 ];
 

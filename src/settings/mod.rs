@@ -11,4 +11,4 @@ pub(crate) use sources::shown_url;
 pub use sources::{InvalidSettings, Layers, Origin};
 pub use tidelog_http::CorsOrigins;
 pub(crate) use values::IN_MEMORY;
-pub use values::{Role, Settings};
+pub use values::{LogFormat, Role, Settings, TraceSample};

@@ -317,9 +317,10 @@ fn file_value(
     let text = match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
         other => {
             let reason = format!(
-                "`{key}` is a {}; write it as a text or a whole number",
+                "`{key}` is a {}; write it as a text or a number",
                 other.type_str()
             );
             return Err(InvalidSettings::File {

@@ -50,6 +50,40 @@ impl Role {
     }
 }
 
+/// How a process logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// Lines for programs: one JSON object each.
+    Json,
+}
+
+/// Which part of the traces that begin in a process is exported: from 0, none, to 1, all of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TraceSample(f64);
+
+impl TraceSample {
+    /// All of them.
+    pub const ALL: Self = Self(1.0);
+
+    /// The part `part`; `None` when it is not from 0 to 1.
+    #[must_use]
+    pub fn new(part: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&part).then_some(Self(part))
+    }
+
+    /// From 0 to 1.
+    #[must_use]
+    pub const fn part(self) -> f64 {
+        self.0
+    }
+}
+
+/// It is a number, always.
+impl Eq for TraceSample {}
+
 /// What stands for a database in `database_url` where there is none.
 pub(crate) const IN_MEMORY: &str = "memory:";
 
@@ -92,6 +126,12 @@ pub struct Settings {
     pub follow_interval: Duration,
     /// What is logged.
     pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// Where traces are exported to.
+    pub otlp_endpoint: Option<String>,
+    /// Which part of the traces that begin here is exported.
+    pub trace_sample: TraceSample,
 }
 
 impl Default for Settings {
@@ -121,6 +161,9 @@ impl Default for Settings {
             shutdown_grace: Duration::from_secs(10),
             follow_interval: Duration::from_millis(200),
             log: text("log"),
+            log_format: LogFormat::Text,
+            otlp_endpoint: None,
+            trace_sample: TraceSample::ALL,
         }
     }
 }
@@ -194,6 +237,11 @@ impl Settings {
             shutdown_grace: parsed(layers, "shutdown_grace", DURATION, duration)?,
             follow_interval: parsed(layers, "follow_interval", DURATION, duration)?,
             log: text("log").unwrap_or_default(),
+            log_format: parsed(layers, "log_format", "text or json", log_format)?,
+            otlp_endpoint: otlp_endpoint(layers)?,
+            trace_sample: parsed(layers, "trace_sample", FRACTION, |text| {
+                TraceSample::new(text.parse().ok()?)
+            })?,
         })
     }
 }
@@ -202,6 +250,7 @@ const ADDRESS: &str = "an address to listen on, such as 127.0.0.1:3000";
 const ORIGINS: &str =
     "*, or origins as browsers write them, such as https://shop.example,http://localhost:8080";
 const DURATION: &str = "a span of time, such as 500ms, 30s or 2m";
+const FRACTION: &str = "a number from 0 to 1, such as 0.25";
 const BYTES: &str = "a number of bytes above 0, such as 512MiB, 2GiB or 65536";
 
 /// Reads the value of `key` with `read`.
@@ -232,6 +281,22 @@ fn url(
     Err(invalid(key, value, origin, expected))
 }
 
+/// Reads where traces are exported to. A password has no place there: what a collector wants for signing in, it wants in a header.
+fn otlp_endpoint(layers: &Layers) -> Result<Option<String>, InvalidSettings> {
+    const KEY: &str = "otlp_endpoint";
+    let endpoint = url(layers, KEY, &["http", "https"])?;
+    let has_host = |text: &str| {
+        url::Url::parse(text).is_ok_and(|url| url.username().is_empty() && url.password().is_none())
+    };
+    match (&endpoint, layers.get(KEY)) {
+        (Some(text), Some((value, origin))) if !has_host(text) => {
+            let expected = "a URL with a host and without a password (headers are set by OTEL_EXPORTER_OTLP_HEADERS)";
+            Err(invalid(KEY, value, origin, expected.to_owned()))
+        }
+        _ => Ok(endpoint),
+    }
+}
+
 /// The value of `key` is not what it should be.
 fn invalid(key: &'static str, value: &str, origin: &Origin, expected: String) -> InvalidSettings {
     let found = Setting::find(key).map_or_else(String::new, |setting| shown(setting.kind, value));
@@ -248,6 +313,15 @@ fn role(text: &str) -> Option<Role> {
     [Role::Command, Role::EventBus, Role::Query, Role::All]
         .into_iter()
         .find(|role| role.name() == text)
+}
+
+/// Reads how to log.
+fn log_format(text: &str) -> Option<LogFormat> {
+    match text {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
 }
 
 /// Reads `host:port`.
@@ -337,6 +411,15 @@ mod tests {
             ("wait_for_backends", "30", "30s"),
             ("bus_keep_events", "0", "1 to"),
             ("bus_keep_bytes", "1GB", "2GiB"),
+            ("log_format", "yaml", "text or json"),
+            ("otlp_endpoint", "grpc://h:4317", "http:// or https://"),
+            (
+                "otlp_endpoint",
+                "http://u:hunter2@h",
+                "OTEL_EXPORTER_OTLP_HEADERS",
+            ),
+            ("trace_sample", "1.5", "0 to 1"),
+            ("trace_sample", "nan", "0 to 1"),
         ] {
             let error = settings(&[(key, value)]).unwrap_err().to_string();
             assert!(
@@ -350,6 +433,14 @@ mod tests {
     #[test]
     fn the_default_is_what_the_table_says() {
         assert_eq!(Settings::default(), settings(&[]).unwrap());
+    }
+
+    #[test]
+    fn a_part_of_the_traces_is_a_number_from_0_to_1() {
+        let sample = |text| settings(&[("trace_sample", text)]).unwrap().trace_sample;
+        assert_eq!(sample("0.25"), TraceSample::new(0.25).unwrap());
+        assert_eq!([sample("0").part(), sample("1").part()], [0.0, 1.0]);
+        assert_eq!(TraceSample::new(f64::NAN), None);
     }
 
     #[test]

@@ -41,3 +41,4 @@ mod settings;
 mod start_up;
 mod store;
 mod story;
+mod telemetry;

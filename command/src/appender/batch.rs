@@ -64,6 +64,8 @@ pub(super) struct Settled {
     pub(super) again: Vec<Job>,
     /// How far the partitions are that were appended to.
     pub(super) heads: BTreeMap<Partition, Position>,
+    /// How many events were appended.
+    pub(super) events: u64,
 }
 
 impl Batch {
@@ -196,6 +198,7 @@ impl Batch {
             match result {
                 Ok(appended) => {
                     let pending = self.happened(pending, &appended, cache, &mut settled.heads);
+                    settled.events += pending.count_events();
                     pending.take_snapshots(snapshotter);
                     self.answer(pending.job, pending.verdict);
                 }
@@ -264,6 +267,24 @@ impl Batch {
 }
 
 impl Pending {
+    /// How many events it appended, which its span tells too.
+    fn count_events(&self) -> u64 {
+        let Verdict::Done {
+            before,
+            after,
+            appended: true,
+        } = &self.verdict
+        else {
+            return 0;
+        };
+        let of_each = before.iter().zip(after);
+        let of_each =
+            of_each.map(|(before, after)| after.version.number().saturating_sub(before.number()));
+        let events = of_each.sum();
+        self.job.span.record("events", events);
+        events
+    }
+
     /// Has snapshots taken of what is in the log now, where they are due.
     fn take_snapshots(&self, snapshotter: &Snapshotter) {
         if let Verdict::Done { before, after, .. } = &self.verdict {

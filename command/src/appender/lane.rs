@@ -116,6 +116,7 @@ impl Lane {
         };
         let settled = batch.settle(results, &self.cache, &self.snapshotter);
         if !settled.heads.is_empty() {
+            metrics::counter!("tidelog_events_appended_total").increment(settled.events);
             self.signal.committed(settled.heads);
         }
         settled.again
@@ -128,6 +129,7 @@ fn in_time(jobs: Vec<Job>) -> Vec<Job> {
     let mut left = Vec::with_capacity(jobs.len());
     for job in jobs {
         if job.attempts > 0 || (job.deadline >= now && !job.reply.is_closed()) {
+            job.taken();
             left.push(job);
         } else {
             job.answer(Err(CommandError::Overloaded));

@@ -22,11 +22,14 @@ use std::time::Duration;
 
 use tidelog_domain::{Partitions, Payload};
 use tidelog_eventbus::CommitSignal;
+use tidelog_telemetry::{traced, traceparent};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::clock::Clock;
 use crate::store::EventStore;
@@ -177,10 +180,27 @@ impl Appender {
     /// # Errors
     ///
     /// [`CommandError`]. After every one but [`CommandError::InDoubt`] nothing was written, and nothing will be.
-    pub async fn submit(&self, mut work: Work) -> Result<Outcome, CommandError> {
+    pub async fn submit(&self, work: Work) -> Result<Outcome, CommandError> {
+        let span = traced!(
+            "append",
+            waited_ms = Empty,
+            attempts = Empty,
+            events = Empty
+        );
+        let began = Instant::now();
+        let done = self.append(work, span.clone()).instrument(span).await;
+        metrics::histogram!("tidelog_append_duration_seconds").record(began.elapsed());
+        done
+    }
+
+    async fn append(&self, mut work: Work, span: Span) -> Result<Outcome, CommandError> {
         work.metadata.causation_id.get_or_insert(work.command_id);
         if work.metadata.correlation_id.is_empty() {
             work.metadata.correlation_id = work.command_id.to_string();
+        }
+        // Whoever handles the events goes on from here. Where nothing is exported, what the client said is kept.
+        if let Some(own) = traceparent(&span) {
+            work.metadata.traceparent = Some(own);
         }
         let metadata = Payload::of(&work.metadata)
             .map_err(|error| CommandError::defect(format!("metadata cannot be JSON: {error}")))?;
@@ -196,6 +216,8 @@ impl Appender {
         let (reply, answer) = oneshot::channel();
         let job = Job {
             deadline: Instant::now() + self.queue_timeout,
+            queued_at: Instant::now(),
+            span,
             attempts: 0,
             metadata,
             work,

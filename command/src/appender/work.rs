@@ -8,6 +8,7 @@ use tidelog_domain::{
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
+use tracing::Span;
 use uuid::Uuid;
 
 use super::error::CommandError;
@@ -125,6 +126,10 @@ pub struct StreamOutcome {
 pub(super) struct Job {
     /// When it is too late to begin.
     pub(super) deadline: Instant,
+    /// When it came.
+    pub(super) queued_at: Instant,
+    /// The span of its append; none where traces are not exported.
+    pub(super) span: Span,
     /// How often it was decided and its append turned down.
     pub(super) attempts: u32,
     /// The metadata of its events, as JSON.
@@ -151,9 +156,18 @@ impl Job {
         self.work.key.map(|key| AppendKey { key, records })
     }
 
+    /// A lane has taken it.
+    pub(super) fn taken(&self) {
+        if self.attempts == 0 && !self.span.is_disabled() {
+            let waited = u64::try_from(self.queued_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.span.record("waited_ms", waited);
+        }
+    }
+
     /// Tells the client, if it is still there. Its key is free by then.
     pub(super) fn answer(self, result: Result<Reply, CommandError>) {
         drop(self.running);
+        self.span.record("attempts", self.attempts + 1);
         // A client that went away does not need to know.
         let _ = self.reply.send(result);
     }

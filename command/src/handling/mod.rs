@@ -2,6 +2,7 @@
 
 mod key;
 mod multi_stream;
+mod observed;
 mod request;
 mod sweep;
 
@@ -17,6 +18,7 @@ use tidelog_domain::{
 };
 use tidelog_eventbus::{CommitSignal, LogIdentity};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::appender::{
@@ -27,6 +29,7 @@ use crate::store::EventStore;
 pub use crate::appender::{CommandError, Precondition};
 pub use key::{CommandId, CommandKey, InvalidKey, MAX_KEY_LENGTH};
 pub use multi_stream::{MultiStreamOutcome, MultiStreamRequest};
+use observed::Observed;
 pub use request::{CommandOutcome, CommandRequest};
 pub use sweep::KEYS_KEPT_FOR;
 
@@ -136,6 +139,19 @@ impl CommandService {
     ///
     /// [`CommandError`]. After every one but [`CommandError::InDoubt`] nothing was written, and nothing will be.
     pub async fn execute(&self, request: CommandRequest) -> Result<CommandOutcome, CommandError> {
+        let decider = self.decider(&request.category);
+        let known = decider.and_then(|decider| spec(decider.as_ref(), &request.input.name));
+        let observed = Observed::begin(
+            decider.map(|decider| decider.category()),
+            known.map(|spec| spec.name.as_str()),
+            &request.metadata,
+        );
+        let done = self.handle(request).instrument(observed.span.clone()).await;
+        observed.end(done.as_ref().map(|done| (done.appended, done.replayed)));
+        done
+    }
+
+    async fn handle(&self, request: CommandRequest) -> Result<CommandOutcome, CommandError> {
         let key = request.key.as_ref().map(|key| key.scoped(&request));
         let CommandRequest {
             category, input, ..

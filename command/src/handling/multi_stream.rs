@@ -6,10 +6,12 @@ use serde_json::Value;
 use tidelog_domain::{
     ConsistencyToken, Context, EventDraft, Lifecycle, Metadata, MultiStreamDecider, Refusal, State,
 };
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::appender::{Decide, Outcome, Target, Work};
 
+use super::observed::{Observed, SEVERAL};
 use super::{
     CommandError, CommandId, CommandKey, CommandOutcome, CommandService, Precondition, request,
 };
@@ -98,6 +100,22 @@ impl CommandService {
     ///
     /// [`CommandError`]. After every one but [`CommandError::InDoubt`] nothing was written, and nothing will be.
     pub async fn execute_multi_stream(
+        &self,
+        request: MultiStreamRequest,
+    ) -> Result<MultiStreamOutcome, CommandError> {
+        let known = self.multi_stream(&request.name);
+        let observed = Observed::begin(
+            Some(SEVERAL),
+            known.map(|command| command.name()),
+            &request.metadata,
+        );
+        let span = observed.span.clone();
+        let done = self.handle_multi_stream(request).instrument(span).await;
+        observed.end(done.as_ref().map(|done| (done.appended, done.replayed)));
+        done
+    }
+
+    async fn handle_multi_stream(
         &self,
         request: MultiStreamRequest,
     ) -> Result<MultiStreamOutcome, CommandError> {

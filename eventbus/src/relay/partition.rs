@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidelog_domain::{Cursor, HistoryId, Partition, Position};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::field::Empty;
 
 use super::Shared;
 use super::status::RelayState;
@@ -12,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::bus::BusError;
 use crate::heads::Head;
 use crate::log::LogError;
+use crate::traces::{Spans, Which};
 use tidelog_domain::causes;
 
 /// The first wait after a failure, at most.
@@ -116,7 +118,18 @@ impl PartitionRelay<'_> {
         let Some(last) = page.last() else {
             return Ok(cursor);
         };
-        bus.publish(self.history, self.partition, &page).await?;
+        let spans = Spans::of(&page, Which::Recent, |event| {
+            tracing::info_span!(
+                "relay", partition = %event.partition, position = %event.position,
+                outcome = Empty, otel.status_code = Empty
+            )
+        });
+        let published = bus.publish(self.history, self.partition, &page).await;
+        spans.end(|_| match &published {
+            Ok(()) => "published",
+            Err(_) => "failed",
+        });
+        published?;
         Ok(last.cursor())
     }
 

@@ -341,7 +341,8 @@ impl PartitionRun {
         let mut portions = Portions::of(&events);
         while let Some(portion) = portions.current() {
             let delivered = deliver(&*catch_up.handler, self.partition, portion).await;
-            let failure = match delivered.map(Handled::first_failure) {
+            let handled = delivered.map(|all| all.map(|all| all.handled));
+            let failure = match handled.map(Handled::first_failure) {
                 Ok(None) => {
                     portions.done();
                     if let Some(last) = portion.last() {

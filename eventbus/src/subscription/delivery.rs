@@ -18,18 +18,28 @@ pub(super) enum Undelivered {
     Panicked(String),
 }
 
+/// What became of events that were given to a handler.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    pub(super) handled: Handled,
+    /// How many it wanted.
+    pub(super) wanted: usize,
+}
+
 /// Gives the wanted ones of `events` to `handler`, and says what became of them; nothing when there were none.
 pub(super) async fn deliver(
     handler: &dyn Handler,
     partition: Partition,
     events: &[RecordedEvent],
-) -> Result<Option<Handled>, Undelivered> {
+) -> Result<Option<Delivered>, Undelivered> {
     let handling = async {
         let wanted = wanted(handler, events);
         if wanted.is_empty() {
             return Ok(None);
         }
-        handler.handle(partition, &wanted).await.map(Some)
+        let handled = handler.handle(partition, &wanted).await?;
+        let wanted = wanted.len();
+        Ok(Some(Delivered { handled, wanted }))
     };
     match AssertUnwindSafe(handling).catch_unwind().await {
         Ok(handled) => handled.map_err(Undelivered::Failed),

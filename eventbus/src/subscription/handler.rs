@@ -17,6 +17,16 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// - Partitions are handled side by side; one partition is never handled twice at once by one subscription.
 #[async_trait]
 pub trait Handler: Send + Sync {
+    /// What it makes of events, for those who watch it. A view, unless said otherwise.
+    fn kind(&self) -> HandlerKind {
+        HandlerKind::View
+    }
+
+    /// What it is called by those who watch it, where that is another name than its subscription's.
+    fn watched_as(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether it wants `event`. What it does not want moves the checkpoint all the same.
     ///
     /// Asked after the gate, so that a filter can never hide a hole.
@@ -58,6 +68,27 @@ pub trait Handler: Send + Sync {
     async fn skip(&self, event: &RecordedEvent) -> Result<(), HandlerError> {
         let _ = event;
         Ok(())
+    }
+}
+
+/// What a handler makes of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandlerKind {
+    /// Documents.
+    View,
+    /// Something that happens elsewhere.
+    Reaction,
+}
+
+impl HandlerKind {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Reaction => "reaction",
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod delivery;
 mod handler;
 mod keeping;
 mod lease;
+mod observed;
 mod observer;
 mod retrying;
 mod setting_aside;
@@ -36,7 +37,7 @@ mod worker;
 
 pub use catch_up::{CatchUp, CatchUpError, CatchUpProgress, Permission, Throttle};
 pub(crate) use delivery::message as panic_message;
-pub use handler::{Cause, EventFailure, Handled, Handler, HandlerError};
+pub use handler::{Cause, EventFailure, Handled, Handler, HandlerError, HandlerKind};
 use lease::Records;
 use observer::{Observer, shares};
 pub use status::{PartitionState, PartitionStatus, SubscriptionStatus};

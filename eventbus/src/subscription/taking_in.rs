@@ -8,6 +8,7 @@ use tidelog_domain::{Position, RecordedEvent, causes};
 
 use super::delivery::sequences;
 use super::handler::{EventFailure, Handled};
+use super::observed::Occasion;
 use super::sorting::{Aside, Sorted};
 use super::work::{Leave, Work};
 use crate::failure::{Failure, FailureKind};
@@ -40,7 +41,7 @@ impl Work {
             open = again;
             self.back_off(&reason).await?;
             failed = loop {
-                match self.handle(&open).await {
+                match self.handle(&open, Occasion::Again).await {
                     Ok(handled) => break handled.unwrap_or_default(),
                     Err(failure) if failure.is_transient() => {
                         self.back_off(&causes(&failure)).await?;

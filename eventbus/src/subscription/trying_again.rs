@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::delivery::sequences;
 use super::handler::Handled;
+use super::observed::Occasion;
 use super::retrying::{Run, Skip};
 use super::work::{Leave, Work};
 use crate::failure::FailureKind;
@@ -192,7 +193,7 @@ impl Work {
         let mut open = portion;
         if open.len() > 1 {
             let events: Vec<_> = open.iter().map(|(event, _)| event.clone()).collect();
-            if let Ok(handled) = self.handle(&events).await {
+            if let Ok(handled) = self.handle(&events, Occasion::Again).await {
                 open = self.take_in_again(run, open, handled.unwrap_or_default());
             }
         }
@@ -285,7 +286,8 @@ impl Work {
         let running = Arc::clone(&self.running);
         let policy = &running.options.policy;
         loop {
-            let (kind, reason) = match self.handle(std::slice::from_ref(event)).await {
+            let one = std::slice::from_ref(event);
+            let (kind, reason) = match self.handle(one, Occasion::Again).await {
                 Ok(handled) => {
                     let mut handled = handled.unwrap_or_default();
                     if let Some((_, reason)) = handled.skipped.pop() {

@@ -11,6 +11,7 @@ use super::delivery::{Portions, Undelivered, deliver};
 use super::handler::Handled;
 use super::keeping::{interrupted, keep_alive};
 use super::lease::Lease;
+use super::observed::Occasion;
 use super::observer::Seen;
 use super::retrying::Retries;
 use super::sorting::{Sorted, Stop, sort};
@@ -221,7 +222,7 @@ impl Work {
         let events = std::mem::take(&mut sorted.handle);
         let mut portions = Portions::of(&events);
         while let Some(portion) = portions.current() {
-            match self.handle(portion).await {
+            match self.handle(portion, Occasion::Live).await {
                 Ok(handled) => {
                     let had_effect = handled.is_some();
                     let handled = handled.unwrap_or_default();
@@ -286,6 +287,7 @@ impl Work {
     pub(super) async fn handle(
         &mut self,
         portion: &[RecordedEvent],
+        occasion: Occasion,
     ) -> Result<Option<Handled>, Undelivered> {
         let running = Arc::clone(&self.running);
         let partition = self.partition;
@@ -293,7 +295,10 @@ impl Work {
             let _permit = running.permits.acquire().await;
             deliver(&*running.handler, partition, portion).await
         };
-        keep_alive(&mut self.lease, running.options.lease, delivery).await
+        let spans = running.spans(portion, occasion);
+        let delivered = keep_alive(&mut self.lease, running.options.lease, delivery).await;
+        running.observe(spans, &delivered);
+        delivered.map(|all| all.map(|all| all.handled))
     }
 
     /// Waits before another try of what may pass.

@@ -132,6 +132,11 @@ impl Projector {
 
 #[async_trait]
 impl Handler for Projector {
+    /// The view: its subscription is called by the collection, of which each version has one of its own.
+    fn watched_as(&self) -> Option<&str> {
+        Some(self.view.name())
+    }
+
     fn wants(&self, event: &RecordedEvent) -> bool {
         self.view.filter().matches(event)
     }

@@ -27,7 +27,7 @@ pub(super) async fn page(admin: &Client) -> String {
 /// Checks each line against the format: a metric has its help and type, and each sample a value.
 fn assert_well_formed(page: &str) {
     let mut known = Vec::new();
-    for line in page.lines() {
+    for line in page.lines().filter(|line| !line.is_empty()) {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, help) = help.split_once(' ').unwrap();
             assert!(
@@ -37,11 +37,13 @@ fn assert_well_formed(page: &str) {
             assert!(!known.contains(&name), "{name} comes twice");
             known.push(name);
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
-            assert_eq!(kind, format!("{} gauge", known.last().unwrap()));
-        } else {
-            let (name, rest) = line.split_once('{').unwrap();
+            let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(Some(&name), known.last(), "{line}");
-            let (_, value) = rest.rsplit_once("} ").unwrap();
+            assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
+        } else {
+            // A histogram's samples have endings.
+            assert!(line.starts_with(known.last().unwrap()), "{line}");
+            let (_, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<f64>().is_ok(), "{line}");
         }
     }

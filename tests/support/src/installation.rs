@@ -49,6 +49,11 @@ pub async fn python_path() -> PathBuf {
     told("python").await
 }
 
+/// The program that checks pages of metrics as Prometheus does. Fetched when it is missing.
+pub async fn promtool() -> PathBuf {
+    told("promtool").await
+}
+
 /// The directory that `tests/servers` tells of when it is asked for `what`.
 async fn told(what: &str) -> PathBuf {
     let told = Command::new(SERVERS)

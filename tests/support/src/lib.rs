@@ -4,6 +4,7 @@
 //! - [`Server`]: a server of a test's own, to kill, stop, pause, restart or roll back.
 //! - [`RedisCluster`]: a Redis Cluster of servers of a test's own.
 //! - [`Process`]: a program under test, such as `tidelog serve`, with its output and its signals.
+//! - [`OtlpReceiver`]: a collector of traces, with what came to it.
 //! - [`TcpProxy`]: a network between a client and a server that can be cut, delayed, stalled or made to lose an answer.
 //!
 //! The servers are the genuine ones, fetched by `tests/servers` when they are missing. Nothing started here outlives
@@ -23,6 +24,7 @@ mod ending;
 mod engine;
 mod installation;
 mod network;
+mod otlp;
 mod process;
 mod server;
 pub mod shared;
@@ -30,8 +32,9 @@ pub mod shared;
 pub use cluster::RedisCluster;
 pub use ending::Signal;
 pub use engine::Engine;
-pub use installation::python_path;
+pub use installation::{promtool, python_path};
 pub use network::{TcpProxy, free_port};
+pub use otlp::{OtlpReceiver, ReceivedSpan};
 pub use process::Process;
 pub use server::{Durability, Server, ServerOptions, Snapshot};
 pub use shared::{fresh_mongodb_database, fresh_mysql_database, unique_name};

@@ -1,0 +1,405 @@
+//! No secret and no payload is told to anybody who did not ask for it.
+//!
+//! A test plants a text in each place where one is, has everything go right and wrong, with all that can be logged, and looks for
+//! the texts in all that was said.
+
+use mongodb::bson::doc;
+use serde_json::{Value, json};
+use tidelog_test_support::{
+    OtlpReceiver, Process, TcpProxy, fresh_mongodb_database, fresh_mysql_database, shared,
+};
+
+use crate::client::send;
+use crate::log::connect;
+use crate::services::{CommandLine, Role, Service};
+use crate::waiting::eventually;
+
+/// The texts that must not be found again.
+struct Planted {
+    /// The password of all three servers.
+    password: String,
+    /// A password that is wrong.
+    wrong: String,
+    /// What a collector wants in a header.
+    header: String,
+    /// What is in bodies, events and documents.
+    payload: String,
+}
+
+impl Planted {
+    fn new() -> Self {
+        let unique = |what: &str| format!("{what}x{}", uuid::Uuid::new_v4().simple());
+        Self {
+            password: unique("password"),
+            wrong: unique("wrong"),
+            header: unique("header"),
+            payload: unique("payload"),
+        }
+    }
+
+    /// Makes sure that none of the texts is in `said`, which `who` said.
+    fn not_in(&self, who: &str, said: &str) {
+        let Self {
+            password,
+            wrong,
+            header,
+            payload,
+        } = self;
+        for secret in [password, wrong, header, payload] {
+            let found = said.lines().find(|line| line.contains(secret.as_str()));
+            assert_eq!(found, None, "{who} tells {secret}");
+        }
+    }
+}
+
+/// The servers with a user each, whose password is planted, behind a network that can be cut.
+struct Servers {
+    log: TcpProxy,
+    bus: TcpProxy,
+    store: TcpProxy,
+    /// The URLs, with the right password.
+    urls: [(&'static str, String); 3],
+}
+
+impl Servers {
+    async fn with(password: &str) -> Self {
+        let (mysql, redis, mongodb) = (
+            shared::mysql().await,
+            shared::redis().await,
+            shared::mongodb().await,
+        );
+        let user = format!("u{}", &uuid::Uuid::new_v4().simple().to_string()[..16]);
+        let (log, bus, store) = (
+            TcpProxy::start(mysql.port()).await,
+            TcpProxy::start(redis.port()).await,
+            TcpProxy::start(mongodb.port()).await,
+        );
+
+        let database = fresh_mysql_database(mysql).await;
+        let name = database.rsplit('/').next().unwrap();
+        let mut connection = connect(&database).await;
+        for statement in [
+            format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'"),
+            format!("GRANT ALL ON {name}.* TO '{user}'@'%'"),
+        ] {
+            let statement = sqlx::AssertSqlSafe(statement);
+            sqlx::raw_sql(statement)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+
+        let client = redis::Client::open(redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let rule = [
+            "SETUSER",
+            &user,
+            "on",
+            &format!(">{password}"),
+            "~*",
+            "&*",
+            "+@all",
+        ];
+        let mut set = redis::cmd("ACL");
+        let _: String = set.arg(&rule).query_async(&mut connection).await.unwrap();
+
+        let documents = fresh_mongodb_database(mongodb);
+        let client = mongodb::Client::with_uri_str(&documents).await.unwrap();
+        let owned = client.default_database().unwrap();
+        let role = doc! {"role": "dbOwner", "db": owned.name()};
+        let create = doc! {"createUser": &user, "pwd": password, "roles": [role]};
+        owned.run_command(create).await.unwrap();
+
+        let as_user = |proxy: &TcpProxy, url: &str| {
+            let mut url = url::Url::parse(&proxy.url(url)).unwrap();
+            url.set_username(&user).unwrap();
+            url.set_password(Some(password)).unwrap();
+            url.to_string()
+        };
+        let urls = [
+            ("DATABASE_URL", as_user(&log, &database)),
+            ("TIDELOG_BUS_URL", as_user(&bus, redis.url())),
+            ("MONGODB_URL", as_user(&store, &documents)),
+        ];
+        Self {
+            log,
+            bus,
+            store,
+            urls,
+        }
+    }
+
+    /// The settings that name them.
+    fn settings(&self) -> Vec<(&str, &str)> {
+        self.urls
+            .iter()
+            .map(|(name, url)| (*name, url.as_str()))
+            .collect()
+    }
+
+    /// Changes the payload of the one event of `stream` in the log.
+    async fn tamper(&self, stream: &str, payload: &str) {
+        let mut log = connect(&self.urls[0].1).await;
+        let updated = sqlx::query("UPDATE events SET payload = ? WHERE stream = ?")
+            .bind(payload)
+            .bind(stream)
+            .execute(&mut log)
+            .await
+            .unwrap();
+        assert_eq!(updated.rows_affected(), 1);
+    }
+}
+
+fn post(id: &str, content: &str) -> Value {
+    json!({"id": id, "title": "A", "content": content, "author_name": "Ann"})
+}
+
+/// What a service says of itself to those who watch it.
+async fn pages(service: &Service) -> String {
+    let mut pages = String::new();
+    for path in [
+        "/metrics",
+        "/health/ready",
+        "/admin/api/subscriptions",
+        "/admin/api/parked",
+    ] {
+        pages += &service.admin().get(path).await.body;
+        pages.push('\n');
+    }
+    pages
+}
+
+/// Cuts the network to one server until the service says so, and asks the services for things meanwhile.
+async fn cut(
+    proxy: &TcpProxy,
+    backend: &str,
+    told_by: &Service,
+    services: [&Service; 2],
+    secret: &str,
+) {
+    proxy.cut();
+    let admin = told_by.admin();
+    eventually("the cut to be told", async || {
+        let ready = admin.get("/health/ready").await.json();
+        let state = ready["backends"][backend]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let is_down = state.starts_with("down since ");
+        is_down.then_some(()).ok_or(ready.to_string())
+    })
+    .await;
+    let [command, query] = services;
+    let written = command.commands().request(reqwest::Method::POST, "/post");
+    let _ = send(written.json(&post(
+        &format!("while-{}", backend.replace(' ', "-")),
+        secret,
+    )))
+    .await;
+    let _ = query
+        .queries()
+        .get(&format!("/post?content={secret}"))
+        .await;
+    proxy.pass();
+    eventually("the server to be back", async || {
+        let ready = admin.get("/health/ready").await.json();
+        (ready["backends"][backend] == "up")
+            .then_some(())
+            .ok_or(ready.to_string())
+    })
+    .await;
+}
+
+/// Requests that are turned down, each with the secret in it.
+async fn turned_down(command: &Service, query: &Service, secret: &str) {
+    let commands = command.commands();
+    let wrong_type = json!({"id": "w", "title": {secret: 1}, "content": "", "author_name": "Ann"});
+    assert_eq!(commands.post("/post", &wrong_type).await.status, 422);
+    let unknown = json!({"title": "A", "content": "", "author_name": "Ann", secret: secret});
+    assert_eq!(commands.post("/post", &unknown).await.status, 422);
+    let no_json = commands
+        .request(reqwest::Method::POST, "/post")
+        .header("content-type", "application/json");
+    assert_eq!(
+        send(no_json.body(format!("{{\"{secret}")))
+            .await
+            .unwrap()
+            .status,
+        400
+    );
+    assert_eq!(
+        query
+            .queries()
+            .get(&format!("/posts?created_at[gte]={secret}"))
+            .await
+            .status,
+        400
+    );
+}
+
+/// Runs the command line, and gives all that it says.
+async fn command_lines(servers: &Servers, planted: &Planted) -> String {
+    let mut said = String::new();
+    for arguments in [
+        &["config"][..],
+        &["doctor"],
+        &["migrate"],
+        &["subscriptions"],
+        &["subscriptions", "--json", "--by-partition"],
+        &["parked"],
+        &["parked", "--json"],
+        &["parked", "show", "post", "broken"],
+        &["parked", "show", "post", "broken", "--json"],
+        &["parked", "retry", "post", "broken"],
+        &["views"],
+        &["replay", "post", "--document", "fine"],
+        &["replay", "post", "--compare", "full"],
+    ] {
+        let command = CommandLine::new(arguments).with(servers.settings());
+        let ended = command.with([("TIDELOG_LOG", "trace")]).run().await;
+        said += &format!("$ {arguments:?} ({:?})\n{}\n", ended.code, ended.output);
+    }
+    // Servers that refuse the password, one after the other.
+    for wrong in 0..3 {
+        let mut urls = servers.urls.clone();
+        urls[wrong].1 = urls[wrong].1.replace(&planted.password, &planted.wrong);
+        let urls = urls.iter().map(|(name, url)| (*name, url.as_str()));
+        let ended = CommandLine::new(&["doctor"]).with(urls).run().await;
+        assert_ne!(ended.code, Some(0), "{}", ended.output);
+        said += &ended.output;
+    }
+    // Settings that make no sense.
+    for file in [
+        format!("database_url = \"mysql://u:{}@h/d", planted.password),
+        format!("database_url = \"postgres://u:{}@h/d\"", planted.password),
+        format!("otlp_endpoint = \"http://u:{}@h\"", planted.header),
+    ] {
+        let ended = CommandLine::new(&["serve"]).with_file("tidelog.toml", &file);
+        let ended = ended.run().await;
+        assert_eq!(ended.code, Some(2), "{}", ended.output);
+        said += &ended.output;
+    }
+    said
+}
+
+/// Makes sure that each line of a log is an object for programs.
+fn assert_is_json(process: &Process) {
+    for line in process.stderr() {
+        let object: Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        for field in ["timestamp", "level", "target"] {
+            assert!(object[field].is_string(), "no {field} in {line}");
+        }
+    }
+}
+
+async fn nothing_is_told(format: &str) {
+    let planted = Planted::new();
+    let collector = OtlpReceiver::start().await;
+    let servers = Servers::with(&planted.password).await;
+    let headers = format!("x-api-key={}", planted.header);
+    let mut settings = servers.settings();
+    settings.extend([
+        ("TIDELOG_LOG", "trace"),
+        ("TIDELOG_LOG_FORMAT", format),
+        ("TIDELOG_OTLP_ENDPOINT", collector.endpoint()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", &headers),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ]);
+    let writer = Service::start_with(Role::Command, &settings).await;
+    let secret = &planted.payload;
+    for id in ["fine", "broken"] {
+        writer
+            .commands()
+            .post("/post", &post(id, secret))
+            .await
+            .data(201);
+    }
+    servers
+        .tamper("post/broken", &json!(secret).to_string())
+        .await;
+    // It has not read the broken one before.
+    let command = Service::start_with(Role::Command, &settings).await;
+    let eventbus = Service::start_with(Role::EventBus, &settings).await;
+    let query = Service::start_with(Role::Query, &settings).await;
+    let admin = eventbus.admin();
+    eventually("the broken one to be parked", async || {
+        let parked = admin.get("/admin/api/parked").await.json();
+        let state = parked["data"][0]["state"].clone();
+        (state == "parked").then_some(()).ok_or(parked.to_string())
+    })
+    .await;
+    // A command to the broken one, which cannot be read.
+    let patched = command
+        .commands()
+        .patch("/post/broken", &json!({"title": "B"}))
+        .await;
+    assert_eq!(patched.status, 500, "{patched:?}");
+    planted.not_in("a problem document", &patched.body);
+    turned_down(&command, &query, secret).await;
+    cut(&servers.log, "log", &command, [&command, &query], secret).await;
+    cut(&servers.bus, "bus", &eventbus, [&command, &query], secret).await;
+    cut(
+        &servers.store,
+        "read store",
+        &query,
+        [&command, &query],
+        secret,
+    )
+    .await;
+    planted.not_in("the command line", &command_lines(&servers, &planted).await);
+
+    for service in [&writer, &command, &eventbus, &query] {
+        planted.not_in("a page", &pages(service).await);
+    }
+    let dev = in_dev(format, secret).await;
+    for service in [&writer, &command, &eventbus, &query, &dev] {
+        if format == "json" {
+            assert_is_json(service.process());
+        }
+        planted.not_in("a log", &service.process().output());
+    }
+    // What went wrong was logged, so that not finding anything says something.
+    for (service, told) in [(&eventbus, "is parked until"), (&command, "cannot be read")] {
+        let output = service.process().output();
+        assert!(output.contains(told), "{output}");
+    }
+    eventually("traces to come", async || {
+        let spans = collector.spans().len();
+        (spans > 10).then_some(()).ok_or(spans.to_string())
+    })
+    .await;
+    planted.not_in("a trace", &collector.text());
+    let sent = collector
+        .headers()
+        .into_iter()
+        .any(|header| header.contains(&planted.header));
+    assert!(sent, "the collector was not told its key");
+}
+
+/// The program on one file, with the secret in a document.
+async fn in_dev(format: &str, secret: &str) -> Service {
+    let settings = [("TIDELOG_LOG", "trace"), ("TIDELOG_LOG_FORMAT", format)];
+    let service = Service::start_with(Role::Dev, &settings).await;
+    let written = service
+        .commands()
+        .post("/post", &post("fine", secret))
+        .await;
+    written.data(201);
+    let read = service
+        .queries()
+        .get_after("/post/fine", written.token())
+        .await;
+    assert_eq!(read.data(200)["content"], secret);
+    service
+}
+
+#[tokio::test]
+async fn no_secret_and_no_payload_is_in_a_log_a_page_or_a_trace() {
+    nothing_is_told("text").await;
+}
+
+#[tokio::test]
+async fn no_secret_and_no_payload_is_in_a_log_for_programs() {
+    nothing_is_told("json").await;
+}
