@@ -28,8 +28,8 @@ PYTHON_WHEELS = [
     ("redis==8.1.0", "a4fe1aac3d3b3cc791d4b3d5931c5a956045dc951ee74d1c913ee3ac4d2ee9fb"),
     ("async-timeout==5.0.1", "39e3809566ff85354557ec2398b55e096c8364bacac9405a7a1fa429e77fe76c"),
 ]
-# What checks the manifests and the dashboard in deploy/, by `validate.py`. Those that are not pure Python come as a wheel for each
-# version of Python from 3.11 and each of the two processors.
+# What checks the manifests and the dashboard in deploy/, by `validate.py`. What is not pure Python comes as a wheel for
+# each version of Python from 3.11 and each of the two processors.
 VALIDATOR_WHEELS = [
     ("kubernetes-validate==1.37.0", "85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9"),
     ("grafana-foundation-sdk==1769699998!10.1.0", "d131ffe49057fb669ba31ce7e28a303c96b3aecf4332b20de33cfa55110d498c"),
@@ -252,11 +252,12 @@ def build_validators(root, new):
 
 
 def download_wheels(root, new, pinned):
-    """The wheels of these names and digests, one digest a build, by this Python's pip or, where it has none, by the unpacked one."""
+    """The wheels of these names and digests (one a build), by this Python's pip or, where it has none, the unpacked one."""
     pip = ["-m", "pip"]
     if not has_pip():
         pip = [f"{next((root / 'debian/usr/share/python-wheels').glob('pip-*.whl'))}/pip"]
-    lines = [" ".join([name, *(f"--hash=sha256:{digest}" for digest in digests.split())]) + "\n" for name, digests in pinned]
+    lines = [" ".join([name, *(f"--hash=sha256:{digest}" for digest in digests.split())]) + "\n"
+             for name, digests in pinned]
     (new / "requirements").write_text("".join(lines))
     debian.run([sys.executable, *pip, "--disable-pip-version-check", "download", "--quiet", "--no-deps",
                 "--only-binary=:all:", "--require-hashes", "-r", str(new / "requirements"), "-d", str(new)])
