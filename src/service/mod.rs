@@ -356,9 +356,11 @@ impl Assembly<'_> {
         let subscriptions =
             Subscriptions::of(self.program, &source.log, store, Arc::new(statuses))?;
         let administration = views_admin_router(views.clone(), running.workers.stop.clone())
-        let router = router
-            .merge(docs_router(&document))
-            .merge(self.program.own_query_routes().clone());
+            .merge(subscriptions::router(subscriptions.clone()))
+            .merge(crate::admin::router(
+                self.program.name(),
+                source.log.clone(),
+            ));
         running
             .admin
             .administer(with_context_of("admin", app(administration)));

