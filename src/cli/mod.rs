@@ -71,7 +71,7 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
     };
     let telemetry = match telemetry {
         Ok(telemetry) => telemetry,
-        Err(error) => return fail(&error, USAGE),
+        Err(error) => return fail(&error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
