@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 
 use crate::context::{CORRELATION_ID, RequestContext};
-use crate::observed::{Measured, observe, request_span};
+use crate::observed::{Measures, observe, request_span};
 use crate::problem::{Problem, ProblemKind};
 
 /// The most characters of a client's text that are repeated to it in a detail.
@@ -39,15 +39,15 @@ pub fn with_context(router: Router) -> Router {
 /// The same as [`with_context`], which also measures each request as one to `service`: how many there are, how they are answered and how
 /// long that takes.
 pub fn with_context_of(service: &'static str, router: Router) -> Router {
-    router.layer(from_fn_with_state(Some(service), in_context))
+    router.layer(from_fn_with_state(Some(Measures::of(service)), in_context))
 }
 
 async fn in_context(
-    State(service): State<Option<&'static str>>,
+    State(measures): State<Option<Measures>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let measured = service.map(|service| Measured::begin(service, &request));
+    let measured = measures.map(|measures| measures.begin(&request));
     let response = answer(request, next).await;
     if let Some(measured) = measured {
         measured.end(response.status());

@@ -1,9 +1,12 @@
 //! What is told of each request: its span, and the counts and times of its service.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode};
+use metrics::{Counter, Histogram};
 use tidelog_telemetry::{NOT_EXPORTED, adopt, is_on, trace_id, traceparent};
 use tracing::Span;
 use tracing::field::Empty;
@@ -48,41 +51,94 @@ pub(crate) fn observe(span: &Span, status: StatusCode) {
     }
 }
 
+/// What is measured of the requests to one service. Cloning gives another handle to the same.
+#[derive(Clone)]
+pub(crate) struct Measures {
+    service: &'static str,
+    /// By route. What they are counted by is looked up once: that takes longer than to count.
+    routes: Arc<RwLock<HashMap<String, Arc<Route>>>>,
+}
+
+/// What is measured of the requests to one route.
+struct Route {
+    service: &'static str,
+    name: String,
+    took: Histogram,
+    answers: RwLock<HashMap<(&'static str, u16), Counter>>,
+}
+
 /// A request that is measured.
 pub(crate) struct Measured {
-    service: &'static str,
-    route: String,
+    route: Arc<Route>,
     method: &'static str,
     began: Instant,
 }
 
-impl Measured {
-    /// A request to `service`, from now on.
-    pub(crate) fn begin(service: &'static str, request: &Request) -> Self {
+impl Measures {
+    /// Of `service`.
+    pub(crate) fn of(service: &'static str) -> Self {
         Self {
             service,
-            route: route(request).to_owned(),
+            routes: Arc::default(),
+        }
+    }
+
+    /// A request, from now on.
+    pub(crate) fn begin(&self, request: &Request) -> Measured {
+        Measured {
+            route: self.route(route(request)),
             method: method(request.method()),
             began: Instant::now(),
         }
     }
 
+    fn route(&self, name: &str) -> Arc<Route> {
+        let known = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = known.get(name) {
+            return Arc::clone(route);
+        }
+        drop(known);
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let route = routes.entry(name.to_owned()).or_insert_with(|| {
+            let (service, name) = (self.service, name.to_owned());
+            let took = metrics::histogram!(
+                "tidelog_http_request_duration_seconds", "service" => service, "route" => name.clone()
+            );
+            Arc::new(Route {
+                service,
+                name,
+                took,
+                answers: RwLock::default(),
+            })
+        });
+        Arc::clone(route)
+    }
+}
+
+impl Measured {
     /// It is answered with `status`; its body may still be on the way.
     pub(crate) fn end(self, status: StatusCode) {
-        let took = self.began.elapsed();
-        let Self {
-            service,
-            route,
-            method,
-            ..
-        } = self;
-        let status = status.as_str().to_owned();
-        metrics::histogram!("tidelog_http_request_duration_seconds", "service" => service, "route" => route.clone())
-            .record(took);
-        metrics::counter!(
+        self.route.took.record(self.began.elapsed());
+        self.route.answered(self.method, status);
+    }
+}
+
+impl Route {
+    fn answered(&self, method: &'static str, status: StatusCode) {
+        let key = (method, status.as_u16());
+        let known = self.answers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = known.get(&key) {
+            return counter.increment(1);
+        }
+        drop(known);
+        let (service, route, status) =
+            (self.service, self.name.clone(), status.as_str().to_owned());
+        let counter = metrics::counter!(
             "tidelog_http_requests_total", "service" => service, "method" => method, "route" => route, "status" => status
-        )
-        .increment(1);
+        );
+        counter.increment(1);
+        let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
+        answers.insert(key, counter);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use futures_util::FutureExt;
+use metrics::Counter;
 use tidelog_domain::Partitions;
 use tidelog_eventbus::CommitSignal;
 use tokio::sync::mpsc;
@@ -33,6 +34,8 @@ pub(super) struct Lane {
     pub(super) snapshotter: Snapshotter,
     pub(super) signal: CommitSignal,
     pub(super) settings: AppenderSettings,
+    /// Counts the events.
+    pub(super) appended: Counter,
 }
 
 impl Lane {
@@ -116,7 +119,7 @@ impl Lane {
         };
         let settled = batch.settle(results, &self.cache, &self.snapshotter);
         if !settled.heads.is_empty() {
-            metrics::counter!("tidelog_events_appended_total").increment(settled.events);
+            self.appended.increment(settled.events);
             self.signal.committed(settled.heads);
         }
         settled.again

@@ -20,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Histogram;
 use tidelog_domain::{Partitions, Payload};
 use tidelog_eventbus::CommitSignal;
 use tidelog_telemetry::{traced, traceparent};
@@ -106,6 +107,7 @@ pub struct Appender {
     queue_timeout: Duration,
     closing: CancellationToken,
     lanes: TaskTracker,
+    took: Histogram,
 }
 
 impl fmt::Debug for Appender {
@@ -145,6 +147,7 @@ impl Appender {
                     snapshotter: snapshotter.clone(),
                     signal: signal.clone(),
                     settings: settings.clone(),
+                    appended: metrics::counter!("tidelog_events_appended_total"),
                 };
                 lanes.spawn(lane.run(waiting, closing.clone()));
                 queue
@@ -167,6 +170,7 @@ impl Appender {
             queue_timeout: Duration::from_millis(settings.queue_timeout_ms),
             closing,
             lanes,
+            took: metrics::histogram!("tidelog_append_duration_seconds"),
         }
     }
 
@@ -189,7 +193,7 @@ impl Appender {
         );
         let began = Instant::now();
         let done = self.append(work, span.clone()).instrument(span).await;
-        metrics::histogram!("tidelog_append_duration_seconds").record(began.elapsed());
+        self.took.record(began.elapsed());
         done
     }
 

@@ -29,7 +29,7 @@ use crate::store::EventStore;
 pub use crate::appender::{CommandError, Precondition};
 pub use key::{CommandId, CommandKey, InvalidKey, MAX_KEY_LENGTH};
 pub use multi_stream::{MultiStreamOutcome, MultiStreamRequest};
-use observed::Observed;
+use observed::{SEVERAL, Tally};
 pub use request::{CommandOutcome, CommandRequest};
 pub use sweep::KEYS_KEPT_FOR;
 
@@ -38,6 +38,7 @@ pub struct CommandService {
     deciders: HashMap<String, Arc<dyn Decider>>,
     multi_stream: HashMap<String, Arc<dyn MultiStreamDecider>>,
     appender: Appender,
+    tally: Tally,
     history: RwLock<HistoryId>,
     /// Ends the sweep when the service is dropped.
     _sweep: DropGuard,
@@ -71,7 +72,11 @@ impl CommandService {
         settings: AppenderSettings,
     ) -> Result<Self, DuplicateAggregate> {
         let mut by_name = HashMap::new();
+        let mut tally = Tally::default();
         for decider in deciders {
+            for command in decider.commands() {
+                tally.add(decider.category(), &command.name);
+            }
             match by_name.entry(decider.category().to_owned()) {
                 Entry::Vacant(entry) => entry.insert(decider),
                 Entry::Occupied(entry) => {
@@ -86,6 +91,7 @@ impl CommandService {
             _sweep: stop.drop_guard(),
             deciders: by_name,
             multi_stream: HashMap::new(),
+            tally,
             appender: Appender::start(store, identity.partitions, signal, settings),
             history: RwLock::new(identity.history),
         })
@@ -102,6 +108,7 @@ impl CommandService {
     ) -> Result<Self, DuplicateAggregate> {
         for command in commands {
             let name = command.name().to_owned();
+            self.tally.add(SEVERAL, &name);
             let taken = self.deciders.contains_key(&name);
             if taken || self.multi_stream.insert(name.clone(), command).is_some() {
                 return Err(DuplicateAggregate { name });
@@ -139,13 +146,8 @@ impl CommandService {
     ///
     /// [`CommandError`]. After every one but [`CommandError::InDoubt`] nothing was written, and nothing will be.
     pub async fn execute(&self, request: CommandRequest) -> Result<CommandOutcome, CommandError> {
-        let decider = self.decider(&request.category);
-        let known = decider.and_then(|decider| spec(decider.as_ref(), &request.input.name));
-        let observed = Observed::begin(
-            decider.map(|decider| decider.category()),
-            known.map(|spec| spec.name.as_str()),
-            &request.metadata,
-        );
+        let (aggregate, command) = (&request.category, &request.input.name);
+        let observed = self.tally.begin(aggregate, command, &request.metadata);
         let done = self.handle(request).instrument(observed.span.clone()).await;
         observed.end(done.as_ref().map(|done| (done.appended, done.replayed)));
         done

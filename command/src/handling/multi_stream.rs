@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::appender::{Decide, Outcome, Target, Work};
 
-use super::observed::{Observed, SEVERAL};
+use super::observed::SEVERAL;
 use super::{
     CommandError, CommandId, CommandKey, CommandOutcome, CommandService, Precondition, request,
 };
@@ -103,12 +103,7 @@ impl CommandService {
         &self,
         request: MultiStreamRequest,
     ) -> Result<MultiStreamOutcome, CommandError> {
-        let known = self.multi_stream(&request.name);
-        let observed = Observed::begin(
-            Some(SEVERAL),
-            known.map(|command| command.name()),
-            &request.metadata,
-        );
+        let observed = self.tally.begin(SEVERAL, &request.name, &request.metadata);
         let span = observed.span.clone();
         let done = self.handle_multi_stream(request).instrument(span).await;
         observed.end(done.as_ref().map(|done| (done.appended, done.replayed)));

@@ -1,5 +1,6 @@
 //! The trace of a request, across processes.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -218,15 +219,19 @@ async fn a_collector_that_is_away_holds_up_nothing_and_is_told_of_once() {
     settings.push(("OTEL_BSP_SCHEDULE_DELAY", "10"));
     let mut service = Service::start_with(Role::Command, &settings).await;
     const LINE: &str = "traces cannot be exported";
-    for number in 0.. {
-        service
-            .commands()
-            .post("/post", &post(&number.to_string()))
-            .await
-            .data(201);
-        if service.process().output().contains(LINE) && number > 20 {
-            break;
-        }
+    let written = Cell::new(0);
+    let write = async || {
+        let id = written.replace(written.get() + 1).to_string();
+        service.commands().post("/post", &post(&id)).await.data(201);
+    };
+    eventually("the loss to be told", async || {
+        write().await;
+        let output = service.process().output();
+        output.contains(LINE).then_some(()).ok_or(output)
+    })
+    .await;
+    for _ in 0..20 {
+        write().await;
     }
     assert_eq!(
         service.stop(Signal::Term).await,
