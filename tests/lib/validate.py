@@ -90,7 +90,7 @@ def of_settings(root, documents):
     for document, container in containers(documents):
         for source in container.get("envFrom", []):
             for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
-                if key in source and (kind, source[key]["name"]) not in defined:
+                if key in source and not source[key].get("optional") and (kind, source[key]["name"]) not in defined:
                     yield f"{name_of(document)}: there is no {kind} {source[key]['name']}"
 
 
