@@ -445,3 +445,6 @@ async fn time_at(
     let found = log.search(partition, position..=position, &all, true, 1);
     Ok(found.await?.events.first().map(|event| event.recorded_at))
 }
+
+#[cfg(test)]
+mod tests;

@@ -328,7 +328,8 @@ impl Arguments {
             }
             Some(("completions", inner)) => {
                 let shell = inner.get_one("shell").copied().unwrap_or(Shell::Bash);
-                (Action::Completions(shell), inner)
+                // It has no settings of its own.
+                return Ok(Self::of(Action::Completions(shell), &[&matches]));
             }
             Some((_, inner)) => (Action::Dev, inner),
             None => (Action::Dev, &matches),
@@ -644,6 +645,13 @@ mod tests {
         assert_eq!(migrating("migrate --dry-run"), dry(false, false));
         assert_eq!(migrating("migrate --dry-run --sql"), dry(true, false));
         assert!(parse("migrate --sql").is_err());
+    }
+
+    #[test]
+    fn completions_are_for_a_shell_that_is_known() {
+        let asked = parse("completions zsh").unwrap();
+        assert_eq!(asked.action, Action::Completions(Shell::Zsh));
+        assert!(parse("completions").is_err());
     }
 
     #[test]

@@ -41,7 +41,7 @@ async fn a_view_is_replayed_and_rolled_back_beside_a_running_dev() {
     let listed = ground.says(&["views"]).await;
     let line = listed.lines().find(|line| line.starts_with("post "));
     assert!(
-        line.is_some_and(|line| line.contains("rolled back") && line.contains(&third)),
+        line.is_some_and(|line| line.contains(&second) && line.contains(&third)),
         "{listed}"
     );
     let cleaned = ground.json(&["views", "clean", "post", "--json"]).await;

@@ -1,6 +1,7 @@
 //! Events as they come.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tidelog_test_support::{Process, Signal};
@@ -26,10 +27,10 @@ async fn events_are_followed_as_they_come_until_ctrl_c() {
         let command = ground.command(&["events", "--follow", "--json", "--type", "post.created"]);
         let (mut process, _home) = command.start();
         // It has begun when it shows something.
-        let mut written = 0;
+        let written = AtomicUsize::new(0);
         eventually("the first event to be shown", async || {
-            write(commands, &format!("first-{written}"), "A", "c").await;
-            written += 1;
+            let number = written.fetch_add(1, Ordering::Relaxed);
+            write(commands, &format!("first-{number}"), "A", "c").await;
             match seen(&process).is_empty() {
                 false => Ok(()),
                 true => Err(process.output()),

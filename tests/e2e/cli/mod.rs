@@ -1,6 +1,7 @@
 //! The command line, as a person on call and a program use it: on real servers, and beside a running `dev`.
 
 mod beside_dev;
+mod chain;
 mod completions;
 mod doctor;
 mod events;
