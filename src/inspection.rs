@@ -1,9 +1,9 @@
 //! A look at the log that the settings name, which makes, changes and locks nothing.
 
-use tidelog_command::store::{Inspection, OpenError};
+use tidelog_command::store::Inspection;
 
 use crate::backends::{BackendError, LogPlace, log_place};
-use crate::settings::{InvalidSettings, Settings, shown_url, variable};
+use crate::settings::{InvalidSettings, Settings, variable};
 
 /// What can be seen of the log of `settings`. One that is in memory is not there to be looked at.
 ///
@@ -13,7 +13,7 @@ use crate::settings::{InvalidSettings, Settings, shown_url, variable};
 pub(crate) async fn inspect(settings: &Settings) -> Result<Inspection, BackendError> {
     match log_place(settings)? {
         LogPlace::Memory => Err(unusable(
-            "memory:",
+            "memory:".to_owned(),
             "a log in memory is gone with its process".to_owned(),
         )),
         LogPlace::Sqlite(path) => sqlite(path, settings).await,
@@ -21,11 +21,11 @@ pub(crate) async fn inspect(settings: &Settings) -> Result<Inspection, BackendEr
     }
 }
 
-fn unusable(url: &str, reason: String) -> BackendError {
+fn unusable(found: String, reason: String) -> BackendError {
     BackendError::Settings(InvalidSettings::Unusable {
         key: "database_url",
         env: variable("database_url"),
-        found: shown_url(url),
+        found,
         reason,
     })
 }
@@ -52,13 +52,14 @@ async fn sqlite(_: std::path::PathBuf, _: &Settings) -> Result<Inspection, Backe
 
 #[cfg(feature = "mysql")]
 async fn mysql(url: &str, settings: &Settings) -> Result<Inspection, BackendError> {
-    use tidelog_command::store::{MySqlEventStore, MySqlOptions};
+    use crate::settings::shown_url;
+    use tidelog_command::store::{MySqlEventStore, MySqlOptions, OpenError};
     let in_database = |source| BackendError::Log {
         place: format!("the database {}", shown_url(url)),
         source,
     };
     let mut options = MySqlOptions::from_url(url).map_err(|error| match error {
-        OpenError::Url { reason } => unusable(url, reason),
+        OpenError::Url { reason } => unusable(shown_url(url), reason),
         source => in_database(source),
     })?;
     options.partitions = settings.partitions;

@@ -21,6 +21,7 @@ use tidelog_http::{Problem, ProblemKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+#[cfg(feature = "cli")]
 pub(crate) use chain::{CausedEvent, Chain, CommandNode};
 
 /// How many searches run at a time: each reads as fast as the database gives.

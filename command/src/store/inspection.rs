@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 use sqlx::migrate::Migrator;
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 use super::OpenError;
 use super::open::StoredIdentity;
 
@@ -53,6 +55,7 @@ pub struct InspectedLog {
 }
 
 /// A row of the table of migrations.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 #[derive(Clone, Debug)]
 pub(crate) struct MadeMigration {
     pub(crate) number: i64,
@@ -63,6 +66,10 @@ pub(crate) struct MadeMigration {
 
 impl InspectedLog {
     /// The log that says this of itself, and has these heads.
+    #[cfg_attr(
+        not(any(feature = "mysql", feature = "sqlite")),
+        allow(dead_code, reason = "the databases use it")
+    )]
     pub(crate) fn of(
         identity: &StoredIdentity,
         heads: Vec<(u64, u64)>,
@@ -84,6 +91,7 @@ impl InspectedLog {
 /// # Errors
 ///
 /// [`OpenError::Newer`] and [`OpenError::Changed`], as when the log is opened.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(crate) fn pending(
     all: &Migrator,
     made: &[MadeMigration],
@@ -110,7 +118,7 @@ pub(crate) fn pending(
         .collect())
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "mysql", feature = "sqlite")))]
 mod tests {
     use super::*;
     use crate::store::migrations::migrator;

@@ -5,7 +5,6 @@
     allow(dead_code, reason = "the databases use the rest")
 )]
 mod failure;
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod inspection;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "sqlite")),
@@ -38,6 +37,10 @@ mod plan;
 mod pool;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod rows;
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "sqlite")),
+    allow(dead_code, reason = "the databases use the rest")
+)]
 mod search;
 mod snapshots;
 #[cfg(feature = "sqlite")]
@@ -60,7 +63,6 @@ use async_trait::async_trait;
 use tidelog_domain::{Append, Appended, HistoryId, StreamId, Version};
 use tidelog_eventbus::{LogSearch, Retry, StateStore};
 
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub use inspection::{InspectedLog, Inspection, PendingMigration};
 pub use keys::Recorded;
 pub use memory::InMemoryEventStore;

@@ -38,7 +38,8 @@ async fn bash_completes_commands_and_flags() {
         bash(&[], &ask)
     };
     assert_eq!(complete("tidelog eve", 1).trim(), "events");
-    assert_eq!(complete("tidelog events --foll", 2).trim(), "--follow");
+    let flags = complete("tidelog events --foll", 2);
+    assert!(flags.lines().any(|flag| flag == "--follow"), "{flags}");
 }
 
 #[tokio::test]

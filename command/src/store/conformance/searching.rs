@@ -93,11 +93,18 @@ pub async fn events_are_found_by_what_is_asked_for(factory: &dyn StoreFactory) {
         with_ids("thing.changed", "C1", 3),
         with_ids("thing.Changed", exotic, 3),
         event_of(b"null"),
+        // What is looked for stands here, and is something else's.
+        NewEvent {
+            metadata: Payload::from_stored(
+                br#"{"correlation_id":"x","other":{"correlation_id":"c1"}}"#,
+            ),
+            ..event()
+        },
     ];
     let last = events[5].id;
     fill(&*store, events).await;
     let all = EventQuery::default();
-    assert_eq!(found(&*store, &all).await, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(found(&*store, &all).await, [1, 2, 3, 4, 5, 6, 7]);
     let named = |name: &str| EventQuery {
         event_type: Some(name.to_owned()),
         ..EventQuery::default()
