@@ -517,7 +517,9 @@ async fn until_it_answers(
 }
 
 /// Opens the settings' store of read models: MongoDB, or the log's SQLite file.
-pub(crate) async fn open_read_store(settings: &Settings) -> Result<Opened<dyn ReadStore>, BackendError> {
+pub(crate) async fn open_read_store(
+    settings: &Settings,
+) -> Result<Opened<dyn ReadStore>, BackendError> {
     if let Some(url) = settings.mongodb_url.as_deref() {
         return open_mongo(url, settings).await.map(Opened::announce);
     }
