@@ -10,6 +10,7 @@
     )
 )]
 
+mod admin;
 mod app;
 mod backends;
 #[cfg(feature = "servers")]

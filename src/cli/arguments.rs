@@ -358,7 +358,7 @@ fn flag(setting: &'static Setting) -> Arg {
         Kind::Duration => "TIME",
         Kind::Number => "N",
         Kind::Bytes => "BYTES",
-        Kind::Text => "TEXT",
+        Kind::Text | Kind::Secret => "TEXT",
     };
     let default = setting
         .default

@@ -43,6 +43,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::App;
+use crate::admin::{Access, Audit, guarded};
 use crate::app::{InvalidApp, Reacting};
 use crate::backends::{BackendError, Backends, is_embedded, is_on_server};
 use crate::client::Client;
@@ -346,7 +347,10 @@ impl Assembly<'_> {
             Subscriptions::of(self.program, &source.log, store, Arc::new(statuses))?;
         let administration = views_admin_router(views.clone(), running.workers.stop.clone())
             .merge(subscriptions::router(subscriptions.clone()));
-        running.admin.administer(app(administration));
+        let (audit, access) = (Audit::new(source.log.clone()), self.access(running));
+        running
+            .admin
+            .administer(app(guarded(administration, &audit, &access)));
         let metrics = &running.admin.metrics;
         metrics.of_subscriptions(subscriptions.clone(), owner);
         metrics.of_views(live.clone());
@@ -359,6 +363,22 @@ impl Assembly<'_> {
             .workers
             .spawn(async move |stop| views.run(stop).await);
         Ok(live)
+    }
+
+    /// Who may use the administration of this process.
+    fn access(&self, running: &Running) -> Access {
+        let listener = running.admin_addr.as_ref();
+        let listener = listener.and_then(|address| address.parse().ok());
+        let settings = self.settings;
+        let access = Access::new(
+            settings.admin_tokens.clone(),
+            &settings.admin_addr,
+            listener,
+        );
+        if let Some(warning) = access.warning() {
+            tracing::warn!("{warning}");
+        }
+        access
     }
 
     /// Runs a reaction, to the program's own events or to those of another.

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 
 use crate::App;
+use crate::admin::{Audit, Principal, in_process};
 use crate::backends::{self, BackendError};
 use crate::cli::commands::{or_embedded, say_error};
 use crate::settings::{Role, Settings, flag, variable};
@@ -60,7 +61,9 @@ impl Admin {
         };
         let store = backends::open_read_stores(&settings, app).await?.backend;
         let all = Subscriptions::of(app, &log, &store, Arc::new(Vec::new))?;
-        let router = Router::new().nest("/admin", subscriptions::router(all));
+        let (audit, who) = (Audit::new(log.clone()), Principal::of_command_line());
+        let api = in_process(subscriptions::router(all), &audit, who);
+        let router = Router::new().nest("/admin", api);
         Ok(Self::Here(tidelog_http::app(router)))
     }
 
