@@ -130,6 +130,12 @@ impl Principal {
         &self.name
     }
 
+    /// What it may do.
+    #[cfg(feature = "pages")]
+    pub(crate) fn permission(&self) -> Permission {
+        self.permission
+    }
+
     /// How it asks.
     pub(crate) fn via(&self) -> Via {
         self.via

@@ -3,6 +3,10 @@
 pub(crate) mod access;
 mod actions;
 pub(crate) mod audit;
+#[cfg(feature = "pages")]
+pub(crate) mod pages;
+#[cfg(feature = "pages")]
+pub(crate) mod sampler;
 mod session;
 
 use axum::middleware::from_fn_with_state;

@@ -178,6 +178,11 @@ impl Subscriptions {
         entries
     }
 
+    /// Their names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.shared.known.iter().map(|known| known.name.as_str())
+    }
+
     /// One look at all of them, without waiting whether one moves.
     pub(crate) async fn glance(&self) -> Vec<SubscriptionEntry> {
         self.look().await
