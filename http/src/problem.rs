@@ -15,6 +15,10 @@ pub enum ProblemKind {
     MalformedRequest,
     /// 400: a parameter, field or operator that is not known.
     UnknownParameter,
+    /// 401: nobody is signed in.
+    Unauthenticated,
+    /// 403: who asks may not do this, or the request may not be theirs.
+    Forbidden,
     /// 404: no such aggregate, command, view or document.
     NotFound,
     /// 405: with `Allow`.
@@ -69,6 +73,12 @@ impl ProblemKind {
                 StatusCode::BAD_REQUEST,
                 "A parameter is not known",
             ),
+            Self::Unauthenticated => (
+                "unauthenticated",
+                StatusCode::UNAUTHORIZED,
+                "Nobody is signed in",
+            ),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "This is not permitted"),
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "There is no such thing"),
             Self::MethodNotAllowed => (
                 "method-not-allowed",
@@ -251,6 +261,12 @@ impl Problem {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.kind.status()
+    }
+
+    /// What happened, to which thing, and what to do.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 }
 

@@ -19,7 +19,7 @@ use tower::ServiceExt;
 
 use super::commands::{or_embedded, say_error};
 use crate::App;
-use crate::admin;
+use crate::admin::{Audit, Principal, in_process, log as log_view};
 use crate::backends::{self, BackendError};
 use crate::settings::{Role, Settings, flag, variable};
 use crate::subscriptions::{self, Subscriptions};
@@ -92,8 +92,10 @@ impl Admin {
         };
         let store = backends::open_read_stores(&settings, app).await?.backend;
         let all = Subscriptions::of(app, &log, &store, Arc::new(Vec::new))?;
-        let router = subscriptions::router(all).merge(admin::router(app.name(), log.clone()));
-        let router = tidelog_http::app(Router::new().nest("/admin", router));
+        let api = subscriptions::router(all).merge(log_view::router(app.name(), log.clone()));
+        let (audit, who) = (Audit::new(log.clone()), Principal::of_command_line());
+        let api = in_process(api, &audit, who);
+        let router = tidelog_http::app(Router::new().nest("/admin", api));
         Ok(Self::Here(Here { log, store, router }))
     }
 

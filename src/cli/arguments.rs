@@ -451,7 +451,7 @@ fn flag(setting: &'static Setting) -> Arg {
         Kind::Duration => "TIME",
         Kind::Number | Kind::Fraction => "N",
         Kind::Bytes => "BYTES",
-        Kind::Text => "TEXT",
+        Kind::Text | Kind::Secret => "TEXT",
     };
     let default = setting
         .default

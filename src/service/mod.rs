@@ -8,6 +8,8 @@ mod group;
 mod listeners;
 mod metrics;
 mod owner;
+#[cfg(feature = "pages")]
+mod pages;
 mod public;
 mod queries;
 mod reach;
@@ -45,8 +47,11 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::App;
+#[cfg(feature = "pages")]
+use crate::admin::recorded;
+use crate::admin::{Access, Audit, guarded};
 use crate::app::{InvalidApp, Reacting};
-use crate::backends::{BackendError, Backends, is_embedded, is_on_server};
+use crate::backends::{BackendError, Backends, Opened, is_embedded, is_on_server};
 use crate::client::Client;
 use crate::entities::InvalidEntities;
 use crate::settings::{Role, Settings};
@@ -227,7 +232,7 @@ impl Assembly<'_> {
         let mut signal = None;
         if let (Some(log), Some(bus)) = (backends.log, backends.bus) {
             let commits = role.runs(Role::Command);
-            let source = Arc::new(Source::new(log.backend, bus.backend, commits).await?);
+            let source = Arc::new(Source::new(log, bus, commits).await?);
             running.source = Some(Arc::clone(&source));
             signal.clone_from(&source.signal);
             let relay = source.publish(&running.workers);
@@ -238,7 +243,7 @@ impl Assembly<'_> {
                     owner,
                     "this process works on views and reactions, and is called so where it does"
                 );
-                live = self.keep_views(&source, &store.backend, &owner, running)?;
+                live = self.keep_views(&source, store, &owner, running)?;
                 for reacting in self.program.reactions() {
                     self.react(reacting, &source, &owner, running)?;
                 }
@@ -331,13 +336,13 @@ impl Assembly<'_> {
     fn keep_views(
         &self,
         source: &Source,
-        store: &Arc<dyn ReadStore>,
+        store: &Opened<dyn ReadStore>,
         owner: &str,
         running: &mut Running,
     ) -> Result<LiveViews, StartError> {
         let views = Views::new(
             catalog(self.program)?,
-            store.clone(),
+            store.backend.clone(),
             source.log.clone(),
             source.tail(&running.workers).clone(),
             owner.to_owned(),
@@ -353,14 +358,33 @@ impl Assembly<'_> {
         let live = views.live();
         let (here, reactions) = (live.clone(), running.reactions.clone());
         let statuses = move || [here.by_view(), reactions.statuses()].concat();
-        let subscriptions =
-            Subscriptions::of(self.program, &source.log, store, Arc::new(statuses))?;
-        let administration = views_admin_router(views.clone(), running.workers.stop.clone())
+        let subscriptions = Subscriptions::of(
+            self.program,
+            &source.log,
+            &store.backend,
+            Arc::new(statuses),
+        )?;
+        let api = views_admin_router(views.clone(), running.workers.stop.clone())
             .merge(subscriptions::router(subscriptions.clone()))
-            .merge(crate::admin::router(
+            .merge(crate::admin::log::router(
                 self.program.name(),
                 source.log.clone(),
             ));
+        let (audit, access) = (Audit::new(source.log.clone()), self.access(running));
+        let administration = guarded(api.clone(), &audit, &access);
+        #[cfg(feature = "pages")]
+        let administration = administration.merge(
+            pages::Parts {
+                program: self.program,
+                source,
+                store,
+                live: live.clone(),
+                subscriptions: subscriptions.clone(),
+                access,
+                api: recorded(api, &audit),
+            }
+            .start(running)?,
+        );
         running
             .admin
             .administer(with_context_of("admin", app(administration)));
@@ -376,6 +400,22 @@ impl Assembly<'_> {
             .workers
             .spawn(async move |stop| views.run(stop).await);
         Ok(live)
+    }
+
+    /// Who may use the administration of this process.
+    fn access(&self, running: &Running) -> Access {
+        let listener = running.admin_addr.as_ref();
+        let listener = listener.and_then(|address| address.parse().ok());
+        let settings = self.settings;
+        let access = Access::new(
+            settings.admin_tokens.clone(),
+            &settings.admin_addr,
+            listener,
+        );
+        if let Some(warning) = access.warning() {
+            tracing::warn!("{warning}");
+        }
+        access
     }
 
     /// Runs a reaction, to the program's own events or to those of another.

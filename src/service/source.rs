@@ -9,12 +9,15 @@ use tidelog_eventbus::{
 };
 
 use super::group::Group;
+use crate::backends::Opened;
 
 /// The log of a process, and the bus that brings its tail.
 pub(super) struct Source {
     pub(super) identity: LogIdentity,
     pub(super) log: Arc<dyn EventStore>,
-    bus: Arc<dyn EventBus>,
+    pub(super) bus: Arc<dyn EventBus>,
+    /// What the log and the bus are, for people.
+    pub(super) descriptions: [String; 2],
     /// Where the commits are made in this process.
     pub(super) signal: Option<CommitSignal>,
     tail: OnceLock<Tail>,
@@ -27,16 +30,19 @@ impl Source {
     ///
     /// [`LogError`] when the log cannot say what it is.
     pub(super) async fn new(
-        log: Arc<dyn EventStore>,
-        bus: Arc<dyn EventBus>,
+        log: Opened<dyn EventStore>,
+        bus: Opened<dyn EventBus>,
         commits: bool,
     ) -> Result<Self, LogError> {
+        let descriptions = [log.description, bus.description];
+        let (log, bus) = (log.backend, bus.backend);
         let identity = log.identity().await?;
         Ok(Self {
             signal: commits.then(|| CommitSignal::new(identity.partitions)),
             identity,
             log,
             bus,
+            descriptions,
             tail: OnceLock::new(),
         })
     }

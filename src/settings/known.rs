@@ -20,6 +20,8 @@ pub struct Setting {
 pub enum Kind {
     /// A URL that may have a password in it, which is never shown.
     SecretUrl,
+    /// Something that is never shown.
+    Secret,
     /// An address to listen on, `host:port`.
     Address,
     /// A directory or file.
@@ -144,6 +146,13 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Address,
         None,
         "Where health and administration listen; by default 127.0.0.1 at port 3001 (command), 4001 (query) or 5050",
+    ),
+    setting(
+        "admin_tokens",
+        &["TIDELOG_ADMIN_TOKENS"],
+        Kind::Secret,
+        None,
+        "Who may use the administration: name:read:secret or name:operate:secret, separated by commas; secrets of 16 to 256 characters",
     ),
     setting(
         "query_url",

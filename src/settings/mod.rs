@@ -1,9 +1,12 @@
 //! What a program is told from outside: by flag, environment variable, file, in that order of precedence.
 
+mod admin_tokens;
 mod known;
 mod sources;
 mod values;
 
+pub(crate) use admin_tokens::AdminToken;
+pub use admin_tokens::{AdminTokens, Permission};
 pub use known::{Kind, SETTINGS, Setting};
 pub(crate) use known::{flag, variable};
 #[cfg(feature = "servers")]

@@ -180,10 +180,11 @@ impl Layers {
 
 /// The value as it may be shown.
 pub(crate) fn shown(kind: Kind, value: &str) -> String {
-    if kind == Kind::SecretUrl {
-        shown_url(value)
-    } else {
-        value.to_owned()
+    match kind {
+        Kind::SecretUrl => shown_url(value),
+        // How many there are tells nothing of what they are.
+        Kind::Secret => vec!["***"; value.split(',').count()].join(","),
+        _ => value.to_owned(),
     }
 }
 

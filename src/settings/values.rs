@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidelog_domain::Partitions;
 use tidelog_http::CorsOrigins;
 
+use super::admin_tokens::AdminTokens;
 use super::known::Setting;
 use super::sources::{InvalidSettings, Layers, Origin, shown};
 
@@ -108,6 +109,8 @@ pub struct Settings {
     pub query_addr: String,
     /// Where health and administration listen.
     pub admin_addr: String,
+    /// Who may use the administration.
+    pub admin_tokens: AdminTokens,
     /// The query service's address as clients see it.
     pub query_url: Option<String>,
     /// Which pages of other origins a browser lets use the command service and the query service. Never the admin listener.
@@ -152,6 +155,7 @@ impl Default for Settings {
             command_addr: text("command_addr"),
             query_addr: text("query_addr"),
             admin_addr: Role::All.admin_addr().to_owned(),
+            admin_tokens: AdminTokens::default(),
             query_url: None,
             cors_origins: CorsOrigins::none(),
             data_dir: text("data_dir").into(),
@@ -223,6 +227,10 @@ impl Settings {
                 Some(_) => parsed(layers, "admin_addr", ADDRESS, address)?,
                 None => role.admin_addr().to_owned(),
             },
+            admin_tokens: match layers.get("admin_tokens") {
+                Some(_) => parsed(layers, "admin_tokens", TOKENS, AdminTokens::parse)?,
+                None => AdminTokens::default(),
+            },
             query_url: text("query_url"),
             cors_origins: parsed(layers, "cors_origins", ORIGINS, CorsOrigins::parse)?,
             data_dir: text("data_dir").unwrap_or_default().into(),
@@ -249,6 +257,8 @@ impl Settings {
 const ADDRESS: &str = "an address to listen on, such as 127.0.0.1:3000";
 const ORIGINS: &str =
     "*, or origins as browsers write them, such as https://shop.example,http://localhost:8080";
+const TOKENS: &str = "name:read:secret or name:operate:secret, separated by commas, with names of a-z A-Z 0-9 . _ @ - and \
+                      secrets of 16 to 256 printable characters without commas and blanks";
 const DURATION: &str = "a span of time, such as 500ms, 30s or 2m";
 const FRACTION: &str = "a number from 0 to 1, such as 0.25";
 const BYTES: &str = "a number of bytes above 0, such as 512MiB, 2GiB or 65536";
@@ -407,6 +417,7 @@ mod tests {
             ("bus_url", "127.0.0.1:6379", "redis:// or rediss://"),
             ("command_addr", "3000", "127.0.0.1:3000"),
             ("cors_origins", "shop.example", "https://shop.example"),
+            ("admin_tokens", "ann:operate:hunter2", "16 to 256"),
             ("partitions", "0", "1 to 1024"),
             ("wait_for_backends", "30", "30s"),
             ("bus_keep_events", "0", "1 to"),

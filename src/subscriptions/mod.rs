@@ -188,6 +188,28 @@ impl Subscriptions {
         entries
     }
 
+    /// Their names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.shared.known.iter().map(|known| known.name.as_str())
+    }
+
+    /// One look at all of them, without waiting whether one moves.
+    pub(crate) async fn glance(&self) -> Vec<SubscriptionEntry> {
+        self.look().await
+    }
+
+    /// The `entries` of one look, of which those stand still that did not move since the look `before`.
+    pub(crate) fn judged(
+        mut entries: Vec<SubscriptionEntry>,
+        before: &[SubscriptionEntry],
+    ) -> Vec<SubscriptionEntry> {
+        for own in &mut entries {
+            own.compare(before);
+            own.conclude();
+        }
+        entries
+    }
+
     /// One look at all of them.
     async fn look(&self) -> Vec<SubscriptionEntry> {
         let statuses = (self.shared.statuses)();

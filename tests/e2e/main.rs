@@ -32,6 +32,7 @@ mod idempotency;
 mod operations;
 mod own_app;
 mod own_store;
+mod pages;
 mod query;
 mod reactions;
 mod read_store;

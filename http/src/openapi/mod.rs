@@ -11,7 +11,7 @@ use crate::problem::{Problem, ProblemKind};
 pub use page::docs_router;
 
 /// The names below `/` that services need for themselves: no aggregate and no view may be called so.
-pub const RESERVED_NAMES: [&str; 7] = [
+pub const RESERVED_NAMES: [&str; 8] = [
     "admin",
     "docs",
     "events",
@@ -19,6 +19,8 @@ pub const RESERVED_NAMES: [&str; 7] = [
     "metrics",
     "openapi",
     "openapi.json",
+    // The stream in which the administration keeps its record is called so.
+    "tidelog",
 ];
 
 /// An OpenAPI 3.1 document in the making.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Failure, Searched, text};
-use crate::admin::{CausedEvent, Chain, CommandNode};
+use crate::admin::log::{CausedEvent, Chain, CommandNode};
 use crate::cli::admin::{Admin, Refused, read};
 use crate::cli::commands::{Outcome, say};
 

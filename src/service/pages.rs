@@ -1,0 +1,61 @@
+//! The pages of the administration, and what looks at everything for them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use tidelog_http::app;
+use tidelog_query::store::ReadStore;
+use tidelog_query::{LiveViews, QueryService, QuerySettings, query_router};
+
+use super::{Running, Source, catalog};
+use crate::App;
+use crate::admin::Access;
+use crate::admin::pages::{Site, router};
+use crate::admin::sampler::{Samples, Sources, watch};
+use crate::app::InvalidApp;
+use crate::backends::Opened;
+use crate::subscriptions::Subscriptions;
+
+/// What the pages of a process are made of.
+pub(super) struct Parts<'a> {
+    pub(super) program: &'a App,
+    pub(super) source: &'a Source,
+    pub(super) store: &'a Opened<dyn ReadStore>,
+    pub(super) live: LiveViews,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) access: Access,
+    /// The API with its record, for callers inside the process.
+    pub(super) api: Router,
+}
+
+impl Parts<'_> {
+    /// Begins to look, and gives the pages.
+    pub(super) fn start(self, running: &Running) -> Result<Router, InvalidApp> {
+        let (catalog, store) = (catalog(self.program)?, self.store.backend.clone());
+        let samples = Samples::default();
+        let [log, bus] = self.source.descriptions.clone();
+        let any_view = catalog.iter().next().map(|view| view.name().to_owned());
+        let sources = Sources {
+            log: self.source.log.clone(),
+            bus: self.source.bus.clone(),
+            store: Arc::clone(&store),
+            descriptions: [log, bus, self.store.description.clone()],
+            subscriptions: self.subscriptions.clone(),
+            any_view: any_view.unwrap_or_default(),
+        };
+        let seen = samples.clone();
+        running.workers.spawn(|stop| watch(sources, seen, stop));
+        let queries = QueryService::new(catalog.clone(), store, self.live)
+            .with_log(self.source.log.clone())
+            .with_stop(running.workers.stop.clone());
+        Ok(router(Site {
+            app: self.program.name().to_owned(),
+            access: self.access,
+            api: app(self.api),
+            queries: app(query_router(queries, QuerySettings::default())),
+            catalog,
+            subscriptions: self.subscriptions,
+            samples,
+        }))
+    }
+}
