@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::chain::Chain;
 use super::entry::entry;
 use super::find::{Name, Outcome};
-use super::search::{Page, Search};
+use super::search::{Bounds, Page, Search};
 use super::{Answer, LogView, answer, malformed};
 use crate::subscriptions::http::{Name as PathName, Parameters, known, name};
 
@@ -93,6 +93,7 @@ pub(super) async fn list(
         after: after_page(after)?,
         newest_first: read("order", "newest or oldest", order, is_newest)?.unwrap_or(true),
         limit: page_limit(limit)?.unwrap_or(DEFAULT_LIMIT),
+        bounds: Bounds::default(),
     };
     let with_payload = flag("payload", payload)?.unwrap_or(false);
     let turn = view.turn().await?;

@@ -13,11 +13,30 @@ use tidelog_http::Problem;
 
 use super::{history_changed, problem, start_problem, store_problem};
 
-/// How many events one search looks at; the next one goes on.
-const MAX_LOOKED_AT: u64 = 1_000_000;
+/// How much one search looks at; the next one goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// So many events: a million.
+    max_looked_at: u64,
+    /// For so long: 2 s.
+    max_time: Duration,
+}
 
-/// For how long it looks.
-const MAX_TIME: Duration = Duration::from_secs(2);
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_looked_at: 1_000_000,
+            max_time: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Bounds {
+    /// Whether there is some left of it.
+    fn allow(self, looked_at: u64, begun: Instant) -> bool {
+        looked_at < self.max_looked_at && begun.elapsed() < self.max_time
+    }
+}
 
 /// How many events of a stream are read at once.
 const STREAM_PAGE: usize = 50;
@@ -39,6 +58,8 @@ pub(crate) struct Search {
     pub(crate) newest_first: bool,
     /// How many at most, from 1.
     pub(crate) limit: usize,
+    /// How much is looked at for them.
+    pub(crate) bounds: Bounds,
 }
 
 /// What was found.
@@ -157,7 +178,7 @@ impl Search {
         let begun = Instant::now();
         while first <= last
             && events.len() < self.limit
-            && (looked_at < MAX_LOOKED_AT && begun.elapsed() < MAX_TIME || looked_at == 0)
+            && (looked_at == 0 || self.bounds.allow(looked_at, begun))
         {
             let page = stream_page(log, stream, (first, last), self.newest_first).await?;
             if page.is_empty() {
@@ -357,7 +378,7 @@ impl Merge<'_> {
     fn may_look(&self, lane: usize) -> bool {
         let is_new = |lane: &Lane| lane.reached.is_none();
         self.lanes.get(lane).is_some_and(is_new)
-            || self.looked_at < MAX_LOOKED_AT && self.begun.elapsed() < MAX_TIME
+            || self.search.bounds.allow(self.looked_at, self.begun)
     }
 
     fn take(&mut self, lane: usize) -> Option<RecordedEvent> {

@@ -85,6 +85,35 @@ async fn pages_of_any_size_give_each_event_once_in_the_order_of_time() {
 }
 
 #[tokio::test]
+async fn a_search_that_is_cut_off_goes_on_without_a_gap() {
+    let (log, _) = log().await;
+    for newest_first in [true, false] {
+        for stream in [None, StreamId::new("thing", "1").ok()] {
+            let (mut rare, mut found) = (search(newest_first, 2), Vec::new());
+            rare.wanted.event_type = Some("rare".to_owned());
+            rare.stream = stream.clone();
+            rare.bounds.max_looked_at = 3;
+            let mut pages = 0;
+            loop {
+                let page = rare.run(&log).await.unwrap();
+                pages += 1;
+                assert!(pages <= EVENTS, "it does not end");
+                found.extend(page.events);
+                rare.after = Some(page.next);
+                if !page.more {
+                    break;
+                }
+            }
+            in_order(&found, newest_first);
+            let of_it = (0..EVENTS)
+                .step_by(7)
+                .filter(|n| stream.is_none() || n % 5 == 1);
+            assert_eq!(found.len(), of_it.count(), "{stream:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_span_of_time_has_its_begin_and_not_its_end() {
     let (log, begin) = log().await;
     let (since, until) = (
