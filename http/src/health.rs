@@ -205,8 +205,11 @@ mod tests {
         readiness.part("log").ready();
         readiness.backend("bus", Err("down since 12:03: no answer".to_owned()));
         let told = json!({"bus": "down since 12:03: no answer"});
-        let (status, body) = problem(get(&readiness, "/health/ready").await).await;
-        assert_eq!((status, &body["backends"]), (200, &told));
+        let response = get(&readiness, "/health/ready").await;
+        assert_eq!(response.status(), 200);
+        let body = axum::body::to_bytes(response.into_body(), 1024).await;
+        let body: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!(body["backends"], told);
         readiness.backend("bus", Ok(()));
         readiness.part("views").not_ready("being replayed");
         let (status, body) = problem(get(&readiness, "/health/ready").await).await;
