@@ -30,7 +30,7 @@ pub mod shared;
 pub use cluster::RedisCluster;
 pub use ending::Signal;
 pub use engine::Engine;
-pub use installation::python_path;
+pub use installation::{browser_path, python_path};
 pub use network::{TcpProxy, free_port};
 pub use process::Process;
 pub use server::{Durability, Server, ServerOptions, Snapshot};
