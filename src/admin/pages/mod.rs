@@ -125,7 +125,7 @@ async fn enter(State(site): Shared, request: Request, next: Next) -> Response {
             refused(&parts, &problem);
             let signs_in = problem.kind() == ProblemKind::Unauthenticated;
             if signs_in && parts.method.is_safe() && !is_part {
-                return sign_in::redirect(&parts);
+                return dressed(&site, None, false, sign_in::redirect(&parts)).await;
             }
             let problem = problem.into_response();
             return dressed(&site, None, is_part, problem).await;

@@ -225,6 +225,7 @@ pub(super) async fn confirm(
     parameters: Parameters,
 ) -> Page {
     let action = action(&wanted)?;
+    confirm::allowed(&asker, action)?;
     known(&site, &name)?;
     let sequence = parameters.get("sequence").map(str::to_owned);
     let ask = match sequence {

@@ -67,6 +67,8 @@ struct LiveOne {
 /// A subscription and its partitions.
 struct Live {
     own: Row,
+    /// Why it does what it does, where that is the same for all partitions.
+    reason: Option<String>,
     partitions: Vec<PartitionRow>,
 }
 
@@ -177,9 +179,19 @@ impl PartitionRow {
 
 impl Live {
     fn of(entry: &SubscriptionEntry) -> Self {
+        let mut partitions: Vec<_> = entry.partitions.iter().map(PartitionRow::of).collect();
+        let first = partitions.first().and_then(|own| own.reason.clone());
+        let reason = first.filter(|_| {
+            let mut pairs = partitions.iter().zip(partitions.iter().skip(1));
+            pairs.all(|(own, next)| own.reason == next.reason)
+        });
+        if reason.is_some() {
+            partitions.iter_mut().for_each(|own| own.reason = None);
+        }
         Self {
             own: Row::of(entry),
-            partitions: entry.partitions.iter().map(PartitionRow::of).collect(),
+            reason,
+            partitions,
         }
     }
 }

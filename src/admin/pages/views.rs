@@ -124,13 +124,17 @@ impl Replay {
             events: report.events.min(report.of),
             of: report.of.max(1),
             percent: format!("{} %", report.events.saturating_mul(100) / report.of.max(1)),
-            text: format!(
-                "version {}: {} of {} events{}",
-                report.version,
-                number(report.events),
-                number(report.of),
-                left.unwrap_or_default()
-            ),
+            text: match report.of {
+                // What there is to do is being found out.
+                0 => format!("version {}", report.version),
+                of => format!(
+                    "version {}: {} of {} events{}",
+                    report.version,
+                    number(report.events),
+                    number(of),
+                    left.unwrap_or_default()
+                ),
+            },
         }
     }
 }

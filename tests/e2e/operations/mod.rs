@@ -17,17 +17,17 @@ use crate::services::{Backends, CommandLine, Ended, Role, Service};
 use crate::waiting::eventually;
 
 /// A payload that no view can read.
-const POISON: &str = "\"poison\"";
+pub(crate) const POISON: &str = "\"poison\"";
 
 /// The services of one application, of which the eventbus is started later than the log is written to.
-struct Site {
-    backends: Backends,
-    command: Service,
+pub(crate) struct Site {
+    pub(crate) backends: Backends,
+    pub(crate) command: Service,
 }
 
 impl Site {
     /// With the command service alone.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::on(Backends::fresh().await).await
     }
 
@@ -36,15 +36,15 @@ impl Site {
         Self { backends, command }
     }
 
-    async fn start(&self, role: Role) -> Service {
+    pub(crate) async fn start(&self, role: Role) -> Service {
         Service::start(role, &self.backends).await
     }
 
-    async fn write(&self, id: &str) -> Answer {
+    pub(crate) async fn write(&self, id: &str) -> Answer {
         write(&self.command.commands(), id).await
     }
 
-    async fn patch(&self, id: &str, title: &str) -> Answer {
+    pub(crate) async fn patch(&self, id: &str, title: &str) -> Answer {
         let (path, change) = (format!("/post/{id}"), json!({"title": title}));
         let patched = self.command.commands().patch(&path, &change).await;
         patched.data(200);
@@ -52,7 +52,7 @@ impl Site {
     }
 
     /// Puts another payload in the place of what the log has, and gives what was there.
-    async fn tamper(&self, stream: &str, version: u64, payload: &str) -> String {
+    pub(crate) async fn tamper(&self, stream: &str, version: u64, payload: &str) -> String {
         let mut connection = connect(&self.backends.database_url).await;
         let of_it = "WHERE stream = ? AND version = ?";
         let before = format!("SELECT CAST(payload AS CHAR) FROM events {of_it}");
@@ -90,7 +90,7 @@ async fn write(commands: &Client, id: &str) -> Answer {
 }
 
 /// Waits until the sequence of the view `post` is in this state.
-async fn is_set_aside(admin: &Client, sequence: &str, state: &str) -> Value {
+pub(crate) async fn is_set_aside(admin: &Client, sequence: &str, state: &str) -> Value {
     eventually("it to be set aside", async || {
         let parked = admin
             .get("/admin/api/parked?subscription=post")

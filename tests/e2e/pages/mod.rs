@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod browser;
 mod faults;
 
 use serde_json::{Value, json};

@@ -54,6 +54,11 @@ pub async fn promtool() -> PathBuf {
     told("promtool").await
 }
 
+/// The directory of a browser (`chromium`) and of what drives it (`node_modules/playwright-core`). Fetched when it is missing.
+pub async fn browser_path() -> PathBuf {
+    told("browser").await
+}
+
 /// The directory that `tests/servers` tells of when it is asked for `what`.
 async fn told(what: &str) -> PathBuf {
     let told = Command::new(SERVERS)

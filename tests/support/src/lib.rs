@@ -32,7 +32,7 @@ pub mod shared;
 pub use cluster::RedisCluster;
 pub use ending::Signal;
 pub use engine::Engine;
-pub use installation::{promtool, python_path};
+pub use installation::{browser_path, promtool, python_path};
 pub use network::{TcpProxy, free_port};
 pub use otlp::{OtlpReceiver, ReceivedSpan};
 pub use process::Process;
