@@ -9,6 +9,13 @@
         reason = "tests fail loudly"
     )
 )]
+#![cfg_attr(
+    not(feature = "pages"),
+    allow(
+        dead_code,
+        reason = "some of what the administration can say, the pages alone ask for"
+    )
+)]
 
 mod admin;
 mod app;
