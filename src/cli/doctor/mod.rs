@@ -134,7 +134,7 @@ async fn the_rest(
     bus: Option<std::sync::Arc<dyn EventBus>>,
     report: &mut Report,
 ) {
-    const WORK: [&str; 3] = ["history", "views", "subscriptions"];
+    const WORK: [&str; 3] = ["bus history", "views", "subscriptions"];
     if !is_there || settings.role != Role::All {
         let found = match is_there {
             true => "checked where all servers are named: without --role, or with --role all",

@@ -16,7 +16,7 @@ use crate::{App, SubscriptionEntry, WorkState};
 
 /// Whether the log still has what was published.
 pub(super) async fn history(admin: &Admin, bus: Option<Arc<dyn EventBus>>, report: &mut Report) {
-    const CHECK: &str = "history";
+    const CHECK: &str = "bus history";
     let (Admin::Here(here), Some(bus)) = (admin, bus) else {
         report.skip(CHECK, "the bus is inside of the process");
         return;
