@@ -293,6 +293,22 @@ fn assert_is_json(process: &Process) {
     }
 }
 
+/// Makes sure that what was logged in a request, a line with `text`, tells which one it was.
+fn assert_names_the_request(process: &Process, text: &str) {
+    let lines = process.stderr();
+    let line = lines.iter().find(|line| line.contains(text));
+    let line = line.unwrap_or_else(|| panic!("no line with {text}:\n{}", process.output()));
+    let object: Value = serde_json::from_str(line).unwrap();
+    let request = &object["spans"][0];
+    assert_eq!(request["name"], "request", "{line}");
+    for field in ["correlation_id", "trace_id"] {
+        assert!(
+            request[field].as_str().is_some_and(|id| id.len() >= 32),
+            "no {field} in {line}"
+        );
+    }
+}
+
 async fn nothing_is_told(format: &str) {
     let planted = Planted::new();
     let collector = OtlpReceiver::start().await;
@@ -363,6 +379,9 @@ async fn nothing_is_told(format: &str) {
     for (service, told) in [(&eventbus, "is parked until"), (&command, "cannot be read")] {
         let output = service.process().output();
         assert!(output.contains(told), "{output}");
+    }
+    if format == "json" {
+        assert_names_the_request(command.process(), "a command could not");
     }
     eventually("traces to come", async || {
         let spans = collector.spans().len();
