@@ -195,6 +195,7 @@ mod tests {
                 per_second: 500,
                 eta_seconds: Some(8),
             }),
+            last: None,
         };
         assert_eq!(
             line(&report),
