@@ -250,7 +250,8 @@ fn columns(documents: &[Value]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let fields = documents.iter().filter_map(Value::as_object).flatten();
     let plain = fields.filter(|(_, value)| !value.is_object() && !value.is_array());
-    let new = plain.filter_map(|(name, _)| seen.insert(name.as_str()).then(|| name.clone()));
+    let new = plain.filter(|&(name, _)| seen.insert(name.as_str()));
+    let new = new.map(|(name, _)| name.clone());
     let (mut columns, others): (Vec<_>, Vec<_>) = new.partition(|name| name == "id");
     columns.extend(others);
     columns.truncate(MAX_COLUMNS);
