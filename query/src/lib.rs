@@ -40,5 +40,5 @@ pub use replay::{
 };
 pub use versions::{ALIAS_MAX_AGE, Current, DROP_GRACE, Versions};
 pub use views::{
-    IndexReport, Previous, ReplayReport, ReplayState, ViewReport, Views, ViewsOptions,
+    IndexReport, LastReplay, Previous, ReplayReport, ReplayState, ViewReport, Views, ViewsOptions,
 };

@@ -222,6 +222,7 @@ mod tests {
                 per_second: 500,
                 eta_seconds: Some(8),
             }),
+            last: None,
         };
         assert_eq!(
             plain(std::slice::from_ref(&report)),

@@ -209,7 +209,8 @@ async fn a_listener_that_never_answers_does_not_hold_the_start() {
 async fn a_wrong_password_is_said_to_be_refused_and_not_shown() {
     let backends = Backends::fresh().await;
     let user = unique_name().replace('_', "");
-    let user = &user[user.len() - 16..];
+    // Not taken for a number, whatever its digits are.
+    let user = format!("u{}", &user[user.len() - 15..]);
     let mut sql = connect(&backends.database_url).await;
     let create = format!("CREATE USER {user} IDENTIFIED BY 'right'; GRANT ALL ON *.* TO {user}");
     for statement in create.split("; ") {
@@ -351,7 +352,8 @@ async fn another_number_of_partitions_than_the_logs_is_refused() {
 async fn a_password_that_is_right_is_never_shown() {
     let backends = Backends::fresh().await;
     let user = unique_name().replace('_', "");
-    let user = &user[user.len() - 16..];
+    // Not taken for a number, whatever its digits are.
+    let user = format!("u{}", &user[user.len() - 15..]);
     let mut sql = connect(&backends.database_url).await;
     for statement in [
         format!("CREATE USER {user} IDENTIFIED BY '{PASSWORD}'"),

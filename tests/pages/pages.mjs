@@ -208,6 +208,7 @@ await page.goto(at('/admin/views/post/replay'));
 await page.getByLabel('One document alone').fill('post-03');
 await page.getByRole('button', { name: 'Replay' }).click();
 await page.getByRole('status').getByText('was replayed').waitFor();
+await row.locator('.state', { hasText: 'done' }).waitFor();
 
 // Who did what.
 await page.goto(at('/admin/audit'));

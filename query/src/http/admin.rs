@@ -1,6 +1,8 @@
 //! The administration of views: what the CLI and the admin pages call.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -8,6 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use chrono::Utc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -20,7 +23,7 @@ mod tests;
 use super::read::{RETRY_AFTER, bad_path, no_view};
 use crate::replay::{Compare, Only, ReplayError};
 use crate::store::ReadError;
-use crate::views::{ViewReport, Views};
+use crate::views::{LastReplay, ViewReport, Views};
 use tidelog_domain::causes;
 
 /// How many documents are compared where nothing else is said.
@@ -41,6 +44,29 @@ const RESPOND_ASYNC: &str = "respond-async";
 struct Administration {
     views: Views,
     shutdown: CancellationToken,
+    ended: Ended,
+}
+
+/// How the last replay or rollback of each view ended that was asked for here.
+#[derive(Clone, Default)]
+struct Ended(Arc<RwLock<BTreeMap<String, LastReplay>>>);
+
+impl Ended {
+    fn add(&self, view: &str, done: Option<Value>, error: Option<String>) {
+        let ended_at = Utc::now();
+        let last = LastReplay {
+            ended_at,
+            done,
+            error,
+        };
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(view.to_owned(), last);
+    }
+
+    fn of(&self, view: &str) -> Option<LastReplay> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(view).cloned()
+    }
 }
 
 /// The administration of `views`, to be mounted at `/admin`:
@@ -59,7 +85,11 @@ pub fn views_admin_router(views: Views, shutdown: CancellationToken) -> Router {
         .route("/api/views/{view}/replay", post(replay))
         .route("/api/views/{view}/rollback", post(rollback))
         .route("/api/views/{view}/clean", post(clean))
-        .with_state(Administration { views, shutdown })
+        .with_state(Administration {
+            views,
+            shutdown,
+            ended: Ended::default(),
+        })
 }
 
 /// How a view is to be replayed; all of it may be left out.
@@ -124,7 +154,11 @@ async fn list(State(admin): State<Administration>, request: Request) -> Result<R
     require_json_answer(request.headers())?;
     no_query(request.uri())?;
     let all = ViewReport::all(admin.views.catalog(), admin.views.store()).await;
-    Ok(answer(&all.map_err(|error| unavailable(&error))?))
+    let mut all = all.map_err(|error| unavailable(&error))?;
+    for report in &mut all {
+        report.last = admin.ended.of(&report.view);
+    }
+    Ok(answer(&all))
 }
 
 async fn one(
@@ -138,7 +172,9 @@ async fn one(
     let view = admin.views.catalog().get(&name);
     let view = view.ok_or_else(|| no_view(&name))?;
     let report = ViewReport::read(&**view, admin.views.store()).await;
-    Ok(answer(&report.map_err(|error| unavailable(&error))?))
+    let mut report = report.map_err(|error| unavailable(&error))?;
+    report.last = admin.ended.of(&report.view);
+    Ok(answer(&report))
 }
 
 async fn replay(
@@ -152,11 +188,13 @@ async fn replay(
     let at_once = prefers_answer_at_once(request.headers());
     let body = body(request).await?;
     let replay = admin.views.replay(&name);
-    let shutdown = admin.shutdown;
+    let (shutdown, ended) = (admin.shutdown, admin.ended);
     let is_of_some = |name: &str| body.get(name).is_some();
     if is_of_some("document") || is_of_some("aggregate") {
         let only: Only = read::<WantedOnly>(Value::Object(body))?.into();
-        let replay = run(async move { replay.run_only(&view, &only, &|_| {}, &shutdown).await });
+        let replay = run(ended, name.clone(), async move {
+            replay.run_only(&view, &only, &|_| {}, &shutdown).await
+        });
         return answered(&name, at_once, replay).await;
     }
     let wanted: Wanted = read(Value::Object(body))?;
@@ -165,7 +203,9 @@ async fn replay(
     options.compare = wanted.compare.into();
     options.keep = wanted.keep;
     let replay = replay.with_options(options);
-    let replay = run(async move { replay.run(&view, &|_| {}, &shutdown).await });
+    let replay = run(ended, name.clone(), async move {
+        replay.run(&view, &|_| {}, &shutdown).await
+    });
     answered(&name, at_once, replay).await
 }
 
@@ -193,7 +233,9 @@ async fn rollback(
     let view = view.ok_or_else(|| no_view(&name))?;
     let _: Nothing = read(Value::Object(body(request).await?))?;
     let (replay, shutdown) = (admin.views.replay(&name), admin.shutdown);
-    let back = run(async move { replay.roll_back(&view, true, &|_| {}, &shutdown).await });
+    let back = run(admin.ended, name, async move {
+        replay.roll_back(&view, true, &|_| {}, &shutdown).await
+    });
     let done = tokio::spawn(back).await;
     done.map_err(|_| Problem::internal())?
 }
@@ -212,19 +254,28 @@ async fn clean(
     Ok(answer(&json!({"view": name, "retired": retired})))
 }
 
-/// Says what becomes of a replay.
+/// Says what becomes of a replay of `view`, also to whoever asks later.
 async fn run<T: Serialize + Send + 'static>(
+    ended: Ended,
+    view: String,
     replaying: impl Future<Output = Result<T, ReplayError>> + Send + 'static,
 ) -> Result<Response, Problem> {
     match tokio::spawn(replaying).await {
-        Ok(Ok(replayed)) => Ok(answer(&replayed)),
+        Ok(Ok(replayed)) => {
+            ended.add(&view, serde_json::to_value(&replayed).ok(), None);
+            Ok(answer(&replayed))
+        }
         Ok(Err(error)) => {
             tracing::warn!(error = causes(&error), "a replay that was asked for failed");
-            Err(problem(&error))
+            let problem = problem(&error);
+            ended.add(&view, None, Some(problem.detail().to_owned()));
+            Err(problem)
         }
         Err(panic) => {
             tracing::error!(error = %panic, "a replay panicked");
-            Err(Problem::internal())
+            let problem = Problem::internal();
+            ended.add(&view, None, Some(problem.detail().to_owned()));
+            Err(problem)
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::replay::{Replay, ReplayOptions};
 use crate::store::ReadStore;
 use crate::versions::{ALIAS_MAX_AGE, DROP_GRACE};
 use keeper::Keeper;
-pub use report::{IndexReport, Previous, ReplayReport, ReplayState, ViewReport};
+pub use report::{IndexReport, LastReplay, Previous, ReplayReport, ReplayState, ViewReport};
 
 /// How long the version before is kept: long enough to notice that the new one is wrong.
 const ROLLBACK_GRACE: Duration = Duration::from_secs(3_600);

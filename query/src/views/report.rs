@@ -1,6 +1,8 @@
 //! What there is of each view, as the aliases say it: for operators, from any process.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tidelog_domain::ViewDefinition;
 
 use crate::catalog::Catalog;
@@ -27,6 +29,22 @@ pub struct ViewReport {
     pub indexes: Vec<IndexReport>,
     /// The replay that runs, or was left in the middle.
     pub replay: Option<ReplayReport>,
+    /// How the last replay or rollback ended that the process that is asked was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastReplay>,
+}
+
+/// How a replay or a rollback ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReplay {
+    /// When.
+    pub ended_at: DateTime<Utc>,
+    /// What was done, as the answer to the request says it; nothing where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Value>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// An index that a view declares.
@@ -102,6 +120,7 @@ impl ViewReport {
             is_refused: read.is_some_and(|alias| alias.refused.contains(&view.fingerprint())),
             indexes: Vec::new(),
             replay: replay.map(ReplayReport::of),
+            last: None,
         }
     }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use askama::Template;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
-use tidelog_query::{ReplayReport, ReplayState, ViewReport};
+use tidelog_query::{LastReplay, ReplayReport, ReplayState, ViewReport};
 
 use super::asking::Asker;
 use super::confirm::{self, Ask, Field, Kind};
 use super::layout::Shell;
 use super::parameters::{Form, Parameters};
-use super::text::{cell, json as pretty, number, span};
+use super::text::{Moment, cell, json as pretty, number, span};
 use super::{Page, Refusal, Shared, Site, html, nothing_here, see_other};
 use crate::admin::actions::{self, Action};
 
@@ -29,8 +29,17 @@ struct Row {
     definition: &'static str,
     class: &'static str,
     replay: Option<Replay>,
+    /// How the last one ended, where this process was asked for it.
+    last: Option<Last>,
     previous: String,
     can_roll_back: bool,
+}
+
+struct Last {
+    class: &'static str,
+    text: &'static str,
+    error: Option<String>,
+    at: Moment,
 }
 
 struct Replay {
@@ -96,12 +105,28 @@ impl Row {
             definition,
             class,
             replay: report.replay.as_ref().map(Replay::of),
+            last: report.last.map(Last::of),
             can_roll_back: previous.is_some(),
             previous: match previous {
                 Some((version, true)) => format!("version {version}, kept"),
                 Some((version, false)) => format!("version {version}"),
                 None => "–".to_owned(),
             },
+        }
+    }
+}
+
+impl Last {
+    fn of(last: LastReplay) -> Self {
+        let (class, text) = match last.error {
+            None => ("ok", "done"),
+            Some(_) => ("bad", "failed"),
+        };
+        Self {
+            class,
+            text,
+            error: last.error,
+            at: Moment::of(last.ended_at),
         }
     }
 }
@@ -225,9 +250,9 @@ fn columns(documents: &[Value]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let fields = documents.iter().filter_map(Value::as_object).flatten();
     let plain = fields.filter(|(_, value)| !value.is_object() && !value.is_array());
-    let new = plain.filter(|(name, _)| seen.insert(name.as_str()));
-    let names = new.map(|(name, _)| name.clone());
-    let (mut columns, others): (Vec<_>, Vec<_>) = names.partition(|name| name == "id");
+    let new = plain.filter(|&(name, _)| seen.insert(name.as_str()));
+    let new = new.map(|(name, _)| name.clone());
+    let (mut columns, others): (Vec<_>, Vec<_>) = new.partition(|name| name == "id");
     columns.extend(others);
     columns.truncate(MAX_COLUMNS);
     columns

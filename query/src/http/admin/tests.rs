@@ -99,6 +99,31 @@ async fn a_replay_answers_with_what_it_built_when_it_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_a_replay_ended_can_be_asked_for_later() {
+    let (_system, process) = kept().await;
+    let app = admin(&process, &CancellationToken::new());
+    assert_eq!(get(&app, "/post").await.body["data"].get("last"), None);
+    let back = Request::post("/admin/api/views/post/rollback");
+    let refused = send(&app, back.body(Body::empty()).unwrap()).await;
+    assert_eq!(refused.status, 404);
+    let last = get(&app, "/post").await.body["data"]["last"].clone();
+    assert_eq!(last["error"], refused.body["detail"]);
+    assert_eq!(last.get("done"), None);
+
+    let replayed = ask(&app, "POST", "post").await;
+    let listed = get(&app, "").await;
+    let all = listed.body["data"].as_array().unwrap();
+    let last = |view: &str| {
+        let report = all.iter().find(|own| own["view"] == view).unwrap();
+        report.get("last").cloned()
+    };
+    let of_post = last("post").unwrap();
+    assert_eq!(of_post["done"], replayed.body["data"]);
+    assert_eq!(of_post.get("error"), None);
+    assert_eq!(last("author"), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_view_that_there_is_not_cannot_be_replayed() {
     let (_system, process) = kept().await;
     let app = admin(&process, &CancellationToken::new());
