@@ -223,7 +223,7 @@ async fn a_wrong_password_is_said_to_be_refused_and_not_shown() {
         .get_multiplexed_async_connection()
         .await
         .unwrap();
-    let rules = ["SETUSER", user, "on", ">right", "~*", "+@all"];
+    let rules = ["SETUSER", &user, "on", ">right", "~*", "+@all"];
     redis::cmd("ACL")
         .arg(&rules)
         .query_async::<()>(&mut redis)
@@ -238,7 +238,7 @@ async fn a_wrong_password_is_said_to_be_refused_and_not_shown() {
         assert_says(&ended, &[wanted.setting, &found]);
     }
     redis::cmd("ACL")
-        .arg(&["DELUSER", user])
+        .arg(&["DELUSER", &user])
         .query_async::<()>(&mut redis)
         .await
         .expect("the user is removed");
