@@ -256,7 +256,7 @@ async fn a_second_program_is_told_that_the_index_is_in_use() {
     let mut second = program(elsewhere.path());
     second.env("NOTEBOOK_INDEX", home.path().join("tidelog-data/index"));
     let ended = timeout(PATIENCE, second.output()).await.unwrap().unwrap();
-    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(ended.status.code(), Some(3));
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(
         said.contains("the store of the view page cannot be used"),
