@@ -1,4 +1,4 @@
-//! Looks at the log, the subscriptions and the backends every other second, for the pages.
+//! Looks at the log, the subscriptions and what the backends answer every other second, for the pages.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,21 +6,20 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tidelog_command::store::EventStore;
-use tidelog_domain::Partition;
-use tidelog_eventbus::EventBus;
-use tidelog_query::store::ReadStore;
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::service::reach::{Answers, Asked};
 use crate::subscriptions::{STALL_PATIENCE, SubscriptionEntry, Subscriptions};
-
-/// How often it looks.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(2);
 
 /// How many looks it remembers: five minutes.
 const KEPT: usize = 150;
 
-/// How long a backend may take to answer.
+/// What pages call the backends.
+const NAMES: [&str; 3] = ["log", "bus", "read models"];
+
+/// How long the log may take to say how much it has.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// From when on an answer counts as slow.
@@ -60,6 +59,18 @@ pub(crate) enum Health {
 }
 
 impl Health {
+    fn of(answer: Asked) -> Self {
+        match answer {
+            Asked::Answered { took } if took >= SLOW => Self::Slow { took },
+            Asked::Answered { took } => Self::Up { took },
+            Asked::Failed { why } => Self::Down { why },
+            // That says nothing of it, and the log's line says it of the log.
+            Asked::Not => Self::Down {
+                why: "not asked, as the log does not answer".to_owned(),
+            },
+        }
+    }
+
     /// Its name.
     #[cfg(feature = "pages")]
     pub(crate) const fn name(&self) -> &'static str {
@@ -78,82 +89,50 @@ impl Health {
 /// What is looked at.
 pub(crate) struct Sources {
     pub(crate) log: Arc<dyn EventStore>,
-    pub(crate) bus: Arc<dyn EventBus>,
-    pub(crate) store: Arc<dyn ReadStore>,
+    /// How the backends answer.
+    pub(crate) reached: watch::Receiver<Answers>,
     /// What they are, for people: the log, the bus, the read models.
     pub(crate) descriptions: [String; 3],
     pub(crate) subscriptions: Subscriptions,
-    /// A view whose alias is looked up, to see whether the store answers.
-    pub(crate) any_view: String,
 }
 
-/// Looks again and again, until `stop`.
-pub(crate) async fn watch(sources: Sources, samples: Samples, stop: CancellationToken) {
+/// Looks whenever the backends were asked, until `stop`.
+pub(crate) async fn watch(mut sources: Sources, samples: Samples, stop: CancellationToken) {
     loop {
         let look = async {
-            let (backends, count) = sources.backends().await;
+            sources.reached.changed().await.ok()?;
+            let (backends, count) = (sources.backends(), sources.count().await);
             let subscriptions = timeout(PATIENCE * 3, sources.subscriptions.glance()).await;
             samples.add(backends, count, subscriptions.ok());
-            sleep(INTERVAL).await;
+            Some(())
         };
-        if stop.run_until_cancelled(look).await.is_none() {
+        if stop.run_until_cancelled(look).await.flatten().is_none() {
             return;
         }
     }
 }
 
 impl Sources {
-    /// How the backends answer, and how many events the log has.
-    async fn backends(&self) -> (Vec<Backend>, Option<u64>) {
-        let log = async {
-            let heads = self.log.heads().await.map_err(|error| error.to_string())?;
-            Ok(heads.iter().map(|head| head.number()).sum())
+    /// How the backends answered last.
+    fn backends(&self) -> Vec<Backend> {
+        let Some(answers) = self.reached.borrow().clone() else {
+            return Vec::new();
         };
-        let bus = async {
-            let identity = self.log.identity().await;
-            let Ok(identity) = identity else {
-                // That says nothing of the bus, and its own line says it of the log.
-                return Err("not asked, as the log does not answer".to_owned());
-            };
-            let last = self.bus.last(identity.history, Partition::new(0)).await;
-            last.map(|_| ()).map_err(|error| error.to_string())
-        };
-        let store = async {
-            let alias = self.store.load_alias(&self.any_view).await;
-            alias.map(|_| ()).map_err(|error| error.to_string())
-        };
-        let ((log, count), (bus, _), (store, _)) =
-            tokio::join!(asked(log), asked(bus), asked(store));
-        let [of_log, of_bus, of_store] = self.descriptions.clone();
-        let backends = [
-            ("log", of_log, log),
-            ("bus", of_bus, bus),
-            ("read models", of_store, store),
-        ];
         let since = Utc::now();
-        let backend = |(name, description, health)| Backend {
+        let named = NAMES.into_iter().zip(self.descriptions.clone());
+        let backend = |((name, description), answer)| Backend {
             name,
             description,
-            health,
+            health: Health::of(answer),
             since,
         };
-        (backends.map(backend).into(), count)
+        named.zip(answers).map(backend).collect()
     }
-}
 
-/// How a backend answers a question, and what.
-async fn asked<T>(question: impl Future<Output = Result<T, String>>) -> (Health, Option<T>) {
-    let begun = Instant::now();
-    let answer = timeout(PATIENCE, question).await;
-    let took = begun.elapsed();
-    match answer {
-        Ok(Ok(answer)) if took >= SLOW => (Health::Slow { took }, Some(answer)),
-        Ok(Ok(answer)) => (Health::Up { took }, Some(answer)),
-        Ok(Err(why)) => (Health::Down { why }, None),
-        Err(_) => {
-            let why = format!("no answer within {} s", PATIENCE.as_secs());
-            (Health::Down { why }, None)
-        }
+    /// How many events the log has, if it says so.
+    async fn count(&self) -> Option<u64> {
+        let heads = timeout(PATIENCE, self.log.heads()).await.ok()?.ok()?;
+        Some(heads.iter().map(|head| head.number()).sum())
     }
 }
 

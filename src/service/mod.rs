@@ -12,7 +12,7 @@ mod owner;
 mod pages;
 mod public;
 mod queries;
-mod reach;
+pub(crate) mod reach;
 mod reactions;
 mod recorded;
 mod source;
@@ -63,7 +63,7 @@ pub use listeners::CannotListen;
 use listeners::{address, listen};
 pub(crate) use owner::owner;
 use public::public;
-use reach::Reach;
+use reach::{Answers, Reach};
 use reactions::{Keeper, Reactions};
 pub use reactions::{ReactionState, ReactionStatus};
 use source::Source;
@@ -139,6 +139,7 @@ pub struct Running {
     command_router: Option<Router>,
     query_router: Option<Router>,
     source: Option<Arc<Source>>,
+    reached: tokio::sync::watch::Receiver<Answers>,
     reactions: Reactions,
     servers: Group,
     workers: Group,
@@ -184,6 +185,7 @@ pub(crate) async fn start(
         command_router: None,
         query_router: None,
         source: None,
+        reached: tokio::sync::watch::channel(None).1,
         reactions: Reactions::default(),
         servers: Group::default(),
         workers: Group::default(),
@@ -227,6 +229,7 @@ impl Assembly<'_> {
         let backends = Backends::open(self.settings, self.program, &running.ready).await?;
         running.ready.not_ready("starting the services");
         let reach = Reach::new(&backends, self.readiness.clone());
+        running.reached = reach.answers();
         running.workers.spawn(|stop| reach.watch(stop));
         let mut live = LiveViews::default();
         let mut signal = None;

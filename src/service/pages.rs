@@ -1,7 +1,5 @@
 //! The pages of the administration, and what looks at everything for them.
 
-use std::sync::Arc;
-
 use axum::Router;
 use tidelog_http::app;
 use tidelog_query::store::ReadStore;
@@ -34,14 +32,11 @@ impl Parts<'_> {
         let (catalog, store) = (catalog(self.program)?, self.store.backend.clone());
         let samples = Samples::default();
         let [log, bus] = self.source.descriptions.clone();
-        let any_view = catalog.iter().next().map(|view| view.name().to_owned());
         let sources = Sources {
             log: self.source.log.clone(),
-            bus: self.source.bus.clone(),
-            store: Arc::clone(&store),
+            reached: running.reached.clone(),
             descriptions: [log, bus, self.store.description.clone()],
             subscriptions: self.subscriptions.clone(),
-            any_view: any_view.unwrap_or_default(),
         };
         let seen = samples.clone();
         running.workers.spawn(|stop| watch(sources, seen, stop));

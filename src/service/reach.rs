@@ -12,7 +12,8 @@ use tidelog_domain::{Partition, causes};
 use tidelog_eventbus::EventBus;
 use tidelog_http::Readiness;
 use tidelog_query::store::ReadStore;
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::recorded;
@@ -24,8 +25,31 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What readiness calls them.
+const NAMES: [&str; 3] = ["log", "bus", "read store"];
+
 /// The view that the read store is asked for: it need not be there.
 const ANY_VIEW: &str = "tidelog";
+
+/// What became of asking the log, the bus and the read store, in this order; nothing before they were asked.
+pub(crate) type Answers = Option<[Asked; 3]>;
+
+/// What became of asking a backend.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// It answered.
+    Answered {
+        /// How long that took.
+        took: Duration,
+    },
+    /// It did not, for this reason.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// There is none, or what is needed to ask it is away.
+    Not,
+}
 
 /// The backends of a process.
 pub(super) struct Reach {
@@ -33,6 +57,7 @@ pub(super) struct Reach {
     bus: Option<Arc<dyn EventBus>>,
     store: Option<Arc<dyn ReadStore>>,
     readiness: Readiness,
+    answers: watch::Sender<Answers>,
 }
 
 /// Since when a backend is away.
@@ -46,7 +71,13 @@ impl Reach {
             bus: backends.bus.as_ref().map(|bus| bus.backend.clone()),
             store: backends.reads.as_ref().map(|store| store.backend.clone()),
             readiness,
+            answers: watch::Sender::default(),
         }
+    }
+
+    /// What becomes of asking them.
+    pub(super) fn answers(&self) -> watch::Receiver<Answers> {
+        self.answers.subscribe()
     }
 
     /// Asks them until `stop`.
@@ -54,11 +85,17 @@ impl Reach {
         let (mut log, mut bus, mut store) = (Since::None, Since::None, Since::None);
         let watching = async {
             loop {
-                tokio::join!(
-                    self.tell("log", &mut log, self.ask_log()),
-                    self.tell("bus", &mut bus, self.ask_bus()),
-                    self.tell("read store", &mut store, self.ask_store()),
-                );
+                let answers: [Asked; 3] = tokio::join!(
+                    asked(self.ask_log()),
+                    asked(self.ask_bus()),
+                    asked(self.ask_store()),
+                )
+                .into();
+                let since = [&mut log, &mut bus, &mut store];
+                for ((name, since), answer) in NAMES.into_iter().zip(since).zip(&answers) {
+                    self.tell(name, since, answer);
+                }
+                self.answers.send_replace(Some(answers));
                 recorded::upkeep();
                 sleep(INTERVAL).await;
             }
@@ -85,25 +122,33 @@ impl Reach {
     }
 
     /// Tells what became of asking `backend`; nothing where it was not asked.
-    async fn tell(
-        &self,
-        backend: &'static str,
-        since: &mut Since,
-        asking: impl Future<Output = Option<Result<(), String>>>,
-    ) {
-        let answer = timeout(PATIENCE, asking).await;
-        let answer = answer.unwrap_or_else(|_| Some(Err("it does not answer within 1 s".into())));
+    fn tell(&self, backend: &'static str, since: &mut Since, answer: &Asked) {
         match answer {
-            None => {}
-            Some(Ok(())) => {
+            Asked::Not => {}
+            Asked::Answered { .. } => {
                 *since = None;
                 self.readiness.backend(backend, Ok(()));
             }
-            Some(Err(reason)) => {
+            Asked::Failed { why } => {
                 let since = since.get_or_insert_with(Utc::now);
-                self.readiness.backend(backend, Err(away(*since, &reason)));
+                self.readiness.backend(backend, Err(away(*since, why)));
             }
         }
+    }
+}
+
+/// What becomes of `asking` a backend.
+async fn asked(asking: impl Future<Output = Option<Result<(), String>>>) -> Asked {
+    let began = Instant::now();
+    match timeout(PATIENCE, asking).await {
+        Ok(None) => Asked::Not,
+        Ok(Some(Ok(()))) => Asked::Answered {
+            took: began.elapsed(),
+        },
+        Ok(Some(Err(why))) => Asked::Failed { why },
+        Err(_) => Asked::Failed {
+            why: "it does not answer within 1 s".to_owned(),
+        },
     }
 }
 
