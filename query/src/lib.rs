@@ -27,7 +27,7 @@ mod views;
 
 pub use awaited::AwaitedLog;
 pub use catalog::{Catalog, NameTaken, Named};
-pub use consistency::{Consistency, ConsistencyError, ReadOf};
+pub use consistency::{Consistency, ConsistencyError, ReadOf, Seen};
 pub use http::{QueryService, QuerySettings, query_document, query_router, views_admin_router};
 pub use indexes::{InvalidIndex, MAX_INDEXES, declared_indexes};
 pub use live::{LiveViews, ViewState};

@@ -23,7 +23,7 @@ use super::problems::{not_built, store_problem, too_slow, unsettled};
 use super::representation::{entity_tag, header_value, is_known, shown};
 use super::{QueryService, QuerySettings, filters, history, live, prefer};
 use crate::catalog::Named;
-use crate::consistency::ReadOf;
+use crate::consistency::{ReadOf, Seen};
 use crate::projector::MAX_KEY_BYTES;
 use crate::store::{Document, Query, ReadError, place_of};
 use crate::versions::Current;
@@ -110,14 +110,12 @@ pub(super) async fn document(
         let missing = "was no such document then";
         return reads.shown_one(&Answered::default(), &asked, found, missing, &headers);
     }
-    let read_of = ReadOf::Document(&id);
-    let preference = reads.settle(view.name(), read_of, &headers).await?;
-    let (current, found) = reads.read(&**view, Wanted::Id(&id)).await?;
+    let wait = reads.wait(&headers)?;
+    let (current, found) = reads.settled_one(&**view, &id, &wait).await?;
     let answered = Answered {
         current: Some(current),
-        preference,
+        preference: wait.said,
     };
-    let found = found.documents.into_iter().next();
     let missing = format!("is no {name} with this id");
     reads.shown_one(&answered, &asked, found, &missing, &headers)
 }
@@ -339,27 +337,91 @@ impl Reads {
         read_of: ReadOf<'_>,
         headers: &HeaderMap,
     ) -> Result<Option<HeaderValue>, Problem> {
+        let wait = self.wait(headers)?;
+        for token in &wait.tokens {
+            let consistency = &self.service.consistency;
+            let waited = consistency.wait_for(view, read_of, token, wait.deadline);
+            let unsettled = |error| unsettled(view, error, wait.said.as_ref());
+            waited.await.map_err(unsettled)?;
+        }
+        Ok(wait.said)
+    }
+
+    /// The document of this id, in which the writes are to be seen.
+    async fn settled_one(
+        &self,
+        view: &dyn ViewDefinition,
+        id: &str,
+        wait: &Wait,
+    ) -> Result<(Current, Option<Document>), Problem> {
+        let unsettled = |error| unsettled(view.name(), error, wait.said.as_ref());
+        let consistency = &self.service.consistency;
+        let mut seen = Vec::new();
+        for token in &wait.tokens {
+            let waited = consistency.wait_for_document(view.name(), id, token, wait.deadline);
+            seen.push((waited.await.map_err(unsettled)?, token));
+        }
+        let (current, found) = self.read_one(view, id).await?;
+        let holds = |(seen, token): &(Seen, &ConsistencyToken)| {
+            seen.holds(&current.alias.collection, found.as_ref(), token)
+        };
+        if seen.iter().all(holds) {
+            return Ok((current, found));
+        }
+        // Another version of the view has taken over in between, or the store lost the write and gets it again.
+        for token in &wait.tokens {
+            let read_of = ReadOf::Document(id);
+            let waited = consistency.wait_for(view.name(), read_of, token, wait.deadline);
+            waited.await.map_err(unsettled)?;
+        }
+        self.read_one(view, id).await
+    }
+
+    async fn read_one(
+        &self,
+        view: &dyn ViewDefinition,
+        id: &str,
+    ) -> Result<(Current, Option<Document>), Problem> {
+        let (current, found) = self.read(view, Wanted::Id(id)).await?;
+        Ok((current, found.documents.into_iter().next()))
+    }
+
+    /// What a request says of what it must see.
+    fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
         let tokens = tokens(headers).map_err(|error| {
             let detail = format!("The header Consistency-Token is not valid: {error}.");
             Problem::new(ProblemKind::MalformedRequest, detail)
         })?;
+        let none = Wait {
+            tokens: Vec::new(),
+            deadline: Instant::now(),
+            said: None,
+        };
         if tokens.is_empty() {
-            return Ok(None);
+            return Ok(none);
         }
         let preferred = prefer::wait(headers).map(|wait| wait.min(self.settings.max_wait));
         let wait = preferred.unwrap_or(self.settings.default_wait);
         let said = preferred.map(|wait| header_value(&format!("wait={}", wait.as_secs())));
         if wait.is_zero() {
-            return Ok(said);
+            return Ok(Wait { said, ..none });
         }
-        let deadline = Instant::now() + wait;
-        for token in &tokens {
-            let consistency = &self.service.consistency;
-            let waited = consistency.wait_for(view, read_of, token, deadline).await;
-            waited.map_err(|error| unsettled(view, error, said.as_ref()))?;
-        }
-        Ok(said)
+        Ok(Wait {
+            tokens,
+            deadline: Instant::now() + wait,
+            said,
+        })
     }
+}
+
+/// What a read must see.
+struct Wait {
+    /// Of these writes; none, where it is not to wait.
+    tokens: Vec<ConsistencyToken>,
+    /// At most until then.
+    deadline: Instant,
+    /// What to say of its preference.
+    said: Option<HeaderValue>,
 }
 
 /// What a client sees of a document.

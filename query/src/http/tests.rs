@@ -3,6 +3,7 @@
 mod history;
 mod live;
 mod openapi;
+mod settling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,12 +86,22 @@ impl Service {
     async fn project(&self) {
         let events = self.log.all().await;
         let last = events.last().unwrap().cursor();
+        for collection in self.write_documents().await {
+            self.checkpoint(&collection, last).await;
+        }
+    }
+
+    /// Projects all there is, but for the checkpoints; gives the collections.
+    async fn write_documents(&self) -> Vec<String> {
+        let events = self.log.all().await;
+        let mut collections = Vec::new();
         for view in [posts(), authors()] {
             let collection = format!("{}_v1", view.name());
             let projector = Projector::new(view, Arc::new(self.store.clone()), &collection);
             projector.handle(Partition::new(0), &events).await.unwrap();
-            self.checkpoint(&collection, last).await;
+            collections.push(collection);
         }
+        collections
     }
 
     async fn checkpoint(&self, collection: &str, cursor: Cursor) {

@@ -8,7 +8,7 @@ use tidelog_domain::Partition;
 use tidelog_eventbus::{StateError, StateRecord, StateStore};
 
 use super::{
-    Alias, Document, DocumentWrite, Index, KeptIndex, Query, ReadError, ReadStore, Written,
+    Alias, Applied, Document, DocumentWrite, Index, KeptIndex, Query, ReadError, ReadStore, Written,
 };
 use crate::replay::view_of;
 
@@ -51,6 +51,14 @@ impl ReadStore for DividedReadStore {
 
     async fn get(&self, collection: &str, ids: &[&str]) -> Result<Vec<Document>, ReadError> {
         self.of(collection).get(collection, ids).await
+    }
+
+    async fn applied(
+        &self,
+        collection: &str,
+        ids: &[&str],
+    ) -> Result<Vec<(String, Applied)>, ReadError> {
+        self.of(collection).applied(collection, ids).await
     }
 
     async fn write(

@@ -79,6 +79,23 @@ pub trait ReadStore: StateStore {
     /// [`ReadError::Unavailable`].
     async fn get(&self, collection: &str, ids: &[&str]) -> Result<Vec<Document>, ReadError>;
 
+    /// How far the documents of these ids have been applied (see [`Document::applied`]), as [`ReadStore::get`] gives them, in any
+    /// order.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`].
+    async fn applied(
+        &self,
+        collection: &str,
+        ids: &[&str],
+    ) -> Result<Vec<(String, Applied)>, ReadError> {
+        // For a store that cannot read a part of a document.
+        let documents = self.get(collection, ids).await?;
+        let applied = documents.into_iter().map(|found| (found.id, found.applied));
+        Ok(applied.collect())
+    }
+
     /// Writes documents, each on its condition, and says of each (in their order) whether it was written.
     ///
     /// The writes of a batch name each document once. A document that some adapter could not keep exactly (a whole number above
@@ -172,6 +189,9 @@ pub trait ReadStore: StateStore {
     ) -> Result<bool, ReadError>;
 }
 
+/// The last position applied, for each partition that something was made from.
+pub type Applied = BTreeMap<Partition, Position>;
+
 /// A document of a read model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
@@ -188,7 +208,7 @@ pub struct Document {
     /// Whether it is a tombstone.
     pub deleted: bool,
     /// The last position applied to it, for each partition that it was made from.
-    pub applied: BTreeMap<Partition, Position>,
+    pub applied: Applied,
     /// Goes up by one with each write: what a conditional write compares. From 1.
     pub revision: u64,
 }

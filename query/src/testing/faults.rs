@@ -10,7 +10,7 @@ use tidelog_eventbus::{StateError, StateRecord, StateStore};
 use tokio::sync::watch;
 
 use crate::store::{
-    Alias, Document, DocumentWrite, InMemoryReadStore, Index, KeptIndex, Query, ReadError,
+    Alias, Applied, Document, DocumentWrite, InMemoryReadStore, Index, KeptIndex, Query, ReadError,
     ReadStore, Written,
 };
 
@@ -41,6 +41,8 @@ struct Faults {
     loses: AtomicBool,
     /// How many milliseconds after a change of an alias its answer comes.
     alias_answer_ms: AtomicU64,
+    /// Whether the documents that are asked next how far they are, are gone after the answer.
+    forgets: AtomicBool,
     state_loads: AtomicUsize,
     documents: AtomicUsize,
     read: AtomicUsize,
@@ -103,6 +105,11 @@ impl FaultyStore {
     /// The first document of the next bulk is said to be written, and is not.
     pub(crate) fn lose_a_document(&self) {
         self.faults.loses.store(true, Ordering::SeqCst);
+    }
+
+    /// What is asked next how far it is, is gone after the answer, as after a crash of a store that had not kept it yet.
+    pub(crate) fn forget_what_is_looked_at(&self) {
+        self.faults.forgets.store(true, Ordering::SeqCst);
     }
 
     /// No index can be made, as where its user may not, until it is put back.
@@ -184,6 +191,20 @@ impl ReadStore for FaultyStore {
         let store = self.reach().await?;
         self.faults.read.fetch_add(ids.len(), Ordering::SeqCst);
         store.get(collection, ids).await
+    }
+
+    async fn applied(
+        &self,
+        collection: &str,
+        ids: &[&str],
+    ) -> Result<Vec<(String, Applied)>, ReadError> {
+        let applied = self.reach().await?.applied(collection, ids).await?;
+        if self.faults.forgets.swap(false, Ordering::SeqCst) {
+            for (id, _) in &applied {
+                self.take_away(collection, id);
+            }
+        }
+        Ok(applied)
     }
 
     async fn write(

@@ -66,6 +66,7 @@ macro_rules! read_store_conformance {
             a_document_that_cannot_be_stored_is_named_and_nothing_is_changed,
             tombstones_are_hidden_unless_they_are_asked_for,
             ids_that_are_missing_or_doubled_do_not_disturb_a_get,
+            how_far_documents_are_is_told_as_a_get_tells_it,
             documents_come_in_the_bytewise_order_of_their_ids,
             pages_follow_each_other_without_gap_or_repeat,
             a_limit_of_nothing_gives_nothing,

@@ -1,6 +1,8 @@
 //! Reads: by id, in order, page by page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidelog_domain::{Partition, Position};
 
 use super::ReadStoreFactory;
 use super::sample::{document, everything, find_ids, fresh, get_one, insert, unique};
@@ -38,6 +40,36 @@ pub async fn ids_that_are_missing_or_doubled_do_not_disturb_a_get(factory: &dyn 
     assert_eq!(BTreeSet::from_iter(ids), BTreeSet::from(["a", "b"]));
     assert!(store.get(&collection, &[]).await.unwrap().is_empty());
     assert!(store.get(&collection, &["x"]).await.unwrap().is_empty());
+}
+
+/// How far documents are is told of each that is there, tombstones among them, as a get tells it.
+pub async fn how_far_documents_are_is_told_as_a_get_tells_it(factory: &dyn ReadStoreFactory) {
+    let (store, collection) = fresh(factory).await;
+    let [p3, p40] = [3, 40].map(Partition::new);
+    let documents = vec![
+        Document {
+            applied: BTreeMap::from([(p3, Position::new(7)), (p40, Position::new(1 << 40))]),
+            ..document("a")
+        },
+        Document {
+            applied: BTreeMap::from([(p40, Position::new(1))]),
+            deleted: true,
+            ..document("b")
+        },
+        Document {
+            applied: BTreeMap::new(),
+            ..document("c")
+        },
+        document("d"),
+    ];
+    insert(&*store, &collection, documents.clone()).await;
+    let ids = ["b", "x", "a", "b", "c"];
+    let applied = store.applied(&collection, &ids).await.unwrap();
+    assert_eq!(applied.len(), 3, "{applied:?}");
+    let expected = documents.into_iter().take(3);
+    let expected = expected.map(|document| (document.id, document.applied));
+    assert_eq!(BTreeMap::from_iter(applied), BTreeMap::from_iter(expected));
+    assert!(store.applied(&collection, &[]).await.unwrap().is_empty());
 }
 
 /// No collation, no numbers: bytes.

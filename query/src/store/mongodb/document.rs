@@ -8,15 +8,13 @@
 //! Times are microseconds since 1970, as 64-bit numbers: BSON's own dates have milliseconds only. They compare, sort and are
 //! indexed as numbers. Whole numbers in `data` are 64-bit ones, others floating-point ones.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use mongodb::bson::raw::{CStr, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 use serde_json::{Map, Number, Value};
 use tidelog_domain::{Partition, Position, Version};
 
 use crate::store::storable::unwritable;
-use crate::store::{Document, ReadError};
+use crate::store::{Applied, Document, ReadError};
 
 /// Why a value cannot be BSON.
 pub(super) type Unstorable = &'static str;
@@ -55,10 +53,23 @@ pub(super) fn append_state(
 
 /// The document that is stored as `bson`.
 pub(super) fn read(bson: &RawDocument) -> Result<Document, ReadError> {
+    named(bson, read_fields)
+}
+
+/// The id of the document that is stored as `bson`, and how far it is.
+pub(super) fn read_applied(bson: &RawDocument) -> Result<(String, Applied), ReadError> {
+    named(bson, |bson, id| Ok((id.to_owned(), applied(bson)?)))
+}
+
+/// What is read of a document, which is named where it cannot be.
+fn named<T>(
+    bson: &RawDocument,
+    read: impl FnOnce(&RawDocument, &str) -> Result<T, Unreadable>,
+) -> Result<T, ReadError> {
     let id = bson.get_str("_id").map_err(|error| ReadError::Corrupt {
         what: format!("the id of a document: {error}"),
     })?;
-    read_fields(bson, id).map_err(|error| ReadError::Corrupt {
+    read(bson, id).map_err(|error| ReadError::Corrupt {
         what: format!("the document {id:?}: {error}"),
     })
 }
@@ -69,7 +80,20 @@ fn read_fields(bson: &RawDocument, id: &str) -> Result<Document, Unreadable> {
     let time = |name| -> Result<DateTime<Utc>, Unreadable> {
         DateTime::from_timestamp_micros(bson.get_i64(name)?).ok_or("a time is out of range".into())
     };
-    let mut applied = BTreeMap::new();
+    Ok(Document {
+        id: id.to_owned(),
+        data: fields(bson.get_document("data")?)?,
+        version: Version::new(bson.get_i64("version")?.try_into()?),
+        created_at: time("created_at")?,
+        updated_at: time("updated_at")?,
+        deleted: bson.get_bool("deleted")?,
+        applied: applied(bson)?,
+        revision: bson.get_i64("revision")?.try_into()?,
+    })
+}
+
+fn applied(bson: &RawDocument) -> Result<Applied, Unreadable> {
+    let mut applied = Applied::new();
     for entry in bson.get_document("applied")? {
         let (partition, position) = entry?;
         let position = position.as_i64().ok_or("a position is not a number")?;
@@ -78,16 +102,7 @@ fn read_fields(bson: &RawDocument, id: &str) -> Result<Document, Unreadable> {
             Position::new(position.try_into()?),
         );
     }
-    Ok(Document {
-        id: id.to_owned(),
-        data: fields(bson.get_document("data")?)?,
-        version: Version::new(bson.get_i64("version")?.try_into()?),
-        created_at: time("created_at")?,
-        updated_at: time("updated_at")?,
-        deleted: bson.get_bool("deleted")?,
-        applied,
-        revision: bson.get_i64("revision")?.try_into()?,
-    })
+    Ok(applied)
 }
 
 /// A number as BSON has it. Versions, positions and revisions are far below the bound.

@@ -12,7 +12,7 @@ mod write;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::bson::{self, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::{
     ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria,
     ServerAddress, Tls,
@@ -26,7 +26,7 @@ use super::filter::{matches, page};
 use super::name::checked;
 use super::storable;
 use super::{
-    Alias, Document, DocumentWrite, Index, KeptIndex, Query, ReadError, ReadStore, Written,
+    Alias, Applied, Document, DocumentWrite, Index, KeptIndex, Query, ReadError, ReadStore, Written,
 };
 
 pub use self::server::{MongoServerError, MongoServerInfo};
@@ -172,30 +172,42 @@ impl MongoReadStore {
             .unwrap_or_else(|_| Err(ReadError::TooSlow(Box::new(Fault::Timeout(self.timeout)))))
     }
 
-    /// The documents of at most [`GET_MAX_IDS`] ids.
-    async fn get_part(
+    /// What `read` makes of the documents of these ids, each of which has the fields of `projection`, or all.
+    async fn by_id<T>(
         &self,
         collection: &str,
         ids: &[&str],
-        found: &mut Vec<Document>,
-    ) -> Result<(), ReadError> {
-        let filter = match ids {
-            [id] => doc! { "_id": id },
-            ids => doc! { "_id": { "$in": ids } },
-        };
-        let collection = self.collection(collection);
-        let finding = collection
-            .find(filter)
-            .batch_size(BATCH_MAX_DOCUMENTS)
-            .max_time(self.timeout);
-        self.in_time(async {
-            let mut cursor = finding.await.map_err(unavailable)?;
-            while cursor.advance().await.map_err(unavailable)? {
-                found.push(document::read(cursor.current())?);
-            }
-            Ok(())
-        })
-        .await
+        projection: Option<bson::Document>,
+        read: impl Fn(&RawDocument) -> Result<T, ReadError>,
+    ) -> Result<Vec<T>, ReadError> {
+        let collection = self.collection(checked(collection)?);
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut found = Vec::with_capacity(ids.len());
+        for part in ids.chunks(GET_MAX_IDS) {
+            let filter = match part {
+                [id] => doc! { "_id": id },
+                ids => doc! { "_id": { "$in": ids } },
+            };
+            let finding = collection
+                .find(filter)
+                .batch_size(BATCH_MAX_DOCUMENTS)
+                .max_time(self.timeout);
+            let finding = match &projection {
+                Some(projection) => finding.projection(projection.clone()),
+                None => finding,
+            };
+            self.in_time(async {
+                let mut cursor = finding.await.map_err(unavailable)?;
+                while cursor.advance().await.map_err(unavailable)? {
+                    found.push(read(cursor.current())?);
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(found)
     }
 }
 
@@ -226,15 +238,17 @@ impl ReadStore for MongoReadStore {
     }
 
     async fn get(&self, collection: &str, ids: &[&str]) -> Result<Vec<Document>, ReadError> {
-        let collection = checked(collection)?;
-        let mut ids = ids.to_vec();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut found = Vec::with_capacity(ids.len());
-        for part in ids.chunks(GET_MAX_IDS) {
-            self.get_part(collection, part, &mut found).await?;
-        }
-        Ok(found)
+        self.by_id(collection, ids, None, document::read).await
+    }
+
+    async fn applied(
+        &self,
+        collection: &str,
+        ids: &[&str],
+    ) -> Result<Vec<(String, Applied)>, ReadError> {
+        let projection = Some(doc! { "applied": 1 });
+        self.by_id(collection, ids, projection, document::read_applied)
+            .await
     }
 
     async fn write(
