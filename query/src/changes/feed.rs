@@ -48,8 +48,16 @@ pub(super) struct Feed {
     listeners: Vec<Arc<Mailbox>>,
     /// Up to where the listeners were told; none before the first look.
     told: Option<watch::Sender<Arc<Place>>>,
-    /// How often each document was passed over in a row.
-    deferred: HashMap<String, u8>,
+    /// The documents that were passed over.
+    deferred: HashMap<String, Deferral>,
+}
+
+/// How a document was passed over.
+struct Deferral {
+    /// In how many rounds in a row.
+    rounds: u8,
+    /// Up to where everything had been told before the first of them.
+    since: Arc<LiveId>,
 }
 
 impl Feed {
@@ -244,17 +252,22 @@ impl Feed {
             let is_ahead = |document: &Arc<Document>| !after.covers(&document.applied);
             if touched.is_some() && document.as_ref().is_some_and(is_ahead) {
                 // What it has applied beyond is found in a later round, and by whoever resumes from here.
-                let rounds = self.deferred.entry(id.clone()).or_default();
-                *rounds += 1;
-                if *rounds < MAX_DEFERRALS {
+                let deferral = self.deferred.entry(id.clone());
+                let deferral = deferral.or_insert_with(|| Deferral {
+                    rounds: 0,
+                    since: told.0.clone(),
+                });
+                deferral.rounds += 1;
+                if deferral.rounds < MAX_DEFERRALS {
                     continue;
                 }
             }
-            self.deferred.remove(&id);
+            let deferral = self.deferred.remove(&id);
             let at = At {
                 before: told.0.clone(),
                 after: told.1.clone(),
                 touched,
+                since: deferral.map_or_else(|| told.0.clone(), |deferral| deferral.since),
             };
             changes.push(Change::of(id, document, at));
         }

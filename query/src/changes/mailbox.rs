@@ -58,6 +58,9 @@ pub(crate) struct At {
     pub(super) after: Arc<LiveId>,
     /// The last event that touched it; what was set aside and waits no longer has none.
     pub(super) touched: Option<Touch>,
+    /// Everything up to here was told before the first of the events that touched it and are told with it: it may have been passed
+    /// over, or waited, when earlier ones came.
+    pub(super) since: Arc<LiveId>,
 }
 
 impl At {
@@ -194,15 +197,65 @@ impl Mailbox {
 }
 
 impl Waiting {
-    fn put(&mut self, change: Change) {
+    fn put(&mut self, mut change: Change) {
         if let Some(earlier) = self.places.remove(&change.id)
             && let Some(earlier) = self.changes.remove(&earlier)
         {
             self.bytes = self.bytes.saturating_sub(earlier.bytes);
+            change.at.since = earlier.at.since;
         }
         self.count += 1;
         self.bytes += change.bytes;
         self.places.insert(change.id.clone(), self.count);
         self.changes.insert(self.count, change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_domain::{Cursor, HistoryId, Partition, Position};
+    use uuid::Uuid;
+
+    use super::super::place::Place;
+    use super::*;
+
+    /// Where everything up to `position` of the one partition was told.
+    fn told(position: u64) -> Arc<LiveId> {
+        let cursor = Cursor {
+            position: Position::new(position),
+            event_id: None,
+        };
+        Arc::new(LiveId::at(&Place {
+            collection: "post_v1".to_owned(),
+            history: HistoryId::new(Uuid::nil()),
+            cursors: [(Partition::new(0), cursor)].into(),
+            parked: BTreeMap::new(),
+        }))
+    }
+
+    fn change(position: u64) -> Change {
+        let at = At {
+            before: told(position - 1),
+            after: told(position),
+            touched: None,
+            since: told(position - 1),
+        };
+        Change::of("p".to_owned(), None, at)
+    }
+
+    #[test]
+    fn a_change_in_place_of_an_earlier_one_tells_since_when_it_waits() {
+        let mailbox = Mailbox::new(Wanted {
+            interest: Interest::Document("p".to_owned()),
+            deleted: false,
+        });
+        for position in [7, 8, 9] {
+            mailbox.put(&change(position));
+        }
+        let Next::Change(change) = mailbox.take() else {
+            panic!("there is one");
+        };
+        assert_eq!((change.at.before, change.at.since), (told(8), told(6)));
+        assert!(matches!(mailbox.take(), Next::Nothing));
     }
 }

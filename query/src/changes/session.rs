@@ -222,7 +222,7 @@ impl Session {
     /// Tells a change, unless it says nothing new. Says whether it did.
     async fn tell(&mut self, change: Change) -> Result<bool, Gone> {
         let id = change.at.id();
-        let may_know = !change.at.before.covers(&self.known_from);
+        let may_know = !change.at.since.covers(&self.known_from);
         let shown = match change.document {
             Some(document) => {
                 let told = self.told.get(&document.id);
@@ -378,6 +378,7 @@ impl Session {
                     before: before.clone(),
                     after: after.clone(),
                     touched: Some(touch),
+                    since: before.clone(),
                 };
                 changes.push(Change::of(id, document, at));
             }

@@ -580,6 +580,29 @@ async fn what_is_ahead_of_its_checkpoint_is_told_with_its_later_event_and_once()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_left_the_list_before_its_checkpoint_and_changes_again_is_told_to_be_gone() {
+    let view = ByHand::new().await;
+    let in_list = view.system.write("p", "in").await;
+    view.project().await;
+    view.checkpoint(&in_list).await;
+    let mut client = Client::of(&view.system.changes(LiveViews::default()), titled("in")).await;
+    client.next().await;
+    let out = view.system.write("p", "out").await;
+    view.project().await;
+    // It comes back where the document shows already what the view is not known to have applied.
+    let mut client = client
+        .back(&view.system.changes(LiveViews::default()))
+        .await;
+    client.hears_nothing().await;
+    let later = view.system.write("p", "out again").await;
+    view.project().await;
+    view.checkpoint(&out).await;
+    client.hears_nothing().await;
+    view.checkpoint(&later).await;
+    assert!(matches!(client.next().await, Shown::Removed(id) if id == "p"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_there_at_first_is_not_told_again_to_who_is_cut_off_right_then() {
     let view = ByHand::new().await;
     let one = view.system.write("p", "one").await;

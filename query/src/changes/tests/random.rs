@@ -125,11 +125,30 @@ proptest! {
             3 => super::asked(authors(), Some("ann"), Filter::default()),
             _ => all_posts(),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(run(asked, steps, is_here));
+on_a_clock_of_its_own(asked, steps, is_here);
     }
+}
+
+/// A document that leaves a list while a client is away, and is changed again before it is told.
+#[test]
+fn a_document_that_left_a_list_and_is_changed_again_is_told_to_be_gone() {
+    let (come, go) = (|id| Step::Write(id, true), |id| Step::Write(id, false));
+    let steps = [
+        vec![go(2), come(1), Step::Cut, Step::Pass(63)],
+        vec![go(5), go(0), Step::Cut, Step::Pass(50)],
+        vec![go(0), Step::Pass(104)],
+    ];
+    // What happens at the same moment takes turns in no certain order.
+    for _ in 0..20 {
+        on_a_clock_of_its_own(titled("in"), steps.concat(), true);
+    }
+}
+
+fn on_a_clock_of_its_own(asked: Asked, steps: Vec<Step>, is_here: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(run(asked, steps, is_here));
 }
