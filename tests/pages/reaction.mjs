@@ -6,7 +6,7 @@ import { api, assert, end, eventually, lastRecorded, operator, press, reader, sh
 const { ADMIN } = process.env;
 const at = (path) => `${ADMIN}${path}`;
 
-await eventually('the copy', async () => (await api('/admin/api/events/note%2Fcopy-n@1')).status === undefined);
+await eventually('the copy', async () => (await api('/admin/api/events/note%2Fcopy-n@1')).status === 200);
 const page = await operator();
 
 // The picture of the chain: command, event, command, event, from left to right; with the keyboard from one to the next.

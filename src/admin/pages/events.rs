@@ -19,6 +19,9 @@ const HERE: &str = "/admin/events";
 /// How many events a page has.
 const EVENTS: usize = 50;
 
+/// The most characters that are repeated of a field that makes no sense.
+const MAX_QUOTED_CHARS: usize = 64;
+
 /// An event as the log's API tells it.
 #[derive(Deserialize)]
 pub(super) struct LogEvent {
@@ -152,11 +155,13 @@ pub(super) async fn list(State(site): Shared, asker: Asker, parameters: Paramete
                 return Err(Refusal::again(&problem));
             };
             let detail = problem.get("detail").and_then(Value::as_str);
-            wrong(
-                &mut page.fields,
-                name,
-                detail.unwrap_or("This cannot be looked for."),
-            );
+            let detail = detail.unwrap_or("This cannot be looked for.");
+            // Here it stands at the field.
+            let wanted = detail.split_once("` must be ");
+            let detail = wanted.map_or(detail.to_owned(), |(_, wanted)| {
+                format!("It must be {wanted}")
+            });
+            wrong(&mut page.fields, name, &detail);
             page.is_wrong = true;
         }
     }
@@ -197,7 +202,9 @@ fn asked(fields: &mut [Field], parameters: &Parameters) -> Vec<(&'static str, St
                 time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
             }
             ("datetime-local", None) => {
-                field.error = Some("A time, such as 2026-05-01T12:00.".to_owned());
+                // A browser has no room for it there.
+                let text: String = field.value.drain(..).take(MAX_QUOTED_CHARS).collect();
+                field.error = Some(format!("{text} is no time, such as 2026-05-01T12:00."));
                 continue;
             }
             _ => field.value.clone(),

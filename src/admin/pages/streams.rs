@@ -88,8 +88,10 @@ struct StateOf {
 
 struct ChangeRow {
     path: String,
-    before: String,
-    after: String,
+    /// `None` where there was nothing.
+    before: Option<String>,
+    /// `None` where there is nothing any more.
+    after: Option<String>,
 }
 
 struct Compared {
@@ -105,19 +107,18 @@ impl ChangeRow {
         let path = change.path.strip_prefix('/').unwrap_or("all of it");
         Self {
             path: path.to_owned(),
-            before: shown(change.before.as_ref()),
-            after: shown(change.after.as_ref()),
+            before: change.before.as_ref().map(shown),
+            after: change.after.as_ref().map(shown),
         }
     }
 }
 
-/// A value of a change: what is not there differs from what is `null`, and an empty text can be seen.
-fn shown(value: Option<&Value>) -> String {
+/// A value of a change, of which nothing is left out that can be seen.
+fn shown(value: &Value) -> String {
     match value {
-        None => "–".to_owned(),
-        Some(Value::Null) => "null".to_owned(),
-        Some(Value::String(text)) if text.trim().is_empty() => format!("{text:?}"),
-        Some(value) => cell(Some(value)),
+        Value::Null => "null".to_owned(),
+        Value::String(text) if text.trim().is_empty() => format!("{text:?}"),
+        value => cell(Some(value)),
     }
 }
 
@@ -316,12 +317,13 @@ mod tests {
             panic!("two rows")
         };
         let changes = third.changes.iter();
+        let text = |value: &Option<String>| value.clone().unwrap_or("-".to_owned());
         let changes: Vec<_> = changes
-            .map(|own| format!("{}: {} > {}", own.path, own.before, own.after))
+            .map(|own| format!("{}: {} > {}", own.path, text(&own.before), text(&own.after)))
             .collect();
         assert_eq!(
             changes,
-            ["title: A > \"\"", "tags: [] > –", "words: – > null"]
+            ["title: A > \"\"", "tags: [] > -", "words: - > null"]
         );
         assert!(third.is_here && third.state.as_ref().is_some_and(|own| own.ended));
         assert_eq!(fourth.why.as_deref(), Some("it is no JSON"));

@@ -12,7 +12,7 @@ use super::asking::Asker;
 use super::confirm::{self, Ask, Field, Kind};
 use super::layout::Shell;
 use super::parameters::{Form, Parameters};
-use super::text::{number, short_span};
+use super::text::{counted, number, short_span};
 use super::{Page, Refusal, Shared, Site, html, nothing_here, see_other};
 use crate::admin::actions::{self, Action};
 use crate::subscriptions::{PartitionEntry, SubscriptionEntry, SubscriptionKind, WorkState};
@@ -69,6 +69,8 @@ struct LiveOne {
 /// A subscription and its partitions.
 struct Live {
     own: Row,
+    behind: String,
+    parked: String,
     /// Why it does what it does, where that is the same for all partitions.
     reason: Option<String>,
     partitions: Vec<PartitionRow>,
@@ -192,6 +194,8 @@ impl Live {
         }
         Self {
             own: Row::of(entry),
+            behind: counted(entry.lag_events(), "event", "events"),
+            parked: counted(entry.parked() as u64, "sequence", "sequences"),
             reason,
             partitions,
         }

@@ -93,7 +93,7 @@ async fn every_page_and_action_works_for_who_may_and_not_for_others() {
     // One has a history.
     site.write("told").await;
     for number in 1..=CHANGES {
-        site.patch("told", &format!("Told {number} times")).await;
+        site.patch("told", &format!("Draft {number}")).await;
     }
     let commands = site.command.commands();
     commands.delete("/post/told").await.data(200);
