@@ -18,6 +18,7 @@ use super::commands::{Outcome, Told, say};
 use super::exit::{Exit, ended};
 use super::views;
 use crate::App;
+use crate::admin::actions::REPLAY;
 use crate::settings::Settings;
 use progress::Watched;
 
@@ -58,16 +59,19 @@ async fn replay_here(app: &App, here: &Here, asked: &Replaying) -> Result<Value,
     let replay = replay.with_options(options(app, asked));
     let watched = Mutex::new(Watched::new(asked.progress));
     let note = |told: tidelog_query::ReplayProgress<'_>| seen(&watched).note(told);
+    let (mut told, said) = (Told::new()?, said(asked));
     match &asked.only {
         None => {
             let running = replay.run(definition, &note, &cancel);
-            let replayed = watch(asked, &watched, &cancel, running).await?;
-            Ok(serde_json::to_value(&replayed)?)
+            let running = watch(asked, &watched, &mut told, &cancel, running);
+            let replayed = here.recorded(&REPLAY, &asked.view, said, running);
+            Ok(serde_json::to_value(&replayed.await?)?)
         }
         Some(only) => {
             let running = replay.run_only(definition, only, &note, &cancel);
-            let replayed = watch(asked, &watched, &cancel, running).await?;
-            Ok(serde_json::to_value(&replayed)?)
+            let running = watch(asked, &watched, &mut told, &cancel, running);
+            let replayed = here.recorded(&REPLAY, &asked.view, said, running);
+            Ok(serde_json::to_value(&replayed.await?)?)
         }
     }
 }
@@ -107,29 +111,37 @@ async fn replay_there(admin: &Admin, asked: &Replaying) -> Result<Value, Failure
 
 /// What the running process is asked for.
 fn body(asked: &Replaying) -> Result<Value, Failure> {
-    let compare = match (&asked.only, asked.compare) {
-        (Some(Only::Document(key)), _) => return Ok(json!({"document": key})),
-        (Some(Only::Aggregate(name)), _) => return Ok(json!({"aggregate": name})),
-        (None, Compare::Nothing) => "none",
-        (None, Compare::Counts) => "counts",
-        (None, Compare::Sample(SAMPLE)) => "sample",
-        (None, Compare::Full) => "full",
-        _ => {
+    match (&asked.only, asked.compare) {
+        (None, Compare::Sample(documents)) if documents != SAMPLE => {
             let text = "a running process compares none, counts, sample or full: --compare takes one of these beside it";
-            return Err(ended(Exit::Usage, text));
+            Err(ended(Exit::Usage, text))
         }
+        _ => Ok(said(asked)),
+    }
+}
+
+/// What is asked for, as a running process and the record take it.
+fn said(asked: &Replaying) -> Value {
+    let compare = match (&asked.only, asked.compare) {
+        (Some(Only::Document(key)), _) => return json!({"document": key}),
+        (Some(Only::Aggregate(name)), _) => return json!({"aggregate": name}),
+        (None, Compare::Counts) => json!("counts"),
+        (None, Compare::Sample(SAMPLE)) => json!("sample"),
+        (None, Compare::Sample(documents)) => json!(documents),
+        (None, Compare::Full) => json!("full"),
+        (None, _) => json!("none"),
     };
-    Ok(json!({"throttle": asked.throttle, "compare": compare, "keep": asked.keep}))
+    json!({"throttle": asked.throttle, "compare": compare, "keep": asked.keep})
 }
 
 /// Waits for a replay, shows how far it is, and cancels it when the process is told to stop.
 async fn watch<T>(
     asked: &Replaying,
     watched: &Mutex<Watched>,
+    told: &mut Told,
     cancel: &CancellationToken,
     running: impl Future<Output = Result<T, ReplayError>>,
-) -> Result<T, Failure> {
-    let mut told = Told::new()?;
+) -> Result<T, ReplayError> {
     tokio::pin!(running);
     let mut ticks = interval(LINE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -6,6 +6,7 @@ mod work;
 
 use std::error::Error;
 
+use serde_json::Value;
 use tidelog_command::store::OpenError;
 use tidelog_domain::causes;
 use tidelog_eventbus::EventBus;
@@ -14,6 +15,9 @@ use super::admin::Admin;
 use super::commands::{Outcome, or_embedded, say};
 use super::exit::{Exit, ended};
 use crate::App;
+use crate::admin::actions::NEW_HISTORY;
+use crate::admin::audit::Outcome as Ending;
+use crate::admin::{Audit, Principal};
 use crate::backends::{self, BackendError, LogPlace, Opened, log_place};
 use crate::inspection::inspect;
 use crate::settings::{Role, Settings};
@@ -185,7 +189,12 @@ async fn renew(settings: Settings) -> Outcome {
     };
     let log = backends::open_log(&settings).await?.backend;
     let before = log.identity().await?.history;
-    let after = log.renew_history().await?;
+    let (audit, who) = (Audit::new(log.clone()), Principal::of_command_line());
+    let on = before.to_string();
+    let renewing = log.renew_history();
+    let failed = |_: &_| Ending::Failed;
+    let renewed = audit.have_done(&who, (&NEW_HISTORY, &on), Value::Null, renewing, failed);
+    let after = renewed.await??;
     say(&format!(
         "the log has a new history: {after} (before: {before}). Start the services: the bus begins anew, and every view is \
          replayed."

@@ -1,4 +1,4 @@
-//! What may stand on the command line behind `events`, `show` and `streams`.
+//! What may stand on the command line behind `events`, `show`, `streams` and `audit`.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -23,6 +23,15 @@ pub(crate) enum Looking {
         prefix: String,
         /// After this one.
         after: Option<String>,
+        /// How many at most.
+        limit: u32,
+        /// For programs.
+        json: bool,
+    },
+    /// What was done in the administration.
+    Audit {
+        /// Before this entry.
+        before: Option<u64>,
         /// How many at most.
         limit: u32,
         /// For programs.
@@ -57,12 +66,17 @@ const PARAMETERS: [&str; 6] = [
     "until",
 ];
 
-/// The three commands; `settings` are the flags that all commands have.
-pub(crate) fn commands(settings: &[Arg]) -> [Command; 3] {
+/// The four commands; `settings` are the flags that all commands have.
+pub(crate) fn commands(settings: &[Arg]) -> [Command; 4] {
     let command = |name: &'static str, about: &'static str| {
         Command::new(name).about(about).args(settings.to_vec())
     };
-    [events(command), show(command), streams(command)]
+    [
+        events(command),
+        show(command),
+        streams(command),
+        audit(command),
+    ]
 }
 
 fn events(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
@@ -132,6 +146,22 @@ fn streams(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
     .arg(flag("json", "For programs: as JSON"))
 }
 
+fn audit(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    command(
+        "audit",
+        "Show what was done in the administration, by whom, and what came of it, the last first",
+    )
+    .arg(
+        Arg::new("before")
+            .long("before")
+            .value_name("NUMBER")
+            .value_parser(value_parser!(u64))
+            .help("What was done before this entry"),
+    )
+    .arg(limit("entries", "50"))
+    .arg(flag("json", "For programs: as JSON"))
+}
+
 fn limit(what: &str, default: &'static str) -> Arg {
     Arg::new("limit")
         .long("limit")
@@ -172,7 +202,7 @@ fn ago(text: &str) -> Option<DateTime<Utc>> {
     Utc::now().checked_sub_signed(span?)
 }
 
-/// What is to be looked at, when `command` is one of the three.
+/// What is to be looked at, when `command` is one of the four.
 pub(crate) fn looking(command: &str, matches: &ArgMatches) -> Option<Looking> {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let limit = || matches.get_one("limit").copied().unwrap_or(1);
@@ -196,6 +226,11 @@ pub(crate) fn looking(command: &str, matches: &ArgMatches) -> Option<Looking> {
         "streams" => Looking::Streams {
             prefix: text("prefix").unwrap_or_default(),
             after: text("after"),
+            limit: limit(),
+            json: matches.get_flag("json"),
+        },
+        "audit" => Looking::Audit {
+            before: matches.get_one("before").copied(),
             limit: limit(),
             json: matches.get_flag("json"),
         },

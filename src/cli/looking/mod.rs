@@ -1,6 +1,7 @@
-//! `events`, `show` and `streams`: what is in the log.
+//! `events`, `show`, `streams` and `audit`: what is in the log.
 
 mod arguments;
+mod audit;
 mod events;
 mod show;
 
@@ -36,6 +37,11 @@ pub(super) async fn look(app: &App, settings: Settings, looking: &Looking) -> Ou
             limit,
             json,
         } => streams(&admin, prefix, after.clone(), *limit, *json).await,
+        Looking::Audit {
+            before,
+            limit,
+            json,
+        } => audit::audit(&admin, *before, *limit, *json).await,
     }
 }
 
