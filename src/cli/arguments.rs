@@ -295,10 +295,10 @@ impl Arguments {
             return Ok(Self::of(Action::Operate(operation), &said));
         }
         let looking = matches.subcommand();
-        let looking =
-            looking.and_then(|(name, inner)| Some((looking::looking(name, inner)?, inner)));
-        if let Some((looking, inner)) = looking {
-            return Ok(Self::of(Action::Look(looking), &[&matches, inner]));
+        let looking = looking.and_then(|(name, inner)| looking::looking(name, inner));
+        if let Some((looking, mut said)) = looking {
+            said.insert(0, &matches);
+            return Ok(Self::of(Action::Look(looking), &said));
         }
         let (action, inner) = match matches.subcommand() {
             Some(("serve", inner)) => (Action::Serve, inner),

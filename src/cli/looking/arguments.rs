@@ -28,6 +28,24 @@ pub(crate) enum Looking {
         /// For programs.
         json: bool,
     },
+    /// One stream, and what it was.
+    Stream {
+        /// Its name.
+        stream: String,
+        /// At this version; the last, if none is said.
+        at: Option<u64>,
+        /// For programs.
+        json: bool,
+    },
+    /// What is different between two versions of a stream.
+    Difference {
+        /// Its name.
+        stream: String,
+        /// The one before, and the one after.
+        versions: (u64, u64),
+        /// For programs.
+        json: bool,
+    },
     /// What was done in the administration.
     Audit {
         /// Before this entry.
@@ -144,6 +162,38 @@ fn streams(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
     )
     .arg(limit("streams", "100"))
     .arg(flag("json", "For programs: as JSON"))
+    .args_conflicts_with_subcommands(true)
+    .subcommand(one_stream(command))
+}
+
+fn one_stream(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    let version = |name: &'static str| {
+        let version = Arg::new(name).long(name);
+        version.value_parser(value_parser!(u64))
+    };
+    command(
+        "show",
+        "Show the events of one stream, and what its aggregate was after them",
+    )
+    .arg(
+        Arg::new("stream")
+            .value_name("STREAM")
+            .required(true)
+            .help("A category and an id, such as post/7f3a"),
+    )
+    .arg(
+        version("at")
+            .value_name("VERSION")
+            .help("As it was at this version"),
+    )
+    .arg(
+        version("diff")
+            .num_args(2)
+            .value_names(["VERSION", "VERSION"])
+            .conflicts_with("at")
+            .help("What changed from the one version to the other; 0 is before the first event"),
+    )
+    .arg(flag("json", "For programs: as JSON"))
 }
 
 fn audit(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
@@ -202,8 +252,37 @@ fn ago(text: &str) -> Option<DateTime<Utc>> {
     Utc::now().checked_sub_signed(span?)
 }
 
-/// What is to be looked at, when `command` is one of the four.
-pub(crate) fn looking(command: &str, matches: &ArgMatches) -> Option<Looking> {
+/// What is to be looked at, when `command` is one of the four; with what was said where, the innermost last.
+pub(crate) fn looking<'m>(
+    command: &str,
+    matches: &'m ArgMatches,
+) -> Option<(Looking, Vec<&'m ArgMatches>)> {
+    if let ("streams", Some((_, inner))) = (command, matches.subcommand()) {
+        return Some((stream(inner), vec![matches, inner]));
+    }
+    Some((looking_at(command, matches)?, vec![matches]))
+}
+
+/// What of a stream is to be looked at.
+fn stream(matches: &ArgMatches) -> Looking {
+    let stream = matches.get_one("stream").cloned().unwrap_or_default();
+    let json = matches.get_flag("json");
+    let mut versions = matches.get_many::<u64>("diff").into_iter().flatten();
+    match (versions.next(), versions.next()) {
+        (Some(before), Some(after)) => Looking::Difference {
+            stream,
+            versions: (*before, *after),
+            json,
+        },
+        _ => Looking::Stream {
+            stream,
+            at: matches.get_one("at").copied(),
+            json,
+        },
+    }
+}
+
+fn looking_at(command: &str, matches: &ArgMatches) -> Option<Looking> {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let limit = || matches.get_one("limit").copied().unwrap_or(1);
     Some(match command {

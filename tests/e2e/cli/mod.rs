@@ -10,6 +10,7 @@ mod migrating;
 mod output;
 mod recorded;
 mod search;
+mod streams;
 mod token;
 
 use serde_json::{Value, json};
