@@ -24,7 +24,7 @@ async fn collection(ground: &Ground) -> Value {
 #[tokio::test]
 async fn what_is_done_to_a_view_is_recorded_wherever_it_is_done() {
     for (ground, by, via) in [
-        (Ground::servers().await, "ann", "cli"),
+        (Ground::servers().await, "ann@", "cli"),
         (Ground::dev().await, "local", "api"),
     ] {
         let written = write(&ground.site.commands, "a", "A", "c").await;
@@ -44,11 +44,8 @@ async fn what_is_done_to_a_view_is_recorded_wherever_it_is_done() {
         let recorded = ground.json(&["audit", "--json"]).await;
         let entries = recorded.as_array().unwrap().iter().rev();
         let entries = entries.map(|own| {
-            assert_eq!(
-                (&own["by"], &own["via"]),
-                (&json!(by), &json!(via)),
-                "{own}"
-            );
+            assert!(own["by"].as_str().unwrap().starts_with(by), "{own}");
+            assert_eq!(own["via"], via, "{own}");
             assert_eq!(own["target"], "post", "{own}");
             assert!(own["at"].as_str() <= own["ended_at"].as_str(), "{own}");
             let text = |value: &Value| value.as_str().unwrap().to_owned();
