@@ -16,6 +16,7 @@ use super::admin::{Admin, Here, read};
 use super::arguments::{Replaying, SAMPLE, Shown};
 use super::commands::{Outcome, Told, say};
 use super::exit::{Exit, ended};
+use super::table::{are, counted};
 use super::views;
 use crate::App;
 use crate::admin::actions::REPLAY;
@@ -210,27 +211,31 @@ struct ComparedView {
 fn told(replayed: &ReplayedView) -> Vec<String> {
     let documents = replayed.documents.map_or_else(
         || "documents not counted".to_owned(),
-        |documents| format!("{documents} documents"),
+        |documents| counted(documents, "document"),
     );
     let resumed = match replayed.resumed {
         0 => String::new(),
         before => format!(" after {before} of a replay that went away"),
     };
     let mut lines = vec![format!(
-        "{} is read from {} now (version {}): {} events{resumed}, {documents}",
-        replayed.view, replayed.collection, replayed.version, replayed.events
+        "{} is read from {} now (version {}): {}{resumed}, {documents}",
+        replayed.view,
+        replayed.collection,
+        replayed.version,
+        counted(replayed.events, "event")
     )];
     if let Some(compared) = &replayed.compared {
         let hash = compared.hash.as_str().unwrap_or_default();
+        let all = if compared.documents == 1 { "" } else { "all " };
         lines.push(format!(
-            "{} documents compared with the log: all equal, hash {hash}",
-            compared.documents
+            "{} compared with the log: {all}equal, hash {hash}",
+            counted(compared.documents, "document")
         ));
     }
     if replayed.parked > 0 {
         lines.push(format!(
-            "{} documents are set aside, because an event of theirs cannot be folded: see `parked`",
-            replayed.parked
+            "{} set aside, because an event of theirs cannot be folded: see `parked`",
+            are(replayed.parked, "document")
         ));
     }
     lines
@@ -301,9 +306,6 @@ mod tests {
             lines[1],
             "3 documents compared with the log: all equal, hash ab"
         );
-        assert!(
-            lines[2].starts_with("1 documents are set aside"),
-            "{lines:?}"
-        );
+        assert!(lines[2].starts_with("1 document is set aside"), "{lines:?}");
     }
 }

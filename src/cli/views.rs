@@ -14,7 +14,7 @@ use super::admin::{Admin, read};
 use super::arguments::OfViews;
 use super::commands::{Outcome, say};
 use super::exit::{Exit, ended};
-use super::table::{NOTHING, STATE, table};
+use super::table::{NOTHING, STATE, counted, table};
 use crate::App;
 use crate::admin::actions::{CLEAN, ROLL_BACK};
 use crate::settings::Settings;
@@ -183,8 +183,10 @@ fn replaying(replay: &ReplayReport) -> String {
         format!(", {}/s, {eta} s left", replay.per_second)
     });
     format!(
-        "{} {what}: {} of {} events{eta}",
-        replay.collection, replay.events, replay.of
+        "{} {what}: {} of {}{eta}",
+        replay.collection,
+        replay.events,
+        counted(replay.of, "event")
     )
 }
 
