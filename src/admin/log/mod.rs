@@ -27,7 +27,7 @@ use crate::App;
 #[cfg(any(feature = "cli", feature = "pages"))]
 pub(crate) use chain::{CausedEvent, Chain, CommandNode};
 #[cfg(feature = "pages")]
-pub(crate) use states::{StateEntry, StatesEnd};
+pub(crate) use states::StateEntry;
 #[cfg(any(feature = "cli", feature = "pages"))]
 pub(crate) use streams::{Difference, History};
 
@@ -56,6 +56,12 @@ pub(crate) struct LogView {
     log: Arc<dyn EventStore>,
     searches: Arc<Semaphore>,
     folds: Arc<Semaphore>,
+}
+
+/// Whether `text` can be the name of an event: its id, its stream and version, or its partition and position.
+#[cfg(feature = "pages")]
+pub(crate) fn names_event(text: &str) -> bool {
+    find::Name::parse(text).is_some()
 }
 
 /// What can be asked of the `log` of `program`, to be mounted at `/admin`:

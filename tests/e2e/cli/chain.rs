@@ -1,67 +1,23 @@
 //! What a reaction caused hangs under what caused it; and a reaction is told where to go on by a running process.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::Ordering;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tidelog::prelude::*;
-use tidelog::{CommandId, CommandRequest, EventId};
+use tidelog::{CommandId, EventId};
 
 use crate::client::{Client, must};
-use crate::reactions::kit::{Note, on_servers};
+use crate::reactions::kit::{copying_as, on_servers};
 use crate::services::Backends;
 use crate::waiting::eventually;
 
-/// Copies each note twice, once each.
-struct Copy {
-    client: Arc<OnceLock<tidelog::Client>>,
-    given: Arc<AtomicUsize>,
-}
-
 /// What the copies are called.
-const COPIES: [&str; 2] = ["copy", "spare"];
-
-impl Reaction for Copy {
-    const NAME: &'static str = "copy";
-    type Event = EntityEvent<Note>;
-
-    async fn react(&self, e: &Recorded<Self::Event>) -> Result<(), Failure> {
-        self.given.fetch_add(1, Ordering::Relaxed);
-        let EntityEvent::Created(note) = &e.event else {
-            return Ok(());
-        };
-        if e.stream_id.contains('-') {
-            return Ok(());
-        }
-        let client = self
-            .client
-            .get()
-            .ok_or_else(|| Failure::transient("not yet"))?;
-        for name in COPIES {
-            let id = format!("{name}-{}", e.stream_id);
-            let copy = CommandRequest::new("note", "create", json!({"text": note.text})).to(id);
-            let copy = copy
-                .once(CommandId::caused_by(e.id, name))
-                .with_metadata(e.metadata_for_commands());
-            let copied = client.execute(copy).await;
-            copied.map_err(|error| Failure::transient(error.to_string()))?;
-        }
-        Ok(())
-    }
-}
+const COPIES: &[&str] = &["copy", "spare"];
 
 #[tokio::test]
 async fn a_reactions_command_hangs_under_the_event_that_it_reacted_to() {
     let backends = Backends::fresh().await;
-    let (client, given) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
-    let reaction = Copy {
-        client: client.clone(),
-        given: given.clone(),
-    };
-    let app = App::new("notes").entity::<Note>().reaction(reaction);
-    let running = app.start(on_servers(&backends)).await.unwrap();
-    assert!(client.set(running.client()).is_ok());
+    let (running, given) = copying_as(COPIES, on_servers(&backends)).await;
     let commands = Client::new(running.command_addr().unwrap());
     let admin = Client::new(running.admin_addr().unwrap());
     let create = commands.request(Method::POST, "/note");

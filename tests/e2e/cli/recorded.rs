@@ -36,7 +36,10 @@ async fn what_is_done_to_a_view_is_recorded_wherever_it_is_done() {
             (&["views", "rollback", "post"], 0),
             (&["views", "clean", "post"], 0),
             (&["views", "rollback", "post"], 4),
-            (&["restart", "post", "--from", "now"], 2),
+            (
+                &["restart", "post", "--from", "now", "--reason", "a try"],
+                2,
+            ),
         ] {
             let ended = as_ann(&ground, arguments).await;
             assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.output);
@@ -66,6 +69,10 @@ async fn what_is_done_to_a_view_is_recorded_wherever_it_is_done() {
         assert_eq!(
             recorded[5]["said"],
             json!({"compare": "full", "keep": true, "throttle": null})
+        );
+        assert_eq!(
+            recorded[0]["said"],
+            json!({"from": "now", "reason": "a try"})
         );
         let api = ground.admin().get("/admin/api/audit").await.data(200);
         assert_eq!(api, recorded);
