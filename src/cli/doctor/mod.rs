@@ -166,10 +166,14 @@ async fn read_models(settings: &Settings, report: &mut Report) {
         return;
     }
     let opened = backends::open_read_store(settings).await;
-    if opened_or_failed("read models", "mongodb_url", opened, report).is_none() {
-        return;
+    if opened_or_failed("read models", "mongodb_url", opened, report).is_some() {
+        of_mongodb(settings, report).await;
     }
-    #[cfg(feature = "mongodb")]
+}
+
+/// Looks at the MongoDB of the settings, if they name one.
+#[cfg(feature = "mongodb")]
+async fn of_mongodb(settings: &Settings, report: &mut Report) {
     match crate::inspection::inspect_read_store(settings).await {
         None => {}
         Some(Ok(found)) => {
@@ -183,6 +187,9 @@ async fn read_models(settings: &Settings, report: &mut Report) {
         }
     }
 }
+
+#[cfg(not(feature = "mongodb"))]
+async fn of_mongodb(_: &Settings, _: &mut Report) {}
 
 /// Says what a server is, or why it cannot be used.
 fn opened_or_failed<T: ?Sized>(
