@@ -1,6 +1,8 @@
 //! A look at the log that the settings name, which makes, changes and locks nothing.
 
 use tidelog_command::store::Inspection;
+#[cfg(any(feature = "redis", feature = "mongodb"))]
+use tidelog_domain::causes;
 
 use crate::backends::{BackendError, LogPlace, log_place};
 use crate::settings::{InvalidSettings, Settings, variable};
@@ -19,6 +21,40 @@ pub(crate) async fn inspect(settings: &Settings) -> Result<Inspection, BackendEr
         LogPlace::Sqlite(path) => sqlite(path, settings).await,
         LogPlace::MySql(url) => mysql(url, settings).await,
     }
+}
+
+/// What can be seen of the Redis of `settings`, as a program called `app` has it; `None` without one.
+#[cfg(feature = "redis")]
+pub(crate) async fn inspect_bus(
+    settings: &Settings,
+    app: &str,
+    history: tidelog_domain::HistoryId,
+) -> Option<Result<tidelog_eventbus::RedisInspection, String>> {
+    let bus = tidelog_eventbus::RedisEventBus::new(settings.bus_url.as_deref()?, app);
+    Some(match bus {
+        Ok(bus) => bus
+            .inspect(history)
+            .await
+            .map_err(|error| causes(&error).to_string()),
+        Err(error) => Err(causes(&error).to_string()),
+    })
+}
+
+/// What can be seen of the MongoDB of `settings`; `None` without one.
+#[cfg(feature = "mongodb")]
+pub(crate) async fn inspect_read_store(
+    settings: &Settings,
+) -> Option<Result<tidelog_query::store::MongoServerInfo, String>> {
+    use tidelog_query::store::{MongoOptions, MongoReadStore};
+    let url = settings.mongodb_url.as_deref()?;
+    let store = MongoReadStore::connect(url, &MongoOptions::default()).await;
+    Some(match store {
+        Ok(store) => store
+            .inspect()
+            .await
+            .map_err(|error| causes(&error).to_string()),
+        Err(error) => Err(causes(&error).to_string()),
+    })
 }
 
 fn unusable(found: String, reason: String) -> BackendError {

@@ -35,6 +35,23 @@ pub struct Recorded<E> {
     pub metadata: Metadata,
 }
 
+impl<E> Recorded<E> {
+    /// What a command carries along that is given because of this event: it belongs to the same conversation, trace and tenant, is done
+    /// in the name of the same actor, and was caused by the event.
+    ///
+    /// What the command's own events name as their cause is the command: give it an identity that tells this event (`CommandId::caused_by`),
+    /// and the chain of causes is whole.
+    #[must_use]
+    pub fn metadata_for_commands(&self) -> Metadata {
+        Metadata {
+            causation_id: Some(self.id.uuid()),
+            // It is of the event's own payload.
+            key_id: None,
+            ..self.metadata.clone()
+        }
+    }
+}
+
 /// The state of a read model: a document.
 pub trait View: Data + Default + Named {
     /// What a list of them is called: the name and an `s`, unless said otherwise.

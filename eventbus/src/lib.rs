@@ -62,7 +62,9 @@ pub use operations::{
 pub use parking::{MAX_ERROR_CHARS, Parked, ParkedSequence, ParkedState, Step, Why};
 pub use reaction::{Reaction, ReactionDefinition, ReactionHandler, STREAMS_AT_ONCE};
 #[cfg(feature = "redis")]
-pub use redis_streams::{InvalidRedisBus, RedisConnectError, RedisEventBus, RedisServer};
+pub use redis_streams::{
+    InvalidRedisBus, RedisConnectError, RedisEventBus, RedisInspection, RedisServer,
+};
 pub use relay::{Relay, RelayOptions, RelayPartition, RelayState, RelayStatus};
 pub use restart::{RestartError, restart};
 pub use retry::Retry;

@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 use super::actions::Action;
 use super::session;
+#[cfg(feature = "cli")]
+use crate::service::machine;
 use crate::settings::{AdminToken, AdminTokens, Permission, variable};
 
 /// The cookie of a session.
@@ -105,14 +107,15 @@ impl Principal {
             .flat_map(|user| user.chars())
             .filter(plain)
             .collect();
-        let name = if user.is_empty() {
+        let user = if user.is_empty() {
             "command-line"
         } else {
             &user
         };
+        let name = format!("{user}@{}", machine());
         Self {
             via: Via::Cli,
-            ..Self::new(name, Permission::Operate, random_key())
+            ..Self::new(&name, Permission::Operate, random_key())
         }
     }
 

@@ -39,6 +39,14 @@ actions! {
     RESTART: "reaction.restart" at "/api/reactions/{name}/restart",
 }
 
+/// Declaring that the log has a new history: nobody can ask a running process for it.
+#[cfg(feature = "cli")]
+pub(crate) const NEW_HISTORY: Action = Action {
+    name: "log.new-history",
+    needs: Permission::Operate,
+    route: "",
+};
+
 impl Action {
     /// The action that `request` asks for, if it is one, and what it is done to.
     pub(crate) fn of<B>(request: &Request<B>) -> Option<(&'static Self, String)> {

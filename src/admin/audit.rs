@@ -124,7 +124,6 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Its name.
-    #[cfg(feature = "pages")]
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -154,6 +153,83 @@ impl Audit {
     /// The record in `log`.
     pub(crate) fn new(log: Arc<dyn EventStore>) -> Self {
         Self { log }
+    }
+
+    /// Has `doing` done for `who`, in this process, between the two events of `action`; what went wrong with it comes to what `outcome`
+    /// says.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRecorded`]: nothing was done.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn have_done<T, E: std::error::Error + 'static>(
+        &self,
+        who: &Principal,
+        (action, target): (&Action, &str),
+        said: Value,
+        doing: impl Future<Output = Result<T, E>>,
+        outcome: impl Fn(&E) -> Outcome,
+    ) -> Result<Result<T, E>, NotRecorded> {
+        let about = About {
+            by: who.name().to_owned(),
+            context: RequestContext::default(),
+        };
+        let asked = Asked {
+            action: action.name.to_owned(),
+            target: target.to_owned(),
+            said,
+            by: about.by.clone(),
+            via: who.via().name().to_owned(),
+        };
+        let id = self.begin(&asked, &about).await?;
+        let done = doing.await;
+        let ended = match &done {
+            Ok(_) => Ended {
+                outcome: Outcome::Done,
+                detail: None,
+            },
+            Err(error) => Ended {
+                outcome: outcome(error),
+                detail: Some(causes(error).to_string()),
+            },
+        };
+        self.end(id, &asked, &ended, &about).await;
+        Ok(done)
+    }
+
+    /// Records that something is asked for; it may be done then, and how it ended is to be [recorded](Self::end) too.
+    async fn begin(&self, asked: &Asked, about: &About) -> Result<EventId, NotRecorded> {
+        let recorded = self.append(ASKED, asked, about, None).await;
+        recorded.map_err(|error| {
+            tracing::error!(
+                error = causes(&error),
+                action = asked.action,
+                "an action cannot be recorded, so it is not done"
+            );
+            count(&asked.action, Outcome::Failed);
+            NotRecorded(error)
+        })
+    }
+
+    /// Records how what was asked for by the event `id` ended.
+    async fn end(&self, id: EventId, asked: &Asked, ended: &Ended, about: &About) {
+        tracing::info!(
+            action = asked.action,
+            target = asked.target,
+            by = asked.by,
+            via = asked.via,
+            outcome = ended.outcome.name(),
+            "an operator's action"
+        );
+        count(&asked.action, ended.outcome);
+        if let Err(error) = self.append(ENDED, ended, about, Some(id)).await {
+            // It is done, and that somebody asked for it is recorded.
+            tracing::error!(
+                error = causes(&error),
+                action = asked.action,
+                "how an action ended cannot be recorded"
+            );
+        }
     }
 
     /// A page of the record, newest first: what was asked before entry `before`, at most `limit`.
@@ -250,6 +326,20 @@ fn stream() -> Result<StreamId, InvalidStreamId> {
     StreamId::new(CATEGORY, ID)
 }
 
+/// Counts an action, for Prometheus.
+fn count(action: &str, outcome: Outcome) {
+    let labels = [
+        ("action", action.to_owned()),
+        ("outcome", outcome.name().to_owned()),
+    ];
+    metrics::counter!("tidelog_admin_actions_total", &labels).increment(1);
+}
+
+/// An action cannot be recorded, so it was not done.
+#[derive(Debug, thiserror::Error)]
+#[error("the action cannot be recorded in the log, so it was not done")]
+pub(crate) struct NotRecorded(#[source] CannotRecord);
+
 /// Why an action could not be recorded.
 #[derive(Debug, thiserror::Error)]
 enum CannotRecord {
@@ -342,6 +432,7 @@ pub(super) async fn record(
             by = principal.name(),
             "an action was refused"
         );
+        count(action.name, Outcome::Refused);
         return Err(not_permitted(&principal, action));
     }
     let context = request.extensions().get::<RequestContext>().cloned();
@@ -376,33 +467,12 @@ async fn done(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let recorded = audit.append(ASKED, &asked, &about, None).await;
-    let id = recorded.map_err(|error| {
-        tracing::error!(
-            error = causes(&error),
-            action = asked.action,
-            "an action cannot be recorded, so it is not done"
-        );
+    let id = audit.begin(&asked, &about).await.map_err(|_| {
         let detail = "The action cannot be recorded in the log, so it was not done. Ask again.";
         Problem::new(ProblemKind::Unavailable, detail).retry_after(Duration::from_secs(1))
     })?;
     let (response, ended) = ended(next.run(request).await).await;
-    tracing::info!(
-        action = asked.action,
-        target = asked.target,
-        by = asked.by,
-        via = asked.via,
-        outcome = ?ended.outcome,
-        "an operator's action"
-    );
-    if let Err(error) = audit.append(ENDED, &ended, &about, Some(id)).await {
-        // It is done, and that somebody asked for it is recorded.
-        tracing::error!(
-            error = causes(&error),
-            action = asked.action,
-            "how an action ended cannot be recorded"
-        );
-    }
+    audit.end(id, &asked, &ended, &about).await;
     Ok(response)
 }
 

@@ -1,7 +1,7 @@
 //! The administration: who may do what, the record of what was done, what can be asked of the log, and the pages.
 
 pub(crate) mod access;
-mod actions;
+pub(crate) mod actions;
 pub(crate) mod audit;
 mod diff;
 pub(crate) mod log;

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidelog_command::store::{EventStore, OpenError};
+use tidelog_query::ReplayError;
 use tidelog_query::store::ReadStore;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,9 +20,11 @@ use tower::ServiceExt;
 
 use super::commands::{or_embedded, say_error};
 use crate::App;
+use crate::admin::actions::Action;
+use crate::admin::audit::Outcome as Ending;
 use crate::admin::{Audit, Principal, in_process, log as log_view};
 use crate::backends::{self, BackendError};
-use crate::settings::{Role, Settings, flag, variable};
+use crate::settings::{AdminSecret, Role, Settings, flag, variable};
 use crate::subscriptions::{self, Subscriptions};
 
 /// How long an answer may take: longer than a subscription is watched whether it moves.
@@ -37,23 +40,34 @@ pub(super) enum Admin {
     /// Made here, of the servers that the settings name.
     Here(Here),
     /// Of the running process that listens at this address.
-    At(String),
+    At(There),
 }
 
 /// What an administration is made of.
 pub(super) struct Here {
     pub(super) log: Arc<dyn EventStore>,
     pub(super) store: Arc<dyn ReadStore>,
+    audit: Audit,
+    who: Principal,
     router: Router,
+}
+
+/// A running process.
+pub(super) struct There {
+    address: String,
+    /// What it is shown.
+    token: Option<AdminSecret>,
 }
 
 /// The administration turned down what was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", self.detail())]
+#[error("{}{advice}", self.detail())]
 pub(super) struct Refused {
     pub(super) status: u16,
     /// The problem document.
     pub(super) problem: Value,
+    /// What to do about it, where the setting is here.
+    pub(super) advice: String,
 }
 
 impl Refused {
@@ -82,11 +96,11 @@ impl Admin {
                 source: OpenError::InUse { .. },
                 ..
             }) => {
-                let address = settings.admin_addr;
+                let (address, token) = (settings.admin_addr, settings.admin_token);
                 say_error(&format!(
                     "note: a running process has the log's file, so this asks the one at http://{address}"
                 ));
-                return Ok(Self::At(address));
+                return Ok(Self::At(There { address, token }));
             }
             opened => opened?.backend,
         };
@@ -94,9 +108,15 @@ impl Admin {
         let all = Subscriptions::of(app, &log, &store, Arc::new(Vec::new))?;
         let api = subscriptions::router(all).merge(log_view::router(app, log.clone()));
         let (audit, who) = (Audit::new(log.clone()), Principal::of_command_line());
-        let api = in_process(api, &audit, who);
+        let api = in_process(api, &audit, who.clone());
         let router = tidelog_http::app(Router::new().nest("/admin", api));
-        Ok(Self::Here(Here { log, store, router }))
+        Ok(Self::Here(Here {
+            log,
+            store,
+            audit,
+            who,
+            router,
+        }))
     }
 
     /// What there is at `/admin/api/{first}/{rest…}`.
@@ -155,7 +175,7 @@ impl Admin {
     ) -> Result<Value, Failure> {
         let host = match self {
             Self::Here(_) => "localhost",
-            Self::At(address) => address,
+            Self::At(there) => &there.address,
         };
         let mut request = Request::builder()
             .method(&method)
@@ -164,6 +184,12 @@ impl Admin {
         if method == Method::POST {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
+        if let Self::At(There {
+            token: Some(token), ..
+        }) = self
+        {
+            request = request.header(header::AUTHORIZATION, token.bearer());
+        }
         let request = request.body(body)?;
         let (status, body) = self.send(request).await?;
         let body: Value = serde_json::from_slice(&body)
@@ -171,14 +197,38 @@ impl Admin {
         if status == 200 {
             return Ok(body);
         }
-        let problem = body;
-        Err(Refused { status, problem }.into())
+        let refused = Refused {
+            advice: self.advice(status),
+            status,
+            problem: body,
+        };
+        Err(refused.into())
+    }
+
+    /// What to do about an answer with this status.
+    fn advice(&self, status: u16) -> String {
+        let Self::At(There { token, .. }) = self else {
+            return String::new();
+        };
+        let (variable, flag) = (variable("admin_token"), flag("admin_token"));
+        match (status, token) {
+            (401, Some(_)) => {
+                format!("; what {variable} (or --{flag}) says is not one of its tokens")
+            }
+            (403, Some(_)) => {
+                format!("; {variable} (or --{flag}) is to say a token that has the permission")
+            }
+            (401 | 403, None) => {
+                format!("; here {variable} (or --{flag}) says which token to show")
+            }
+            _ => String::new(),
+        }
     }
 
     async fn send(&self, request: Request<Body>) -> Result<(u16, Vec<u8>), Failure> {
         let response = match self {
             Self::Here(here) => here.router.clone().oneshot(request).await?,
-            Self::At(address) => {
+            Self::At(There { address, .. }) => {
                 let stream = TcpStream::connect(address.as_str()).await;
                 let stream = stream.map_err(|error| unreachable(address, &error))?;
                 let (mut sender, connection) =
@@ -191,6 +241,35 @@ impl Admin {
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), MAX_ANSWER_BYTES).await?;
         Ok((status, body.to_vec()))
+    }
+}
+
+impl Here {
+    /// Has `doing` done to the view `view`, as a recorded action.
+    pub(super) async fn recorded<T>(
+        &self,
+        action: &Action,
+        view: &str,
+        said: Value,
+        doing: impl Future<Output = Result<T, ReplayError>>,
+    ) -> Result<T, Failure> {
+        let on = (action, view);
+        let done = self.audit.have_done(&self.who, on, said, doing, came_to);
+        Ok(done.await??)
+    }
+}
+
+/// What a replay that failed comes to in the record: as if it had been asked for over HTTP.
+fn came_to(error: &ReplayError) -> Ending {
+    match error {
+        ReplayError::AlreadyRunning { .. }
+        | ReplayError::NothingBefore { .. }
+        | ReplayError::NothingOf { .. }
+        | ReplayError::SetAside { .. }
+        | ReplayError::OtherDefinition { .. }
+        | ReplayError::TooMany { .. }
+        | ReplayError::KeptChanging { .. } => Ending::Refused,
+        _ => Ending::Failed,
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum Action {
         reaction: String,
         /// Where.
         from: String,
+        /// Why; may be empty.
+        reason: String,
     },
     /// Checks the servers, or declares a new history.
     Doctor {
@@ -295,10 +297,10 @@ impl Arguments {
             return Ok(Self::of(Action::Operate(operation), &said));
         }
         let looking = matches.subcommand();
-        let looking =
-            looking.and_then(|(name, inner)| Some((looking::looking(name, inner)?, inner)));
-        if let Some((looking, inner)) = looking {
-            return Ok(Self::of(Action::Look(looking), &[&matches, inner]));
+        let looking = looking.and_then(|(name, inner)| looking::looking(name, inner));
+        if let Some((looking, mut said)) = looking {
+            said.insert(0, &matches);
+            return Ok(Self::of(Action::Look(looking), &said));
         }
         let (action, inner) = match matches.subcommand() {
             Some(("serve", inner)) => (Action::Serve, inner),
@@ -312,6 +314,7 @@ impl Arguments {
                 Action::Restart {
                     reaction: inner.get_one("reaction").cloned().unwrap_or_default(),
                     from: inner.get_one("from").cloned().unwrap_or_default(),
+                    reason: inner.get_one("reason").cloned().unwrap_or_default(),
                 },
                 inner,
             ),
@@ -402,6 +405,9 @@ pub(super) fn command(name: &str) -> Command {
                     Arg::new("from").long("from").value_name("START").required(true).help(
                         "beginning, now, a time (2026-05-01T12:00:00Z), or a consistency token to start after",
                     ),
+                )
+                .arg(
+                    Arg::new("reason").long("reason").value_name("TEXT").help("Why, for the record"),
                 )
                 .args(settings()),
         )
@@ -629,6 +635,7 @@ mod tests {
         let restart = Action::Restart {
             reaction: "mailer@blog".to_owned(),
             from: "now".to_owned(),
+            reason: String::new(),
         };
         let arguments = parse("restart mailer@blog --from now").unwrap();
         assert_eq!(arguments.action, restart);

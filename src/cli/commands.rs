@@ -15,6 +15,7 @@ use crate::settings::{InvalidSettings, Layers, Origin, Role, SETTINGS, Setting, 
 
 use super::arguments;
 use super::operating::program;
+use super::table::counted;
 use super::welcome::welcome;
 
 /// The file of the embedded log and its read models, in the data directory.
@@ -180,8 +181,8 @@ pub(super) async fn migrate(settings: Settings) -> Outcome {
     let log = backends::open_log(&or_embedded(settings)).await?.backend;
     let identity = log.identity().await?;
     say(&format!(
-        "the log is up to date: {} partitions, history {}",
-        identity.partitions.count(),
+        "the log is up to date: {}, history {}",
+        counted(identity.partitions.count().into(), "partition"),
         identity.history
     ));
     Ok(())

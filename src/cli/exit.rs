@@ -9,6 +9,7 @@ use tidelog_query::store::ReadError;
 
 use super::admin::{Refused, Unreachable};
 use crate::StartError;
+use crate::admin::audit::NotRecorded;
 use crate::backends::BackendError;
 use crate::settings::InvalidSettings;
 
@@ -100,6 +101,11 @@ fn known(error: &(dyn Error + 'static)) -> Option<Exit> {
                 .downcast_ref::<Unreachable>()
                 .map(|_| Exit::Unavailable)
         })
+        .or_else(|| {
+            error
+                .downcast_ref::<NotRecorded>()
+                .map(|_| Exit::Unavailable)
+        })
         .or_else(|| error.downcast_ref::<InvalidSettings>().map(|_| Exit::Usage))
         .or_else(|| of_start(error.downcast_ref::<StartError>()?))
         .or_else(|| of_backend(error.downcast_ref::<BackendError>()?))
@@ -120,7 +126,7 @@ fn of_start(error: &StartError) -> Option<Exit> {
 
 fn of_backend(error: &BackendError) -> Option<Exit> {
     match error {
-        BackendError::Settings(_) => Some(Exit::Usage),
+        BackendError::Settings(_) | BackendError::NotBuilt { .. } => Some(Exit::Usage),
         #[cfg(feature = "servers")]
         BackendError::Server(unfit) if unfit.may_pass() => Some(Exit::Unavailable),
         _ => None,
@@ -179,8 +185,11 @@ mod tests {
     #[test]
     fn an_answer_of_the_administration_says_it_too() {
         let refused = |status| {
-            let problem = serde_json::Value::Null;
-            code(&Refused { status, problem })
+            code(&Refused {
+                status,
+                problem: serde_json::Value::Null,
+                advice: String::new(),
+            })
         };
         let statuses = [400, 403, 404, 409, 422, 500, 503];
         assert_eq!(statuses.map(refused), [2, 6, 4, 3, 2, 1, 3]);

@@ -93,9 +93,11 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
             Action::Views(of_views) => views::views(&app, settings, of_views).await,
             Action::Look(looking) => looking::look(&app, settings, looking).await,
             Action::Operate(operation) => operating::operate(&app, settings, operation).await,
-            Action::Restart { reaction, from } => {
-                restart::restart(&app, settings, reaction, from).await
-            }
+            Action::Restart {
+                reaction,
+                from,
+                reason,
+            } => restart::restart(&app, settings, reaction, from, reason).await,
             Action::Doctor { new_history, json } => {
                 doctor::doctor(&app, settings, *new_history, *json).await
             }

@@ -16,8 +16,10 @@ use super::admin::{Admin, Here, read};
 use super::arguments::{Replaying, SAMPLE, Shown};
 use super::commands::{Outcome, Told, say};
 use super::exit::{Exit, ended};
+use super::table::{are, counted};
 use super::views;
 use crate::App;
+use crate::admin::actions::REPLAY;
 use crate::settings::Settings;
 use progress::Watched;
 
@@ -58,16 +60,19 @@ async fn replay_here(app: &App, here: &Here, asked: &Replaying) -> Result<Value,
     let replay = replay.with_options(options(app, asked));
     let watched = Mutex::new(Watched::new(asked.progress));
     let note = |told: tidelog_query::ReplayProgress<'_>| seen(&watched).note(told);
+    let (mut told, said) = (Told::new()?, said(asked));
     match &asked.only {
         None => {
             let running = replay.run(definition, &note, &cancel);
-            let replayed = watch(asked, &watched, &cancel, running).await?;
-            Ok(serde_json::to_value(&replayed)?)
+            let running = watch(asked, &watched, &mut told, &cancel, running);
+            let replayed = here.recorded(&REPLAY, &asked.view, said, running);
+            Ok(serde_json::to_value(&replayed.await?)?)
         }
         Some(only) => {
             let running = replay.run_only(definition, only, &note, &cancel);
-            let replayed = watch(asked, &watched, &cancel, running).await?;
-            Ok(serde_json::to_value(&replayed)?)
+            let running = watch(asked, &watched, &mut told, &cancel, running);
+            let replayed = here.recorded(&REPLAY, &asked.view, said, running);
+            Ok(serde_json::to_value(&replayed.await?)?)
         }
     }
 }
@@ -107,29 +112,37 @@ async fn replay_there(admin: &Admin, asked: &Replaying) -> Result<Value, Failure
 
 /// What the running process is asked for.
 fn body(asked: &Replaying) -> Result<Value, Failure> {
-    let compare = match (&asked.only, asked.compare) {
-        (Some(Only::Document(key)), _) => return Ok(json!({"document": key})),
-        (Some(Only::Aggregate(name)), _) => return Ok(json!({"aggregate": name})),
-        (None, Compare::Nothing) => "none",
-        (None, Compare::Counts) => "counts",
-        (None, Compare::Sample(SAMPLE)) => "sample",
-        (None, Compare::Full) => "full",
-        _ => {
+    match (&asked.only, asked.compare) {
+        (None, Compare::Sample(documents)) if documents != SAMPLE => {
             let text = "a running process compares none, counts, sample or full: --compare takes one of these beside it";
-            return Err(ended(Exit::Usage, text));
+            Err(ended(Exit::Usage, text))
         }
+        _ => Ok(said(asked)),
+    }
+}
+
+/// What is asked for, as a running process and the record take it.
+fn said(asked: &Replaying) -> Value {
+    let compare = match (&asked.only, asked.compare) {
+        (Some(Only::Document(key)), _) => return json!({"document": key}),
+        (Some(Only::Aggregate(name)), _) => return json!({"aggregate": name}),
+        (None, Compare::Counts) => json!("counts"),
+        (None, Compare::Sample(SAMPLE)) => json!("sample"),
+        (None, Compare::Sample(documents)) => json!(documents),
+        (None, Compare::Full) => json!("full"),
+        (None, _) => json!("none"),
     };
-    Ok(json!({"throttle": asked.throttle, "compare": compare, "keep": asked.keep}))
+    json!({"throttle": asked.throttle, "compare": compare, "keep": asked.keep})
 }
 
 /// Waits for a replay, shows how far it is, and cancels it when the process is told to stop.
 async fn watch<T>(
     asked: &Replaying,
     watched: &Mutex<Watched>,
+    told: &mut Told,
     cancel: &CancellationToken,
     running: impl Future<Output = Result<T, ReplayError>>,
-) -> Result<T, Failure> {
-    let mut told = Told::new()?;
+) -> Result<T, ReplayError> {
     tokio::pin!(running);
     let mut ticks = interval(LINE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -198,27 +211,31 @@ struct ComparedView {
 fn told(replayed: &ReplayedView) -> Vec<String> {
     let documents = replayed.documents.map_or_else(
         || "documents not counted".to_owned(),
-        |documents| format!("{documents} documents"),
+        |documents| counted(documents, "document"),
     );
     let resumed = match replayed.resumed {
         0 => String::new(),
         before => format!(" after {before} of a replay that went away"),
     };
     let mut lines = vec![format!(
-        "{} is read from {} now (version {}): {} events{resumed}, {documents}",
-        replayed.view, replayed.collection, replayed.version, replayed.events
+        "{} is read from {} now (version {}): {}{resumed}, {documents}",
+        replayed.view,
+        replayed.collection,
+        replayed.version,
+        counted(replayed.events, "event")
     )];
     if let Some(compared) = &replayed.compared {
         let hash = compared.hash.as_str().unwrap_or_default();
+        let all = if compared.documents == 1 { "" } else { "all " };
         lines.push(format!(
-            "{} documents compared with the log: all equal, hash {hash}",
-            compared.documents
+            "{} compared with the log: {all}equal, hash {hash}",
+            counted(compared.documents, "document")
         ));
     }
     if replayed.parked > 0 {
         lines.push(format!(
-            "{} documents are set aside, because an event of theirs cannot be folded: see `parked`",
-            replayed.parked
+            "{} set aside, because an event of theirs cannot be folded: see `parked`",
+            are(replayed.parked, "document")
         ));
     }
     lines
@@ -289,9 +306,6 @@ mod tests {
             lines[1],
             "3 documents compared with the log: all equal, hash ab"
         );
-        assert!(
-            lines[2].starts_with("1 documents are set aside"),
-            "{lines:?}"
-        );
+        assert!(lines[2].starts_with("1 document is set aside"), "{lines:?}");
     }
 }

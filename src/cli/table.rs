@@ -137,6 +137,12 @@ pub(super) fn counted(count: u64, what: &str) -> String {
     }
 }
 
+/// `1 view is`, `2 views are`.
+pub(super) fn are(count: u64, what: &str) -> String {
+    let verb = if count == 1 { "is" } else { "are" };
+    format!("{} {verb}", counted(count, what))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +170,18 @@ mod tests {
     fn a_span_is_in_the_unit_that_says_it_best() {
         let spans = [0.004, 0.9, 61.0, 600.0, 7_300.0, 200_000.0].map(span);
         assert_eq!(spans, ["4 ms", "900 ms", "61 s", "10 min", "2 h", "2 d"]);
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            [0, 1, 2].map(|n| counted(n, "event")),
+            ["0 events", "1 event", "2 events"]
+        );
+        assert_eq!(
+            [0, 1, 2].map(|n| are(n, "view")),
+            ["0 views are", "1 view is", "2 views are"]
+        );
     }
 
     #[test]

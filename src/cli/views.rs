@@ -14,8 +14,9 @@ use super::admin::{Admin, read};
 use super::arguments::OfViews;
 use super::commands::{Outcome, say};
 use super::exit::{Exit, ended};
-use super::table::{NOTHING, STATE, table};
+use super::table::{NOTHING, STATE, counted, table};
 use crate::App;
+use crate::admin::actions::{CLEAN, ROLL_BACK};
 use crate::settings::Settings;
 
 type Failure = Box<dyn Error>;
@@ -98,8 +99,9 @@ async fn roll_back(admin: &Admin, view: &Arc<dyn ViewDefinition>) -> Result<Valu
         Admin::Here(here) => {
             let replay = Replay::new(here.store.clone(), here.log.clone());
             let never = CancellationToken::new();
-            let back = replay.roll_back(view, true, &|_| {}, &never).await?;
-            Ok(serde_json::to_value(&back)?)
+            let back = replay.roll_back(view, true, &|_| {}, &never);
+            let back = here.recorded(&ROLL_BACK, view.name(), nothing, back);
+            Ok(serde_json::to_value(&back.await?)?)
         }
         Admin::At(_) => {
             let asking = admin.post_patiently("views", view.name(), "rollback", &nothing);
@@ -112,7 +114,8 @@ async fn clean(admin: &Admin, view: &str) -> Result<Value, Failure> {
     match admin {
         Admin::Here(here) => {
             let replay = Replay::new(here.store.clone(), here.log.clone());
-            let retired = replay.clean(view).await?;
+            let cleaned = here.recorded(&CLEAN, view, json!({}), replay.clean(view));
+            let retired = cleaned.await?;
             Ok(json!({"view": view, "retired": retired}))
         }
         Admin::At(_) => admin.post("views", view, "clean", &json!({})).await,
@@ -180,8 +183,10 @@ fn replaying(replay: &ReplayReport) -> String {
         format!(", {}/s, {eta} s left", replay.per_second)
     });
     format!(
-        "{} {what}: {} of {} events{eta}",
-        replay.collection, replay.events, replay.of
+        "{} {what}: {} of {}{eta}",
+        replay.collection,
+        replay.events,
+        counted(replay.of, "event")
     )
 }
 

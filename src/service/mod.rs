@@ -61,6 +61,8 @@ use freshness::Freshness;
 use group::Group;
 pub use listeners::CannotListen;
 use listeners::{address, listen};
+#[cfg(feature = "cli")]
+pub(crate) use owner::machine;
 pub(crate) use owner::owner;
 use public::public;
 use reach::{Answers, Reach};

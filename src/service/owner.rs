@@ -16,7 +16,20 @@ pub(crate) fn owner(role: Role) -> String {
     named(role, &host(), std::process::id(), Uuid::new_v4())
 }
 
+/// The name of this machine, without what is odd in it.
+#[cfg(feature = "cli")]
+pub(crate) fn machine() -> String {
+    plain(&host())
+}
+
 fn named(role: Role, host: &str, pid: u32, unique: Uuid) -> String {
+    let host = plain(host);
+    let unique: String = unique.simple().to_string();
+    let unique: String = unique.chars().take(UNIQUE_CHARS).collect();
+    format!("{}-{host}-{pid}-{unique}", role.name())
+}
+
+fn plain(host: &str) -> String {
     let plain = |c: char| match c {
         c if c.is_ascii_alphanumeric() || "-._".contains(c) => c,
         _ => '-',
@@ -27,10 +40,10 @@ fn named(role: Role, host: &str, pid: u32, unique: Uuid) -> String {
         .take(MAX_HOST_CHARS)
         .map(plain)
         .collect();
-    let host = if host.is_empty() { "unknown" } else { &host };
-    let unique: String = unique.simple().to_string();
-    let unique: String = unique.chars().take(UNIQUE_CHARS).collect();
-    format!("{}-{host}-{pid}-{unique}", role.name())
+    match host.is_empty() {
+        true => "unknown".to_owned(),
+        false => host,
+    }
 }
 
 /// The name of the host, as far as it can be had without asking the system: by Linux' own file, or by the environment.

@@ -57,6 +57,10 @@ fn describe() {
         "How long a command took from the queue to its answer."
     );
     describe_counter!(
+        "tidelog_admin_actions_total",
+        "Operators' actions, by how they came out."
+    );
+    describe_counter!(
         "tidelog_events_appended_total",
         "Events that were appended to the log."
     );

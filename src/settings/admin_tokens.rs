@@ -38,6 +38,37 @@ pub(crate) struct AdminToken {
     hash: [u8; 32],
 }
 
+/// The secret of one of the [`AdminTokens`], to be shown to a process that has them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminSecret(Arc<str>);
+
+impl AdminSecret {
+    /// The secret `text`: 16 to 256 printable ASCII characters, no blank among them; else `None`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        is_secret(text).then(|| Self(text.into()))
+    }
+
+    /// It, in the header `Authorization`.
+    #[cfg(feature = "cli")]
+    pub(crate) fn bearer(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
+impl fmt::Debug for AdminSecret {
+    /// Says that there is one, never which.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminSecret(***)")
+    }
+}
+
+/// Whether `text` can be a secret.
+fn is_secret(text: &str) -> bool {
+    let is_long = (MIN_SECRET_CHARS..=MAX_SECRET_CHARS).contains(&text.len());
+    is_long && text.chars().all(|c| c.is_ascii_graphic())
+}
+
 impl AdminTokens {
     /// Reads `name:read:secret` and `name:operate:secret`, separated by commas; `None` where something else stands there. A name
     /// may come more than once, so that a secret can be replaced by another without a gap.
@@ -71,8 +102,7 @@ impl AdminToken {
         let (name, permission, secret) = (parts.next()?, parts.next()?, parts.next()?);
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._@-".contains(c);
         let named = (1..=MAX_NAME_CHARS).contains(&name.len()) && name.chars().all(is_plain);
-        let long = (MIN_SECRET_CHARS..=MAX_SECRET_CHARS).contains(&secret.len());
-        if !named || !long || !secret.chars().all(|c| c.is_ascii_graphic()) {
+        if !named || !is_secret(secret) {
             return None;
         }
         Some(Self {

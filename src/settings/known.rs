@@ -155,6 +155,13 @@ pub const SETTINGS: &[Setting] = &[
         "Who may use the administration: name:read:secret or name:operate:secret, separated by commas; secrets of 16 to 256 characters",
     ),
     setting(
+        "admin_token",
+        &["TIDELOG_ADMIN_TOKEN"],
+        Kind::Secret,
+        None,
+        "The secret that the command line shows to a running process: of one of the admin_tokens of that process",
+    ),
+    setting(
         "query_url",
         &["TIDELOG_QUERY_URL"],
         Kind::Text,

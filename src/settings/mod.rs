@@ -6,7 +6,7 @@ mod sources;
 mod values;
 
 pub(crate) use admin_tokens::AdminToken;
-pub use admin_tokens::{AdminTokens, Permission};
+pub use admin_tokens::{AdminSecret, AdminTokens, Permission};
 pub use known::{Kind, SETTINGS, Setting};
 pub(crate) use known::{flag, variable};
 #[cfg(feature = "servers")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidelog_domain::Partitions;
 use tidelog_http::CorsOrigins;
 
-use super::admin_tokens::AdminTokens;
+use super::admin_tokens::{AdminSecret, AdminTokens};
 use super::known::Setting;
 use super::sources::{InvalidSettings, Layers, Origin, shown};
 
@@ -111,6 +111,8 @@ pub struct Settings {
     pub admin_addr: String,
     /// Who may use the administration.
     pub admin_tokens: AdminTokens,
+    /// What the command line shows to a running process.
+    pub admin_token: Option<AdminSecret>,
     /// The query service's address as clients see it.
     pub query_url: Option<String>,
     /// Which pages of other origins a browser lets use the command service and the query service. Never the admin listener.
@@ -156,6 +158,7 @@ impl Default for Settings {
             query_addr: text("query_addr"),
             admin_addr: Role::All.admin_addr().to_owned(),
             admin_tokens: AdminTokens::default(),
+            admin_token: None,
             query_url: None,
             cors_origins: CorsOrigins::none(),
             data_dir: text("data_dir").into(),
@@ -231,6 +234,10 @@ impl Settings {
                 Some(_) => parsed(layers, "admin_tokens", TOKENS, AdminTokens::parse)?,
                 None => AdminTokens::default(),
             },
+            admin_token: match layers.get("admin_token") {
+                Some(_) => Some(parsed(layers, "admin_token", SECRET, AdminSecret::parse)?),
+                None => None,
+            },
             query_url: text("query_url"),
             cors_origins: parsed(layers, "cors_origins", ORIGINS, CorsOrigins::parse)?,
             data_dir: text("data_dir").unwrap_or_default().into(),
@@ -257,6 +264,7 @@ impl Settings {
 const ADDRESS: &str = "an address to listen on, such as 127.0.0.1:3000";
 const ORIGINS: &str =
     "*, or origins as browsers write them, such as https://shop.example,http://localhost:8080";
+const SECRET: &str = "the secret of a token alone: 16 to 256 characters without blanks";
 const TOKENS: &str = "name:read:secret or name:operate:secret, separated by commas, with names of a-z A-Z 0-9 . _ @ - and \
                       secrets of 16 to 256 printable characters without commas and blanks";
 const DURATION: &str = "a span of time, such as 500ms, 30s or 2m";

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tidelog_domain::IdempotencyKey;
+use tidelog_domain::{EventId, IdempotencyKey};
 use uuid::{Builder, Uuid};
 
 use super::{CommandRequest, MultiStreamRequest};
@@ -40,6 +40,49 @@ impl CommandId {
     #[must_use]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// The command that is given because of `event` and called `name`: the same each time, so that a reaction that is given the event
+    /// again does not do it again. One that gives several commands because of one event calls each by another name.
+    ///
+    /// With [`Recorded::metadata_for_commands`](tidelog_domain::Recorded::metadata_for_commands) what comes of it is found again under
+    /// what caused it: `tidelog show` and the page of an event show the whole chain.
+    ///
+    /// It is a UUIDv8: its first half tells the event, its second half the event and the name.
+    ///
+    /// ```
+    /// use tidelog_command::{CommandId, CommandRequest};
+    /// use tidelog_domain::Recorded;
+    ///
+    /// /// What a reaction asks for when an order was paid.
+    /// fn ship<E>(e: &Recorded<E>) -> CommandRequest {
+    ///     CommandRequest::new("parcel", "send", serde_json::json!({"order": e.stream_id}))
+    ///         .to(format!("of-{}", e.stream_id))
+    ///         .once(CommandId::caused_by(e.id, "ship"))
+    ///         .with_metadata(e.metadata_for_commands())
+    /// }
+    /// # let event = tidelog_domain::EventId::new(uuid::Uuid::from_u128(7));
+    /// # let ship = CommandId::caused_by(event, "ship");
+    /// # assert_eq!(ship, CommandId::caused_by(event, "ship"));
+    /// # assert_ne!(ship, CommandId::caused_by(event, "bill"));
+    /// # assert!(ship.is_caused_by(event));
+    /// ```
+    #[must_use]
+    pub fn caused_by(event: EventId, name: &str) -> Self {
+        let event = event.uuid();
+        let [a, b, c, d, e, f, g, h, ..] = digest(b"cause", &[event.as_bytes()]);
+        let [i, j, k, l, m, n, o, p, ..] =
+            digest(b"caused command", &[event.as_bytes(), name.as_bytes()]);
+        let bytes = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
+        Self(Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// Whether it is a command that [`event` caused](Self::caused_by), whatever it is called.
+    #[must_use]
+    pub fn is_caused_by(self, event: EventId) -> bool {
+        // Any name does: the first half is that of all of them.
+        let (own, of_event) = (self.0.as_u64_pair(), Self::caused_by(event, "").0);
+        self.0.get_version() == of_event.get_version() && own.0 == of_event.as_u64_pair().0
     }
 
     /// The number.
@@ -203,6 +246,26 @@ mod tests {
         ];
         for other in others {
             assert_ne!(other.scoped, same.scoped);
+        }
+    }
+
+    #[test]
+    fn a_command_tells_the_event_that_caused_it() {
+        let event = |id| EventId::new(Uuid::from_u128(id));
+        let (ship, bill) = (
+            CommandId::caused_by(event(1), "ship"),
+            CommandId::caused_by(event(1), "bill"),
+        );
+        assert_ne!(ship, bill);
+        assert_eq!(ship, CommandId::caused_by(event(1), "ship"));
+        for (command, id, is) in [
+            (ship, 1, true),
+            (bill, 1, true),
+            (ship, 2, false),
+            (CommandId::from(Uuid::from_u128(1)), 1, false),
+            (CommandId::new(), 1, false),
+        ] {
+            assert_eq!(command.is_caused_by(event(id)), is, "{command:?} {id}");
         }
     }
 

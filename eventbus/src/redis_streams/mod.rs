@@ -16,6 +16,7 @@ use tidelog_domain::causes;
 
 mod connection;
 mod entries;
+mod inspecting;
 mod place;
 mod readers;
 mod server;
@@ -23,6 +24,7 @@ mod trimming;
 
 use connection::{CommandConnection, Commands};
 use entries::Keys;
+pub use inspecting::RedisInspection;
 use place::Place;
 use readers::{BlockingError, Readers};
 pub use server::{RedisConnectError, RedisServer};

@@ -19,6 +19,8 @@ pub struct RedisServer {
     pub version: String,
     /// How many bytes it may hold; `None`: as many as there are.
     pub max_memory: Option<u64>,
+    /// How many bytes it holds, where it says so.
+    pub used_memory: Option<u64>,
     /// Whether it is a node of a cluster.
     pub is_cluster: bool,
     /// What an operator should change.
@@ -145,6 +147,9 @@ pub(super) fn read_info(info: &str) -> Result<RedisServer, RedisConnectError> {
         name: name.to_owned(),
         version: version.to_owned(),
         max_memory: max_memory.filter(|bytes| *bytes > 0),
+        used_memory: fields
+            .get("used_memory")
+            .and_then(|bytes| bytes.parse().ok()),
         is_cluster: fields.get("cluster_enabled") == Some(&"1"),
         warnings,
     })
@@ -212,8 +217,9 @@ mod tests {
 
     #[test]
     fn its_bounds_and_its_kind_are_known() {
-        let node = "redis_version:7.0.15\r\nmaxmemory:1048576\r\ncluster_enabled:1\r\n";
+        let node = "redis_version:7.0.15\r\nused_memory:4096\r\nmaxmemory:1048576\r\ncluster_enabled:1\r\n";
         let node = read_info(node).unwrap();
+        assert_eq!(node.used_memory, Some(4_096));
         assert_eq!((node.max_memory, node.is_cluster), (Some(1_048_576), true));
         let alone = "redis_version:7.0.15\r\nmaxmemory:0\r\ncluster_enabled:0\r\n";
         let alone = read_info(alone).unwrap();

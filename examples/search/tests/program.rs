@@ -264,3 +264,17 @@ async fn a_second_program_is_told_that_the_index_is_in_use() {
     );
     assert!(said.contains("another process has "), "{said}");
 }
+
+#[tokio::test]
+async fn traces_for_which_it_was_not_built_are_refused_at_the_start() {
+    let home = tempfile::tempdir().unwrap();
+    let mut program = program(home.path());
+    program.env("TIDELOG_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+    let ended = timeout(PATIENCE, program.output()).await.unwrap().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    for part in ["otlp_endpoint", "feature `otlp`"] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    assert!(!home.path().join("tidelog-data").exists(), "something was begun");
+}

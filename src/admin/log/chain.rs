@@ -1,9 +1,10 @@
 //! Why something happened: the events of one correlation id, as commands that caused events that caused commands. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tidelog_command::CommandId;
 use tidelog_domain::{Metadata, RecordedEvent};
 use uuid::Uuid;
 
@@ -52,8 +53,8 @@ pub(crate) struct CausedEvent {
 impl Chain {
     /// The chain of `events`, which share the correlation id and are sorted by time.
     ///
-    /// A command belongs under the event whose id it has as its own: so does a reaction that takes the event's id for the id of its
-    /// command. All others belong under the request.
+    /// A command belongs under the event that it [tells](CommandId::caused_by), or whose id it has as its own: a reaction gives its
+    /// commands such ids. All others belong under the request.
     pub(crate) fn of(correlation_id: &str, events: &[RecordedEvent], more: bool) -> Self {
         let mut by_command: BTreeMap<Option<Uuid>, Vec<&RecordedEvent>> = BTreeMap::new();
         // In the order in which they come first.
@@ -66,14 +67,27 @@ impl Chain {
             }
             of_it.push(event);
         }
-        let ids: BTreeSet<_> = events.iter().map(|event| event.id.uuid()).collect();
-        let is_caused = |command: &Option<Uuid>| command.is_some_and(|id| ids.contains(&id));
-        let (caused, own): (Vec<Option<Uuid>>, Vec<_>) = order.into_iter().partition(is_caused);
-        let mut commands = Vec::new();
-        // Whoever wrote that two caused each other is in no tree: they hang under the request too.
-        for id in own.into_iter().chain(caused) {
-            commands.extend(command(id, &mut by_command));
+        let cause = |id: Uuid| {
+            let is_cause = |event: &&RecordedEvent| {
+                event.id.uuid() == id || CommandId::from(id).is_caused_by(event.id)
+            };
+            events.iter().find(is_cause).map(|event| event.id.uuid())
+        };
+        let mut causes: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+        let (mut own, mut caused) = (Vec::new(), Vec::new());
+        for command in order {
+            match command.and_then(|id| Some((id, cause(id)?))) {
+                Some((id, event)) => {
+                    causes.entry(event).or_default().push(id);
+                    caused.push(command);
+                }
+                None => own.push(command),
+            }
         }
+        let mut left = Left { by_command, causes };
+        // Whoever wrote that two caused each other is in no tree: they hang under the request too.
+        let commands = own.into_iter().chain(caused);
+        let commands = commands.filter_map(|id| left.command(id)).collect();
         Self {
             correlation_id: correlation_id.to_owned(),
             commands,
@@ -82,26 +96,36 @@ impl Chain {
     }
 }
 
-/// The command `id` with all that it caused, which is taken out of `left`; `None` where it was taken before.
-fn command(
-    id: Option<Uuid>,
-    left: &mut BTreeMap<Option<Uuid>, Vec<&RecordedEvent>>,
-) -> Option<CommandNode> {
-    let events = left.remove(&id)?;
-    let caused = |event: &RecordedEvent| CausedEvent {
-        id: event.id.uuid(),
-        event_type: event.event_type.to_string(),
-        stream: event.stream.to_string(),
-        version: event.version.number(),
-        partition: event.partition.number(),
-        position: event.position.number(),
-        recorded_at: event.recorded_at,
-        commands: command(Some(event.id.uuid()), left).into_iter().collect(),
-    };
-    Some(CommandNode {
-        id,
-        events: events.into_iter().map(caused).collect(),
-    })
+/// What has no place in the tree yet.
+struct Left<'a> {
+    /// The events of each command.
+    by_command: BTreeMap<Option<Uuid>, Vec<&'a RecordedEvent>>,
+    /// The commands that each event caused.
+    causes: BTreeMap<Uuid, Vec<Uuid>>,
+}
+
+impl Left<'_> {
+    /// Takes the command `id` with all that it caused; `None` where it was taken before.
+    fn command(&mut self, id: Option<Uuid>) -> Option<CommandNode> {
+        let events = self.by_command.remove(&id)?;
+        let events = events.into_iter().map(|event| self.event(event)).collect();
+        Some(CommandNode { id, events })
+    }
+
+    fn event(&mut self, event: &RecordedEvent) -> CausedEvent {
+        let commands = self.causes.remove(&event.id.uuid()).unwrap_or_default();
+        let commands = commands.into_iter();
+        CausedEvent {
+            id: event.id.uuid(),
+            event_type: event.event_type.to_string(),
+            stream: event.stream.to_string(),
+            version: event.version.number(),
+            partition: event.partition.number(),
+            position: event.position.number(),
+            recorded_at: event.recorded_at,
+            commands: commands.filter_map(|id| self.command(Some(id))).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +179,28 @@ mod tests {
     fn a_command_hangs_under_the_event_that_caused_it() {
         let events = [(1, Some(90)), (2, Some(90)), (3, Some(1)), (4, Some(3))];
         assert_eq!(chain(&events), "90(1[1(3[3(4)])] 2)");
+    }
+
+    #[test]
+    fn a_command_that_tells_its_cause_hangs_under_it() {
+        let by = |event: u128, name: &str| {
+            let event = EventId::new(Uuid::from_u128(event));
+            CommandId::caused_by(event, name).uuid().as_u128()
+        };
+        let (ship, bill, mail) = (by(1, "ship"), by(1, "bill"), by(3, "mail"));
+        let events = [
+            (1, Some(90)),
+            (2, Some(90)),
+            (3, Some(ship)),
+            (4, Some(bill)),
+            (5, Some(mail)),
+            (6, Some(by(7, "of another conversation"))),
+        ];
+        let elsewhere = by(7, "of another conversation");
+        assert_eq!(
+            chain(&events),
+            format!("90(1[{ship}(3[{mail}(5)]) {bill}(4)] 2) {elsewhere}(6)")
+        );
     }
 
     #[test]

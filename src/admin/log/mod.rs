@@ -28,7 +28,7 @@ use crate::App;
 pub(crate) use chain::{CausedEvent, Chain, CommandNode};
 #[cfg(feature = "pages")]
 pub(crate) use states::StateEntry;
-#[cfg(feature = "pages")]
+#[cfg(any(feature = "cli", feature = "pages"))]
 pub(crate) use streams::{Difference, History};
 
 /// How many searches run at a time: each reads as fast as the database gives.

@@ -5,6 +5,7 @@ use tidelog_command::store::{InspectedLog, Inspection};
 use tidelog_domain::Partitions;
 
 use super::report::Report;
+use crate::cli::table::counted;
 use crate::settings::Settings;
 
 /// What the database must take in one packet for the largest batch.
@@ -33,7 +34,7 @@ impl Report {
         }
         self.migrations(inspection);
         if let Some(clock) = inspection.clock {
-            self.clock(now - clock);
+            self.clock("the database's", now - clock);
         }
         if let Some(log) = &inspection.log {
             self.identity(log, settings);
@@ -157,10 +158,11 @@ impl Report {
         }
     }
 
-    fn clock(&mut self, ahead: TimeDelta) {
+    /// How far the clock of `whose` server is behind this machine's.
+    pub(super) fn clock(&mut self, whose: &str, ahead: TimeDelta) {
         let off = ahead.abs();
         let found = format!(
-            "this machine's clock and the database's are {} ms apart",
+            "this machine's clock and {whose} are {} ms apart",
             off.num_milliseconds()
         );
         let advice = "let both follow the same time server (chrony, systemd-timesyncd)";
@@ -175,8 +177,8 @@ impl Report {
         let configured = settings.partitions.count();
         if log.partitions != u32::from(configured) {
             let found = format!(
-                "the log has {} partitions, but the settings say {configured}",
-                log.partitions
+                "the log has {}, but the settings say {configured}",
+                counted(log.partitions.into(), "partition")
             );
             self.fail(
                 "partitions",
@@ -196,7 +198,8 @@ impl Report {
                 .iter()
                 .map(|(next, _)| next.saturating_sub(1))
                 .sum();
-            self.ok("partitions", format!("{configured}, with {events} events"));
+            let events = counted(events, "event");
+            self.ok("partitions", format!("{configured}, with {events}"));
         }
         match log.history {
             Some(history) => self.ok("history", format!("the log's is {history}")),
@@ -260,7 +263,9 @@ mod tests {
 
     #[test]
     fn clocks_that_are_apart_are_told_of() {
-        let of = |millis| not_fine(|report| report.clock(TimeDelta::milliseconds(millis)));
+        let of = |millis| {
+            not_fine(|report| report.clock("the database's", TimeDelta::milliseconds(millis)))
+        };
         assert_eq!(of(400), []);
         assert_eq!(of(-1_500), [("clock", Finding::Warn)]);
         assert_eq!(of(3_600_000), [("clock", Finding::Fail)]);

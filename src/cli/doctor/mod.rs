@@ -2,22 +2,30 @@
 
 mod log;
 mod report;
+mod servers;
 mod work;
 
 use std::error::Error;
+use std::path::Path;
 
+use chrono::Utc;
+use serde_json::Value;
 use tidelog_command::store::OpenError;
-use tidelog_domain::causes;
+use tidelog_domain::{HistoryId, causes};
 use tidelog_eventbus::EventBus;
 
 use super::admin::Admin;
 use super::commands::{Outcome, or_embedded, say};
 use super::exit::{Exit, ended};
 use crate::App;
+use crate::admin::actions::NEW_HISTORY;
+use crate::admin::audit::Outcome as Ending;
+use crate::admin::{Audit, Principal};
 use crate::backends::{self, BackendError, LogPlace, Opened, log_place};
 use crate::inspection::inspect;
 use crate::settings::{Role, Settings};
 use report::Report;
+use servers::File;
 
 /// Checks what the settings' role needs, all of it, whatever is found on the way; or declares that the log has a new history.
 pub(super) async fn doctor(
@@ -33,10 +41,10 @@ pub(super) async fn doctor(
     }
     let mut report = Report::default();
     report.settings(&settings);
-    let is_there = the_log(&settings, &mut report).await;
-    let bus = the_bus(app, &settings, &mut report).await;
+    let log = the_log(&settings, &mut report).await;
+    let bus = the_bus(app, &settings, log.history, &mut report).await;
     read_models(&settings, &mut report).await;
-    the_rest(app, &settings, is_there, bus, &mut report).await;
+    the_rest(app, &settings, log.is_there, bus, &mut report).await;
     if json {
         say(&report.json()?);
     } else {
@@ -48,12 +56,20 @@ pub(super) async fn doctor(
     }
 }
 
-/// Looks at the log; says whether it is there, and of this program's version.
-async fn the_log(settings: &Settings, report: &mut Report) -> bool {
+/// What the other checks have to know of the log.
+#[derive(Default)]
+struct Log {
+    /// Whether it is there, and of this program's version.
+    is_there: bool,
+    history: Option<HistoryId>,
+}
+
+/// Looks at the log.
+async fn the_log(settings: &Settings, report: &mut Report) -> Log {
     if settings.role == Role::Query && settings.database_url.is_none() {
         let found = "the role query does without a log; where none is named, it answers no questions about the past";
         report.skip("log", found);
-        return false;
+        return Log::default();
     }
     // It looks at the log alone, whatever the process would run.
     let settings = Settings {
@@ -62,20 +78,57 @@ async fn the_log(settings: &Settings, report: &mut Report) -> bool {
     };
     match inspect(&settings).await {
         Ok(inspection) => {
-            report.of_log(&inspection, &settings, chrono::Utc::now());
-            inspection.log.is_some() && inspection.pending.is_empty()
+            report.of_log(&inspection, &settings, Utc::now());
+            if let Some(file) = file(&settings) {
+                report.file(file);
+            }
+            Log {
+                is_there: inspection.log.is_some() && inspection.pending.is_empty(),
+                history: inspection.log.and_then(|log| log.history),
+            }
         }
         Err(error) => {
             report.fail("log", causes(&error), advice(&error, "database_url"));
-            false
+            Log::default()
         }
     }
+}
+
+/// The sizes of the SQLite file, where there is one.
+fn file(settings: &Settings) -> Option<File> {
+    let Ok(LogPlace::Sqlite(path)) = log_place(settings) else {
+        return None;
+    };
+    let size = |path: &Path| std::fs::metadata(path).map(|file| file.len());
+    let mut wal = path.clone().into_os_string();
+    wal.push("-wal");
+    Some(File {
+        size: size(&path).ok()?,
+        wal: size(Path::new(&wal)).unwrap_or_default(),
+        free: path.parent().and_then(free_bytes),
+    })
+}
+
+/// What is free on the disk that has `directory`, as `df` says.
+fn free_bytes(directory: &Path) -> Option<u64> {
+    let directory = match directory.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => directory,
+    };
+    let df = std::process::Command::new("df")
+        .arg("-Pk")
+        .arg(directory)
+        .output();
+    let said = String::from_utf8(df.ok()?.stdout).ok()?;
+    let available = said.lines().nth(1)?.split_whitespace().nth(3)?;
+    available.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Opens the bus; gives it where it is a server.
 async fn the_bus(
     app: &App,
     settings: &Settings,
+    history: Option<HistoryId>,
     report: &mut Report,
 ) -> Option<std::sync::Arc<dyn EventBus>> {
     if settings.role == Role::Query {
@@ -84,6 +137,20 @@ async fn the_bus(
     }
     let opened = backends::open_bus(settings, app.name()).await;
     let bus = opened_or_failed("bus", "bus_url", opened, report)?;
+    #[cfg(feature = "redis")]
+    if let Some(history) = history {
+        match crate::inspection::inspect_bus(settings, app.name(), history).await {
+            None => {}
+            Some(Ok(found)) => {
+                report.clock_of("the bus'", found.clock, Utc::now());
+                report.bus_memory(found.server.used_memory, found.server.max_memory);
+                report.other_histories(found.streams_of_others);
+            }
+            Some(Err(error)) => report.skip("bus memory", format!("not to be told: {error}")),
+        }
+    }
+    #[cfg(not(feature = "redis"))]
+    let _ = history;
     settings.bus_url.is_some().then_some(bus)
 }
 
@@ -99,8 +166,30 @@ async fn read_models(settings: &Settings, report: &mut Report) {
         return;
     }
     let opened = backends::open_read_store(settings).await;
-    opened_or_failed("read models", "mongodb_url", opened, report);
+    if opened_or_failed("read models", "mongodb_url", opened, report).is_some() {
+        of_mongodb(settings, report).await;
+    }
 }
+
+/// Looks at the MongoDB of the settings, if they name one.
+#[cfg(feature = "mongodb")]
+async fn of_mongodb(settings: &Settings, report: &mut Report) {
+    match crate::inspection::inspect_read_store(settings).await {
+        None => {}
+        Some(Ok(found)) => {
+            report.clock_of("the read store's", found.clock, Utc::now());
+            let replica_set = found.replica_set.as_deref();
+            report.read_model_durability(found.is_router, replica_set, found.is_persistent);
+        }
+        Some(Err(error)) => {
+            let found = format!("not to be told: {error}");
+            report.skip("read models' durability", found);
+        }
+    }
+}
+
+#[cfg(not(feature = "mongodb"))]
+async fn of_mongodb(_: &Settings, _: &mut Report) {}
 
 /// Says what a server is, or why it cannot be used.
 fn opened_or_failed<T: ?Sized>(
@@ -185,7 +274,12 @@ async fn renew(settings: Settings) -> Outcome {
     };
     let log = backends::open_log(&settings).await?.backend;
     let before = log.identity().await?.history;
-    let after = log.renew_history().await?;
+    let (audit, who) = (Audit::new(log.clone()), Principal::of_command_line());
+    let on = before.to_string();
+    let renewing = log.renew_history();
+    let failed = |_: &_| Ending::Failed;
+    let renewed = audit.have_done(&who, (&NEW_HISTORY, &on), Value::Null, renewing, failed);
+    let after = renewed.await??;
     say(&format!(
         "the log has a new history: {after} (before: {before}). Start the services: the bus begins anew, and every view is \
          replayed."

@@ -104,11 +104,16 @@ impl Report {
                 "admin listener",
                 format!("only this machine reaches {address}"),
             );
-        } else {
+        } else if settings.admin_tokens.is_empty() {
             self.warn(
                 "admin listener",
-                format!("other machines may reach {address}, where nobody has to sign in"),
-                "see to it that only operators can: a firewall, a network of its own",
+                format!("other machines may reach {address}, and read everything there without a token"),
+                "say who may by admin_tokens, or see to it that only operators reach it: a firewall, a network of its own",
+            );
+        } else {
+            self.ok(
+                "admin listener",
+                format!("other machines may reach {address}, with a token; without a proxy with TLS before it tokens can be read on the way"),
             );
         }
     }

@@ -11,6 +11,7 @@ use super::report::Report;
 use super::why;
 use crate::cli::admin::{Admin, read};
 use crate::cli::operating::program;
+use crate::cli::table::{are, counted};
 use crate::cli::views::reports;
 use crate::{App, SubscriptionEntry, WorkState};
 
@@ -76,9 +77,17 @@ pub(super) async fn views(app: &App, admin: &Admin, report: &mut Report) {
     if report.len() == before {
         report.ok(
             CHECK,
-            format!("{} are read as this program defines them", all.len()),
+            format!(
+                "{} read as this program defines them",
+                are(count(&all), "view")
+            ),
         );
     }
+}
+
+/// How many there are.
+fn count<T>(all: &[T]) -> u64 {
+    u64::try_from(all.len()).unwrap_or(u64::MAX)
 }
 
 fn of_view(own: &ViewReport, report: &mut Report) {
@@ -142,7 +151,10 @@ pub(super) async fn subscriptions(admin: &Admin, report: &mut Report) {
     if report.len() == before {
         report.ok(
             CHECK,
-            format!("{} get on, with nothing set aside", all.len()),
+            format!(
+                "{} getting on, with nothing set aside",
+                are(count(&all), "subscription")
+            ),
         );
     }
 }
@@ -172,7 +184,8 @@ fn of_subscription(own: &SubscriptionEntry, report: &mut Report) {
         report.warn(CHECK, format!("{name} is paused"), advice);
     }
     if own.parked() > 0 {
-        let found = format!("{name} has {} sequences set aside", own.parked());
+        let parked = u64::try_from(own.parked()).unwrap_or(u64::MAX);
+        let found = format!("{name} has {} set aside", counted(parked, "sequence"));
         report.warn(
             CHECK,
             found,

@@ -1,4 +1,4 @@
-//! What may stand on the command line behind `events`, `show` and `streams`.
+//! What may stand on the command line behind `events`, `show`, `streams` and `audit`.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -23,6 +23,33 @@ pub(crate) enum Looking {
         prefix: String,
         /// After this one.
         after: Option<String>,
+        /// How many at most.
+        limit: u32,
+        /// For programs.
+        json: bool,
+    },
+    /// One stream, and what it was.
+    Stream {
+        /// Its name.
+        stream: String,
+        /// At this version; the last, if none is said.
+        at: Option<u64>,
+        /// For programs.
+        json: bool,
+    },
+    /// What is different between two versions of a stream.
+    Difference {
+        /// Its name.
+        stream: String,
+        /// The one before, and the one after.
+        versions: (u64, u64),
+        /// For programs.
+        json: bool,
+    },
+    /// What was done in the administration.
+    Audit {
+        /// Before this entry.
+        before: Option<u64>,
         /// How many at most.
         limit: u32,
         /// For programs.
@@ -57,12 +84,17 @@ const PARAMETERS: [&str; 6] = [
     "until",
 ];
 
-/// The three commands; `settings` are the flags that all commands have.
-pub(crate) fn commands(settings: &[Arg]) -> [Command; 3] {
+/// The four commands; `settings` are the flags that all commands have.
+pub(crate) fn commands(settings: &[Arg]) -> [Command; 4] {
     let command = |name: &'static str, about: &'static str| {
         Command::new(name).about(about).args(settings.to_vec())
     };
-    [events(command), show(command), streams(command)]
+    [
+        events(command),
+        show(command),
+        streams(command),
+        audit(command),
+    ]
 }
 
 fn events(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
@@ -130,6 +162,54 @@ fn streams(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
     )
     .arg(limit("streams", "100"))
     .arg(flag("json", "For programs: as JSON"))
+    .args_conflicts_with_subcommands(true)
+    .subcommand(one_stream(command))
+}
+
+fn one_stream(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    let version = |name: &'static str| {
+        let version = Arg::new(name).long(name);
+        version.value_parser(value_parser!(u64))
+    };
+    command(
+        "show",
+        "Show the events of one stream, and what its aggregate was after them",
+    )
+    .arg(
+        Arg::new("stream")
+            .value_name("STREAM")
+            .required(true)
+            .help("A category and an id, such as post/7f3a"),
+    )
+    .arg(
+        version("at")
+            .value_name("VERSION")
+            .help("As it was at this version"),
+    )
+    .arg(
+        version("diff")
+            .num_args(2)
+            .value_names(["VERSION", "VERSION"])
+            .conflicts_with("at")
+            .help("What changed from the one version to the other; 0 is before the first event"),
+    )
+    .arg(flag("json", "For programs: as JSON"))
+}
+
+fn audit(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
+    command(
+        "audit",
+        "Show what was done in the administration, by whom, and what came of it, the last first",
+    )
+    .arg(
+        Arg::new("before")
+            .long("before")
+            .value_name("NUMBER")
+            .value_parser(value_parser!(u64))
+            .help("What was done before this entry"),
+    )
+    .arg(limit("entries", "50"))
+    .arg(flag("json", "For programs: as JSON"))
 }
 
 fn limit(what: &str, default: &'static str) -> Arg {
@@ -172,8 +252,37 @@ fn ago(text: &str) -> Option<DateTime<Utc>> {
     Utc::now().checked_sub_signed(span?)
 }
 
-/// What is to be looked at, when `command` is one of the three.
-pub(crate) fn looking(command: &str, matches: &ArgMatches) -> Option<Looking> {
+/// What is to be looked at, when `command` is one of the four; with what was said where, the innermost last.
+pub(crate) fn looking<'m>(
+    command: &str,
+    matches: &'m ArgMatches,
+) -> Option<(Looking, Vec<&'m ArgMatches>)> {
+    if let ("streams", Some((_, inner))) = (command, matches.subcommand()) {
+        return Some((stream(inner), vec![matches, inner]));
+    }
+    Some((looking_at(command, matches)?, vec![matches]))
+}
+
+/// What of a stream is to be looked at.
+fn stream(matches: &ArgMatches) -> Looking {
+    let stream = matches.get_one("stream").cloned().unwrap_or_default();
+    let json = matches.get_flag("json");
+    let mut versions = matches.get_many::<u64>("diff").into_iter().flatten();
+    match (versions.next(), versions.next()) {
+        (Some(before), Some(after)) => Looking::Difference {
+            stream,
+            versions: (*before, *after),
+            json,
+        },
+        _ => Looking::Stream {
+            stream,
+            at: matches.get_one("at").copied(),
+            json,
+        },
+    }
+}
+
+fn looking_at(command: &str, matches: &ArgMatches) -> Option<Looking> {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let limit = || matches.get_one("limit").copied().unwrap_or(1);
     Some(match command {
@@ -196,6 +305,11 @@ pub(crate) fn looking(command: &str, matches: &ArgMatches) -> Option<Looking> {
         "streams" => Looking::Streams {
             prefix: text("prefix").unwrap_or_default(),
             after: text("after"),
+            limit: limit(),
+            json: matches.get_flag("json"),
+        },
+        "audit" => Looking::Audit {
+            before: matches.get_one("before").copied(),
             limit: limit(),
             json: matches.get_flag("json"),
         },

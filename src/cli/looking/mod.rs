@@ -1,8 +1,10 @@
-//! `events`, `show` and `streams`: what is in the log.
+//! `events`, `show`, `streams` and `audit`: what is in the log.
 
 mod arguments;
+mod audit;
 mod events;
 mod show;
+mod stream;
 
 use std::error::Error;
 use std::io::IsTerminal;
@@ -13,7 +15,7 @@ use serde_json::Value;
 use super::admin::Admin;
 use super::commands::{Outcome, say};
 use super::operating::{program, word};
-use super::table::table;
+use super::table::{counted, table};
 use crate::App;
 use crate::settings::Settings;
 pub(crate) use arguments::{Looking, commands, looking};
@@ -36,6 +38,17 @@ pub(super) async fn look(app: &App, settings: Settings, looking: &Looking) -> Ou
             limit,
             json,
         } => streams(&admin, prefix, after.clone(), *limit, *json).await,
+        Looking::Stream { stream, at, json } => stream::show(&admin, stream, *at, *json).await,
+        Looking::Difference {
+            stream,
+            versions,
+            json,
+        } => stream::compare(&admin, stream, *versions, *json).await,
+        Looking::Audit {
+            before,
+            limit,
+            json,
+        } => audit::audit(&admin, *before, *limit, *json).await,
     }
 }
 
@@ -124,8 +137,8 @@ impl Searched {
         self.looked_at += looked_at.unwrap_or_default();
         let to = page.get("looked_to").and_then(Value::as_str);
         let to = to.map(|to| format!(" to {to}")).unwrap_or_default();
-        self.bar
-            .set_message(format!("looked{to}, at {} events", self.looked_at));
+        let events = counted(self.looked_at, "event");
+        self.bar.set_message(format!("looked{to}, at {events}"));
         self.bar.tick();
     }
 }

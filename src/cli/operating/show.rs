@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::parked::next_steps;
-use crate::cli::table::{ago, wrapped};
+use crate::cli::table::{ago, counted, wrapped};
 use crate::{ParkedEventEntry, SequenceState, ShownEvent};
 
 /// What stands below the values.
@@ -75,7 +75,13 @@ fn of_event(line: &mut impl FnMut(&str, &str), event: &ShownEvent) {
         Some(payload) => line("  payload", &payload.to_string()),
         None => line(
             "  payload",
-            &format!("{} bytes (shown with --payload)", event.payload_bytes),
+            &format!(
+                "{} (shown with --payload)",
+                counted(
+                    u64::try_from(event.payload_bytes).unwrap_or(u64::MAX),
+                    "byte"
+                )
+            ),
         ),
     }
 }

@@ -4,16 +4,20 @@ use std::sync::atomic::Ordering;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidelog::{CommandId, EventId};
 
 use crate::client::{Client, must};
-use crate::reactions::kit::{copying, on_servers};
+use crate::reactions::kit::{copying_as, on_servers};
 use crate::services::Backends;
 use crate::waiting::eventually;
+
+/// What the copies are called.
+const COPIES: &[&str] = &["copy", "spare"];
 
 #[tokio::test]
 async fn a_reactions_command_hangs_under_the_event_that_it_reacted_to() {
     let backends = Backends::fresh().await;
-    let (running, given) = copying(on_servers(&backends)).await;
+    let (running, given) = copying_as(COPIES, on_servers(&backends)).await;
     let commands = Client::new(running.command_addr().unwrap());
     let admin = Client::new(running.admin_addr().unwrap());
     let create = commands.request(Method::POST, "/note");
@@ -22,8 +26,8 @@ async fn a_reactions_command_hangs_under_the_event_that_it_reacted_to() {
         .await
         .data(201);
 
-    let path = "/admin/api/events/note%2Fcopy-n@1";
-    let shown = eventually("the copy", async || {
+    let path = "/admin/api/events/note%2Fspare-n@1";
+    let shown = eventually("the last copy", async || {
         let shown = admin.get(path).await;
         match shown.status {
             200 => Ok(shown.data(200)),
@@ -37,12 +41,20 @@ async fn a_reactions_command_hangs_under_the_event_that_it_reacted_to() {
     assert_eq!(commands.len(), 1, "{chain:#}");
     let first = &commands[0]["events"][0];
     assert_eq!(first["stream"], "note/n");
-    let caused = &first["commands"][0];
-    assert_eq!(caused["id"], first["id"]);
-    assert_eq!(caused["events"][0]["stream"], "note/copy-n");
-    assert_eq!(caused["events"][0]["commands"], json!([]));
+    assert_eq!(first["commands"].as_array().unwrap().len(), COPIES.len());
+    let event: uuid::Uuid = first["id"].as_str().unwrap().parse().unwrap();
+    for (name, caused) in COPIES.iter().zip(first["commands"].as_array().unwrap()) {
+        let command = CommandId::caused_by(EventId::new(event), name);
+        assert_eq!(caused["id"], json!(command.uuid()), "{chain:#}");
+        let copied = &caused["events"][0];
+        assert_eq!(copied["stream"], format!("note/{name}-n"));
+        assert_eq!(copied["commands"], json!([]));
+    }
+    let event = &shown["event"];
+    assert_eq!(event["correlationid"], "story-7");
+    assert_eq!(event["causationid"], first["commands"][1]["id"]);
 
-    // Told to go on from the beginning, it is given both again, and copies none twice.
+    // Told to go on from the beginning, it is given all again, and copies none twice.
     let has_been_given = async |count: usize| {
         eventually("the reaction to be given them", async || {
             let has = given.load(Ordering::Relaxed);
@@ -50,14 +62,14 @@ async fn a_reactions_command_hangs_under_the_event_that_it_reacted_to() {
         })
         .await;
     };
-    has_been_given(2).await;
+    has_been_given(3).await;
     let restart = "/admin/api/reactions/copy/restart";
     for wrong in [json!({}), json!({"from": "somewhere"})] {
         admin.post(restart, &wrong).await.problem(422, "invalid");
     }
     let done = admin.post(restart, &json!({"from": "beginning"})).await;
     assert_eq!(done.data(200)["from"], "beginning");
-    has_been_given(4).await;
+    has_been_given(6).await;
     let view = admin
         .post("/admin/api/reactions/note/restart", &json!({"from": "now"}))
         .await;
@@ -69,6 +81,6 @@ async fn a_reactions_command_hangs_under_the_event_that_it_reacted_to() {
         .iter()
         .map(|own| own["version"].clone())
         .collect();
-    assert_eq!(listed, [Value::from(1), Value::from(1)]);
+    assert_eq!(listed, [1, 1, 1].map(Value::from));
     assert!(running.stop().await);
 }

@@ -49,6 +49,17 @@ async fn nothing_is_wrong_with_what_is_right() {
                 "{check}: {report:#}"
             );
         }
+        let of_place = match ground
+            .settings
+            .iter()
+            .any(|(name, _)| name == "DATABASE_URL")
+        {
+            true => &["clock", "bus memory", "bus keys", "read models' durability"][..],
+            false => &["write-ahead log", "disk"],
+        };
+        for check in of_place {
+            assert_ne!(finding(&report, check), [""; 0], "{check}: {report:#}");
+        }
         let said = ground.says(&["doctor"]).await;
         assert!(
             said.lines().any(|line| line.starts_with("ok    heads: ")),

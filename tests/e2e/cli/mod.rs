@@ -8,7 +8,10 @@ mod events;
 mod follow;
 mod migrating;
 mod output;
+mod recorded;
 mod search;
+mod streams;
+mod token;
 
 use serde_json::{Value, json};
 
@@ -25,7 +28,11 @@ struct Ground {
 impl Ground {
     /// `dev`, which has the file.
     async fn dev() -> Self {
-        let site = Site::dev().await;
+        Self::beside(Site::dev().await)
+    }
+
+    /// Beside this `dev`.
+    fn beside(site: Site) -> Self {
         let service = &site.services[0];
         let settings = vec![
             ("TIDELOG_DATA_DIR".to_owned(), data_of(service)),

@@ -6,7 +6,7 @@ use tidelog_test_support::{Engine, Server, Signal, fresh_mongodb_database};
 
 use super::Site;
 use super::metrics::{page, sample};
-use crate::services::{Backends, Role};
+use crate::services::{Backends, CommandLine, Role};
 use crate::waiting::eventually;
 
 /// Whether a page says that a partition of the view is stalled.
@@ -16,6 +16,72 @@ fn is_stalled(page: &str) -> bool {
         line.starts_with("tidelog_subscription_stalled{subscription=\"post\"")
             && line.ends_with(" 1")
     })
+}
+
+/// What `doctor` says of `check`: how it came out, and what was found.
+async fn doctor(backends: &Backends, check: &str) -> (String, String) {
+    let command = CommandLine::new(&["doctor", "--json"]).with(backends.settings());
+    let ended = command.run().await;
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let mut checks = report.as_array().unwrap().iter();
+    let own = checks.find(|own| own["check"] == check);
+    let own = own.unwrap_or_else(|| panic!("no {check} in {report:#}"));
+    let text = |name: &str| own[name].as_str().unwrap().to_owned();
+    (text("finding"), text("found"))
+}
+
+#[tokio::test]
+async fn doctor_tells_of_a_redis_that_is_nearly_full_and_of_what_is_old_in_it() {
+    let redis = Server::start(Engine::Redis).await;
+    let backends = Backends {
+        bus_url: redis.url().to_owned(),
+        ..Backends::fresh().await
+    };
+    let mut site = Site::on(backends).await;
+    site.write("a").await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    eventually("the event to be on the bus", async || {
+        let mut connection = connection.clone();
+        let size = redis::cmd("DBSIZE");
+        let size: u64 = size.query_async(&mut connection).await.unwrap();
+        (size == 1).then_some(()).ok_or_else(|| size.to_string())
+    })
+    .await;
+    let (finding, found) = doctor(&site.backends, "bus keys").await;
+    assert_eq!((&*finding, &*found), ("ok", "all are of the log's history"));
+    let (finding, found) = doctor(&site.backends, "bus memory").await;
+    assert_eq!(finding, "ok", "{found}");
+
+    assert_eq!(site.command.stop(Signal::Term).await, Some(0));
+    let renew = CommandLine::new(&["doctor", "--new-history"]);
+    renew.with(site.backends.settings()).run().await.succeeded();
+    let (finding, found) = doctor(&site.backends, "bus keys").await;
+    assert!(
+        finding == "ok" && found.starts_with("1 stream of other histories"),
+        "{found}"
+    );
+
+    let info: String = redis::cmd("INFO")
+        .arg("memory")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let mut lines = info.lines();
+    let used = lines
+        .find_map(|line| line.strip_prefix("used_memory:"))
+        .unwrap();
+    let used: u64 = used.trim().parse().unwrap();
+    let mut set = redis::cmd("CONFIG");
+    let most = used * 100 / 90;
+    let _: String = set
+        .arg(&["SET", "maxmemory", &most.to_string()])
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let (finding, found) = doctor(&site.backends, "bus memory").await;
+    assert!(["warn", "FAIL"].contains(&&*finding), "{found}");
+    assert!(found.contains("maxmemory"), "{found}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What an operator does and sees: pauses, what is set aside, metrics, stalls. By the command line and the admin listener, on
 //! real servers and on the embedded file.
 
+mod backup;
 mod dev;
 mod faults;
 mod metrics;

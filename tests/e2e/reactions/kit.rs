@@ -8,9 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidelog::prelude::*;
 use tidelog::settings::Settings;
-use tidelog::{
-    CommandId, CommandRequest, EventId, Metadata, ReactionState, ReactionStatus, Running, Start,
-};
+use tidelog::{CommandId, CommandRequest, EventId, ReactionState, ReactionStatus, Running, Start};
 use tidelog_command::store::{EventStore, MySqlEventStore, MySqlOptions};
 
 use crate::services::Backends;
@@ -123,6 +121,8 @@ pub(crate) fn notes(reaction: Remember) -> App {
 pub(crate) struct Copy {
     client: Arc<OnceLock<tidelog::Client>>,
     given: Arc<AtomicUsize>,
+    /// What the copies are called.
+    names: &'static [&'static str],
 }
 
 impl Reaction for Copy {
@@ -134,36 +134,41 @@ impl Reaction for Copy {
         let EntityEvent::Created(note) = &e.event else {
             return Ok(());
         };
-        if e.stream_id.starts_with("copy") {
+        if e.stream_id.contains('-') {
             return Ok(());
         }
         let client = self
             .client
             .get()
             .ok_or_else(|| Failure::transient("not yet"))?;
-        let metadata = Metadata {
-            correlation_id: e.metadata.correlation_id.clone(),
-            ..Metadata::default()
-        };
-        let id = format!("copy-{}", e.stream_id);
-        let copy = CommandRequest::new("note", "create", json!({"text": note.text})).to(id);
-        let copy = copy
-            .once(CommandId::from(e.id.uuid()))
-            .with_metadata(metadata);
-        client
-            .execute(copy)
-            .await
-            .map_err(|error| Failure::transient(error.to_string()))?;
+        for name in self.names {
+            let id = format!("{name}-{}", e.stream_id);
+            let copy = CommandRequest::new("note", "create", json!({"text": note.text})).to(id);
+            let copy = copy
+                .once(CommandId::caused_by(e.id, name))
+                .with_metadata(e.metadata_for_commands());
+            let copied = client.execute(copy).await;
+            copied.map_err(|error| Failure::transient(error.to_string()))?;
+        }
         Ok(())
     }
 }
 
 /// The program with the notes, which copies each, and how often its reaction was given an event.
 pub(crate) async fn copying(settings: Settings) -> (Running, Arc<AtomicUsize>) {
+    copying_as(&["copy"], settings).await
+}
+
+/// The same with several copies of each, called so.
+pub(crate) async fn copying_as(
+    names: &'static [&'static str],
+    settings: Settings,
+) -> (Running, Arc<AtomicUsize>) {
     let (client, given) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
     let reaction = Copy {
         client: client.clone(),
         given: given.clone(),
+        names,
     };
     let app = App::new("notes").entity::<Note>().reaction(reaction);
     let running = app.start(settings).await.unwrap();

@@ -102,6 +102,13 @@ async fn load(command: &Service, query: &Service) {
     let _ = send(queries.request(odd, "/made-up/made-up/made-up/made-up/made-up")).await;
 }
 
+/// Asks for an action, which makes no sense.
+async fn act(service: &Service) {
+    let pause = "/admin/api/subscriptions/nobody/pause";
+    let paused = service.admin().post(pause, &json!({})).await;
+    paused.problem(404, "not-found");
+}
+
 #[tokio::test]
 async fn the_pages_are_as_prometheus_wants_them_and_as_documented() {
     let backends = Backends::fresh().await;
@@ -118,6 +125,7 @@ async fn the_pages_are_as_prometheus_wants_them_and_as_documented() {
     )
     .await
     .data(200);
+    act(&eventbus).await;
     let mut all = Families::new();
     for service in [&command, &eventbus, &query, &dev] {
         let admin = service.admin();
@@ -149,6 +157,7 @@ async fn the_checker_turns_down_what_is_not_as_prometheus_wants_it() {
 async fn what_is_done_is_counted() {
     let service = Service::start_with(Role::Dev, &[]).await;
     load(&service, &service).await;
+    act(&service).await;
     let page = service.admin().get("/metrics").await.body;
     for (name, labels, value) in [
         (
@@ -179,6 +188,11 @@ async fn what_is_done_is_counted() {
             1,
         ),
         ("tidelog_events_appended_total", &[], 20),
+        (
+            "tidelog_admin_actions_total",
+            &["action=\"subscription.pause\"", "outcome=\"refused\""],
+            1,
+        ),
         ("tidelog_append_duration_seconds_count", &[], 41),
         (
             "tidelog_subscription_events_total",

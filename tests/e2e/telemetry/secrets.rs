@@ -9,7 +9,7 @@ use tidelog_test_support::{
     OtlpReceiver, Process, TcpProxy, fresh_mongodb_database, fresh_mysql_database, shared,
 };
 
-use crate::client::send;
+use crate::client::{Answer, must, send};
 use crate::log::connect;
 use crate::services::{CommandLine, Role, Service};
 use crate::waiting::eventually;
@@ -22,6 +22,8 @@ struct Planted {
     wrong: String,
     /// What a collector wants in a header.
     header: String,
+    /// The secret of somebody who may use the administration.
+    token: String,
     /// What is in bodies, events and documents.
     payload: String,
 }
@@ -33,8 +35,14 @@ impl Planted {
             password: unique("password"),
             wrong: unique("wrong"),
             header: unique("header"),
+            token: unique("token"),
             payload: unique("payload"),
         }
+    }
+
+    /// What a process is told of those who may use its administration.
+    fn tokens(&self) -> String {
+        format!("ann:operate:{}", self.token)
     }
 
     /// Makes sure that none of the texts is in `said`, which `who` said.
@@ -43,9 +51,10 @@ impl Planted {
             password,
             wrong,
             header,
+            token,
             payload,
         } = self;
-        for secret in [password, wrong, header, payload] {
+        for secret in [password, wrong, header, token, payload] {
             let found = said.lines().find(|line| line.contains(secret.as_str()));
             assert_eq!(found, None, "{who} tells {secret}");
         }
@@ -154,19 +163,51 @@ fn post(id: &str, content: &str) -> Value {
     json!({"id": id, "title": "A", "content": content, "author_name": "Ann"})
 }
 
+/// Asks the administration of a service, showing it a token.
+async fn ask(service: &Service, path: &str, token: &str) -> Answer {
+    let request = service.admin().request(reqwest::Method::GET, path);
+    must(request.bearer_auth(token)).await
+}
+
 /// What a service says of itself to those who watch it.
-async fn pages(service: &Service) -> String {
+async fn pages(service: &Service, token: &str) -> String {
     let mut pages = String::new();
     for path in [
         "/metrics",
         "/health/ready",
+        "/admin",
+        "/admin/subscriptions",
+        "/admin/parked",
+        "/admin/audit",
         "/admin/api/subscriptions",
         "/admin/api/parked",
+        "/admin/api/audit",
     ] {
-        pages += &service.admin().get(path).await.body;
+        pages += &ask(service, path, token).await.body;
         pages.push('\n');
     }
     pages
+}
+
+/// Fails to sign in, and does, and acts; gives what is said about it, the cookie aside.
+async fn sign_in(service: &Service, planted: &Planted) -> String {
+    let admin = service.admin();
+    let mut said = String::new();
+    for (token, status) in [(&planted.wrong, 401), (&planted.token, 200)] {
+        let form = admin.request(reqwest::Method::POST, "/admin/sign-in");
+        let form = form.header("content-type", "application/x-www-form-urlencoded");
+        let answer = must(form.body(format!("token={token}"))).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        said += &answer.body;
+    }
+    let refused = ask(service, "/admin/api/subscriptions", &planted.wrong).await;
+    refused.problem(401, "unauthenticated");
+    let pause = "/admin/api/subscriptions/nobody/pause";
+    let pause = admin.request(reqwest::Method::POST, pause);
+    let pause = pause.bearer_auth(&planted.token);
+    let paused = must(pause.json(&json!({"reason": "a move"}))).await;
+    paused.problem(404, "not-found");
+    said + &refused.body + &paused.body
 }
 
 /// Cuts the network to one server until the service says so, and asks the services for things meanwhile.
@@ -242,6 +283,8 @@ async fn command_lines(servers: &Servers, planted: &Planted) -> String {
     let mut said = String::new();
     for arguments in [
         &["config"][..],
+        &["config", "--json"],
+        &["audit"],
         &["doctor"],
         &["migrate"],
         &["subscriptions"],
@@ -255,8 +298,14 @@ async fn command_lines(servers: &Servers, planted: &Planted) -> String {
         &["replay", "post", "--document", "fine"],
         &["replay", "post", "--compare", "full"],
     ] {
+        let tokens = planted.tokens();
         let command = CommandLine::new(arguments).with(servers.settings());
-        let ended = command.with([("TIDELOG_LOG", "trace")]).run().await;
+        let command = command.with([
+            ("TIDELOG_LOG", "trace"),
+            ("TIDELOG_ADMIN_TOKENS", &tokens),
+            ("TIDELOG_ADMIN_TOKEN", &planted.token),
+        ]);
+        let ended = command.run().await;
         said += &format!("$ {arguments:?} ({:?})\n{}\n", ended.code, ended.output);
     }
     // Servers that refuse the password, one after the other.
@@ -273,6 +322,8 @@ async fn command_lines(servers: &Servers, planted: &Planted) -> String {
         format!("database_url = \"mysql://u:{}@h/d", planted.password),
         format!("database_url = \"postgres://u:{}@h/d\"", planted.password),
         format!("otlp_endpoint = \"http://u:{}@h\"", planted.header),
+        format!("admin_tokens = \"ann:all:{}\"", planted.token),
+        format!("admin_token = \"{} \"", planted.token),
     ] {
         let ended = CommandLine::new(&["serve"]).with_file("tidelog.toml", &file);
         let ended = ended.run().await;
@@ -314,10 +365,12 @@ async fn nothing_is_told(format: &str) {
     let collector = OtlpReceiver::start().await;
     let servers = Servers::with(&planted.password).await;
     let headers = format!("x-api-key={}", planted.header);
+    let tokens = planted.tokens();
     let mut settings = servers.settings();
     settings.extend([
         ("TIDELOG_LOG", "trace"),
         ("TIDELOG_LOG_FORMAT", format),
+        ("TIDELOG_ADMIN_TOKENS", &tokens),
         ("TIDELOG_OTLP_ENDPOINT", collector.endpoint()),
         ("OTEL_EXPORTER_OTLP_HEADERS", &headers),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
@@ -338,9 +391,9 @@ async fn nothing_is_told(format: &str) {
     let command = Service::start_with(Role::Command, &settings).await;
     let eventbus = Service::start_with(Role::EventBus, &settings).await;
     let query = Service::start_with(Role::Query, &settings).await;
-    let admin = eventbus.admin();
     eventually("the broken one to be parked", async || {
-        let parked = admin.get("/admin/api/parked").await.json();
+        let parked = ask(&eventbus, "/admin/api/parked", &planted.token);
+        let parked = parked.await.json();
         let state = parked["data"][0]["state"].clone();
         (state == "parked").then_some(()).ok_or(parked.to_string())
     })
@@ -364,11 +417,12 @@ async fn nothing_is_told(format: &str) {
     )
     .await;
     planted.not_in("the command line", &command_lines(&servers, &planted).await);
+    planted.not_in("a sign-in", &sign_in(&eventbus, &planted).await);
 
     for service in [&writer, &command, &eventbus, &query] {
-        planted.not_in("a page", &pages(service).await);
+        planted.not_in("a page", &pages(service, &planted.token).await);
     }
-    let dev = in_dev(format, secret).await;
+    let dev = in_dev(format, &planted).await;
     for service in [&writer, &command, &eventbus, &query, &dev] {
         if format == "json" {
             assert_is_json(service.process());
@@ -397,8 +451,13 @@ async fn nothing_is_told(format: &str) {
 }
 
 /// The program on one file, with the secret in a document.
-async fn in_dev(format: &str, secret: &str) -> Service {
-    let settings = [("TIDELOG_LOG", "trace"), ("TIDELOG_LOG_FORMAT", format)];
+async fn in_dev(format: &str, planted: &Planted) -> Service {
+    let (secret, tokens) = (&planted.payload, planted.tokens());
+    let settings = [
+        ("TIDELOG_LOG", "trace"),
+        ("TIDELOG_LOG_FORMAT", format),
+        ("TIDELOG_ADMIN_TOKENS", &tokens),
+    ];
     let service = Service::start_with(Role::Dev, &settings).await;
     let written = service
         .commands()
@@ -409,7 +468,21 @@ async fn in_dev(format: &str, secret: &str) -> Service {
         .queries()
         .get_after("/post/fine", written.token())
         .await;
-    assert_eq!(read.data(200)["content"], secret);
+    assert_eq!(read.data(200)["content"], **secret);
+    planted.not_in("a sign-in", &sign_in(&service, planted).await);
+    // The command line beside it shows the token, the wrong one first.
+    let data = service.home().join("tidelog-data");
+    for (token, code) in [(&planted.wrong, 6), (&planted.token, 0)] {
+        let command = CommandLine::new(&["subscriptions"]).with([
+            ("TIDELOG_DATA_DIR", data.to_str().unwrap()),
+            ("TIDELOG_ADMIN_ADDR", service.admin().address()),
+            ("TIDELOG_ADMIN_TOKEN", token),
+            ("TIDELOG_LOG", "trace"),
+        ]);
+        let ended = command.run().await;
+        assert_eq!(ended.code, Some(code), "{}", ended.output);
+        planted.not_in("the command line", &ended.output);
+    }
     service
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use mongodb::bson::{Document, RawDocumentBuf, doc, rawdoc};
 use mongodb::error::ErrorKind;
@@ -24,6 +25,12 @@ pub struct MongoServerInfo {
     pub version: String,
     /// The name of the replica set; `None` when it is a single server or a router.
     pub replica_set: Option<String>,
+    /// Whether it is a router of a sharded cluster.
+    pub is_router: bool,
+    /// Its clock, where it says so.
+    pub clock: Option<DateTime<Utc>>,
+    /// Whether its storage engine keeps anything on a disk; `None` where our user may not ask.
+    pub is_persistent: Option<bool>,
     /// The database that the views are in.
     pub database: String,
 }
@@ -89,11 +96,33 @@ impl MongoReadStore {
         }
     }
 
+    /// Who the server is, and what there is to see of it for who looks after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`MongoReadStore::check`].
+    pub async fn inspect(&self) -> Result<MongoServerInfo, MongoServerError> {
+        let mut info = self.check().await?;
+        // It needs a right that reading and writing do without.
+        let status = self.database.run_command(doc! { "serverStatus": 1 });
+        if let Ok(Ok(status)) = timeout(self.timeout, status).await {
+            let engine = status.get_document("storageEngine");
+            info.is_persistent = engine.and_then(|own| own.get_bool("persistent")).ok();
+        }
+        Ok(info)
+    }
+
     fn info(&self, hello: &Document, build: &Document) -> MongoServerInfo {
         let text = |document: &Document, name| document.get_str(name).ok().map(str::to_owned);
         MongoServerInfo {
             version: text(build, "version").unwrap_or_default(),
             replica_set: text(hello, "setName"),
+            is_router: hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid"),
+            clock: hello
+                .get_datetime("localTime")
+                .ok()
+                .and_then(|time| DateTime::from_timestamp_millis(time.timestamp_millis())),
+            is_persistent: None,
             database: self.database.name().to_owned(),
         }
     }
