@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use tidelog_test_support::{Process, browser_path};
 
 use super::{ANN, WALL, tokens};
+use crate::client::Client;
 use crate::operations::{POISON, Site};
 use crate::services::{Role, Service};
 
@@ -16,15 +17,16 @@ const ACTIONS: [(&str, &[&str]); 3] = [
     ("/views/{name}", &["replay", "rollback", "clean"]),
 ];
 
-/// Runs a script against the administration of `service`, and gives the routes that it visited.
-async fn run(script: &str, service: &Service) -> BTreeSet<String> {
+/// Runs a script, with its arguments, against the administration at `admin`, and gives the routes that it visited.
+pub(crate) async fn run(script: &str, arguments: &[&str], admin: &Client) -> BTreeSet<String> {
     let root = env!("CARGO_MANIFEST_DIR");
     let mut command = Process::command("node");
     command
         .arg(format!("{root}/tests/pages/{script}"))
+        .args(arguments)
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("BROWSER", browser_path().await)
-        .env("ADMIN", format!("http://{}", service.admin().address()))
+        .env("ADMIN", format!("http://{}", admin.address()))
         .env("OPERATOR", ANN)
         .env("READER", WALL)
         .env("SHOTS", format!("{root}/target/pages"));
@@ -87,12 +89,12 @@ async fn every_page_and_action_works_for_who_may_and_not_for_others() {
     let query = site.start(Role::Query).await;
     let queries = query.queries();
 
-    let mut visited = run("pages.mjs", &service).await;
+    let mut visited = run("pages.mjs", &[], &service.admin()).await;
     let patched = site.patch("bad", "B").await;
 
     // The cause is mended: what was set aside is tried again, and nothing is lost.
     site.tamper("post/bad", 1, &payload).await;
-    visited.extend(run("mended.mjs", &service).await);
+    visited.extend(run("mended.mjs", &[], &service.admin()).await);
     let read = queries
         .get_after("/post/bad", patched.token())
         .await
