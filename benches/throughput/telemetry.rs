@@ -124,8 +124,9 @@ async fn collector() -> String {
 pub(crate) async fn measured(kind: &str, collector: &str, log: &str, store: &str, events: usize) {
     let exporting = listen(kind, collector);
     let posts = Arc::new(Posts::on(&format!("{log}?ssl-mode=disabled")).await);
-    let store = MongoReadStore::connect(store, &MongoOptions::default());
-    let store: Arc<dyn ReadStore> = Arc::new(store.await.unwrap());
+    let options = MongoOptions::default();
+    let store = MongoReadStore::connect(store, &options).await.unwrap();
+    let store: Arc<dyn ReadStore> = Arc::new(store);
     let bus: Arc<dyn EventBus> = Arc::new(InProcessEventBus::new());
     let view: Arc<dyn ViewDefinition> = Arc::new(EntityView::new(schema()));
     let running = Following::start(&posts, &store, &bus, view);
