@@ -1,5 +1,6 @@
 //! What telemetry costs: commands, and the view that follows them, by processes that export nothing, no trace, one of a hundred, and all.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,10 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tidelog_domain::{EntityView, ViewDefinition};
 use tidelog_eventbus::{EventBus, InProcessEventBus};
 use tidelog_query::store::{MongoOptions, MongoReadStore, ReadStore};
-use tidelog_telemetry::{Export, Exporting};
+use tidelog_telemetry::{Export, Exporting, traced, traceparent};
 use tidelog_test_support::{Engine, Process, Server, fresh_mongodb_database, fresh_mysql_database};
+use tracing::Instrument;
+use tracing::field::Empty;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -43,6 +46,8 @@ struct Found {
     projected: f64,
     /// Microseconds of processor time an event.
     cpu: f64,
+    /// Nanoseconds of what is done about telemetry for a command.
+    told: f64,
 }
 
 /// Measures each kind, with so many events each, and the same without telemetry's collector by another build of this bench, if there is
@@ -85,6 +90,7 @@ pub(crate) async fn measure(events: usize, beside: Option<&str>) {
                 commands: numbers[0],
                 projected: numbers[1],
                 cpu: numbers[2],
+                told: numbers[3],
             });
         }
     }
@@ -101,7 +107,12 @@ pub(crate) async fn measure(events: usize, beside: Option<&str>) {
             cpu / first
         );
     }
-    println!();
+    let off = &found[usize::from(beside.is_some())];
+    let (told, cpu) = (median(off, |own| own.told), median(off, |own| own.cpu));
+    println!(
+        "\nWhere nothing is exported, what is done about a command for telemetry's sake takes {told:.0} ns: {:.2} % of its processor time\n",
+        told / 10.0 / cpu
+    );
 }
 
 fn median(found: &[Found], of: impl Fn(&Found) -> f64) -> f64 {
@@ -132,13 +143,14 @@ pub(crate) async fn measured(kind: &str, collector: &str, log: &str, store: &str
     let running = Following::start(&posts, &store, &bus, view);
     running.built().await;
     running.while_clients_write(&posts, WARM_UP).await;
+    let told = telling().await;
     let (before, began) = (processor_time(), Instant::now());
     let (commands, projected) = running.while_clients_write(&posts, events).await;
     let took = processor_time().saturating_sub(before);
     assert!(began.elapsed() > Duration::from_secs(1), "too few events");
     #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
     let each = took.as_secs_f64() * 1e6 / events as f64;
-    println!("measured {commands:.0} {projected:.0} {each:.2}");
+    println!("measured {commands:.0} {projected:.0} {each:.2} {told:.1}");
     running.stop().await;
     let ended = tokio::task::spawn_blocking(|| {
         exporting.is_none_or(|exporting| exporting.end(Duration::from_secs(10)))
@@ -147,6 +159,38 @@ pub(crate) async fn measured(kind: &str, collector: &str, log: &str, store: &str
         ended.await.unwrap(),
         "the last traces could not be exported"
     );
+}
+
+/// How many nanoseconds that takes which is done for each command so that it can be told of: its spans, or none, its count and its time.
+async fn telling() -> f64 {
+    const TIMES: u32 = 100_000;
+    let counter = metrics::counter!("bench_commands_total", "outcome" => "appended");
+    let took = metrics::histogram!("bench_append_duration_seconds");
+    let began = Instant::now();
+    for _ in 0..TIMES {
+        let command = traced!(
+            "command",
+            aggregate = "post",
+            name = "create",
+            outcome = Empty
+        );
+        let append = async {
+            let append = traced!(
+                "append",
+                waited_ms = Empty,
+                attempts = Empty,
+                events = Empty
+            );
+            let began = Instant::now();
+            black_box(traceparent(&append));
+            async { black_box(()) }.instrument(append).await;
+            took.record(began.elapsed());
+        };
+        append.instrument(command.clone()).await;
+        command.record("outcome", "appended");
+        counter.increment(1);
+    }
+    began.elapsed().as_secs_f64() * 1e9 / f64::from(TIMES)
 }
 
 fn listen(kind: &str, collector: &str) -> Option<Exporting> {

@@ -28,8 +28,11 @@ use uuid::Uuid;
 use super::access::{Principal, not_permitted};
 use super::actions::Action;
 
-/// The stream's category, which no aggregate can be called, and its id.
-const STREAM: (&str, &str) = ("tidelog", "operations");
+/// The stream's category, which no aggregate can be called.
+pub(crate) const CATEGORY: &str = "tidelog";
+
+/// The stream's id.
+const ID: &str = "operations";
 
 const ASKED: &str = "tidelog.operation-asked";
 const ENDED: &str = "tidelog.operation-ended";
@@ -244,7 +247,7 @@ impl Audit {
 
 /// The stream that the record is.
 fn stream() -> Result<StreamId, InvalidStreamId> {
-    StreamId::new(STREAM.0, STREAM.1)
+    StreamId::new(CATEGORY, ID)
 }
 
 /// Why an action could not be recorded.

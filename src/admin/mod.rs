@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod actions;
 pub(crate) mod audit;
+mod diff;
 pub(crate) mod log;
 #[cfg(feature = "pages")]
 pub(crate) mod pages;

@@ -92,7 +92,7 @@ impl Admin {
         };
         let store = backends::open_read_stores(&settings, app).await?.backend;
         let all = Subscriptions::of(app, &log, &store, Arc::new(Vec::new))?;
-        let api = subscriptions::router(all).merge(log_view::router(app.name(), log.clone()));
+        let api = subscriptions::router(all).merge(log_view::router(app, log.clone()));
         let (audit, who) = (Audit::new(log.clone()), Principal::of_command_line());
         let api = in_process(api, &audit, who);
         let router = tidelog_http::app(Router::new().nest("/admin", api));

@@ -369,10 +369,7 @@ impl Assembly<'_> {
         )?;
         let api = views_admin_router(views.clone(), running.workers.stop.clone())
             .merge(subscriptions::router(subscriptions.clone()))
-            .merge(crate::admin::log::router(
-                self.program.name(),
-                source.log.clone(),
-            ));
+            .merge(crate::admin::log::router(self.program, source.log.clone()));
         let (audit, access) = (Audit::new(source.log.clone()), self.access(running));
         let administration = guarded(api.clone(), &audit, &access);
         #[cfg(feature = "pages")]

@@ -8,6 +8,7 @@ use tidelog_query::{LiveViews, QueryService, QuerySettings, query_router};
 use super::{Running, Source, catalog};
 use crate::App;
 use crate::admin::Access;
+use crate::admin::audit::CATEGORY as RECORD;
 use crate::admin::pages::{Site, router};
 use crate::admin::sampler::{Samples, Sources, watch};
 use crate::app::InvalidApp;
@@ -43,7 +44,10 @@ impl Parts<'_> {
         let queries = QueryService::new(catalog.clone(), store, self.live)
             .with_log(self.source.log.clone())
             .with_stop(running.workers.stop.clone());
+        let deciders = self.program.deciders().iter();
+        let categories = deciders.map(|own| own.category().to_owned());
         Ok(router(Site {
+            categories: categories.chain([RECORD.to_owned()]).collect(),
             app: self.program.name().to_owned(),
             access: self.access,
             api: app(self.api),

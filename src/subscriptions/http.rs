@@ -155,11 +155,13 @@ async fn skip(State(all): State<Subscriptions>, path: Name, request: Request) ->
 }
 
 async fn restart(State(all): State<Subscriptions>, path: Name, request: Request) -> Answer {
-    /// Where it goes on.
+    /// Where it goes on, and why, which is for the record.
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Restart {
         from: String,
+        #[serde(default, rename = "reason")]
+        _reason: Option<String>,
     }
     let name = name(path)?;
     let asked: Option<Restart> = body(request).await?;

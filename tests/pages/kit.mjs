@@ -1,12 +1,15 @@
 // What the scripts that drive the pages share: a browser, who looks, and what must never happen on a page.
 
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 
 const { BROWSER, ADMIN, OPERATOR, READER, SHOTS } = process.env;
 const { chromium } = await import(`${BROWSER}/node_modules/playwright-core/index.mjs`);
 
 export { assert };
+
+// What finds barriers on a page.
+const AXE = readFileSync(`${BROWSER}/node_modules/axe-core/axe.min.js`, 'utf8');
 
 // What a browser does by itself and no test needs.
 const QUIET = [
@@ -54,11 +57,12 @@ export const reader = () => visitor(READER);
 // A path as its route has it.
 function route(path) {
   return path
-    .replace(/^\/admin\/(subscriptions|parked|skipped|views|live\/subscriptions)\/[^/]+/, '/admin/$1/{name}')
+    .replace(/^\/admin\/(subscriptions|parked|skipped|views|events|live\/subscriptions)\/[^/]+/, '/admin/$1/{name}')
+    .replace(/^\/admin\/streams\/[^/]+\/[^/]+/, '/admin/streams/{category}/{id}')
     .replace(/^\/admin\/assets\/.*/, '/admin/assets/{name}');
 }
 
-// Keeps pictures of the page as it is: by day, by night, and narrow. Nothing may stick out of a narrow one.
+// Keeps pictures of the page as it is: by day, by night, and narrow. Nothing may stick out of a narrow one, or be in somebody's way.
 export async function shoot(page, name) {
   mkdirSync(SHOTS, { recursive: true });
   const size = page.viewportSize();
@@ -68,12 +72,33 @@ export async function shoot(page, name) {
     await page.screenshot({ path: `${SHOTS}/${name}-${kind}.png`, fullPage: true });
     const [needed, there] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
     assert.ok(needed <= there, `${name}: ${needed} pixels do not fit into ${there}`);
+    const barriers = await findBarriers(page);
+    assert.deepEqual(barriers, [], `${name}-${kind}`);
   }
   await page.emulateMedia({ colorScheme: 'light' });
   await page.setViewportSize(size);
   // Without its fonts a browser draws no letter, and says nothing.
   const width = await page.locator('h1').first().evaluate((own) => own.getBoundingClientRect().height);
   assert.ok(width > 0, `${name}: the heading cannot be seen`);
+}
+
+// What keeps somebody from using the page, where it is serious.
+async function findBarriers(page) {
+  await page.evaluate(AXE);
+  const found = await page.evaluate(async () => (await globalThis.axe.run()).violations);
+  const serious = found.filter((own) => ['serious', 'critical'].includes(own.impact));
+  return serious.flatMap((own) => own.nodes.map((node) => `${own.id}: ${node.html}: ${node.failureSummary}`));
+}
+
+// Goes to `target` with the Tab key, and follows it with Enter.
+export async function press(someone, target) {
+  for (let steps = 0; steps < 100; steps += 1) {
+    await someone.keyboard.press('Tab');
+    if (await target.evaluate((own) => own === document.activeElement)) {
+      return someone.keyboard.press('Enter');
+    }
+  }
+  throw new Error(`Tab does not lead to ${target}`);
 }
 
 // What the API says, as the operator.

@@ -1,7 +1,7 @@
 // Every page, and every action but a retry that succeeds: by who may, by who may not, by nobody, by a page of another site.
 // There are posts `post-00` to `post-24`, and two that cannot be handled: `bad` and `worse`.
 
-import { api, assert, end, eventually, lastRecorded, operator, reader, shoot, visited, visitor } from './kit.mjs';
+import { api, assert, end, eventually, lastRecorded, operator, press, reader, shoot, visited, visitor } from './kit.mjs';
 
 const { ADMIN } = process.env;
 const at = (path) => `${ADMIN}${path}`;
@@ -47,6 +47,7 @@ await shoot(page, 'overview');
 const FORMS = [
   ['/admin/subscriptions/post/pause', {}],
   ['/admin/subscriptions/post/resume', {}],
+  ['/admin/subscriptions/post/restart', { from: 'now', reason: 'x' }],
   ['/admin/parked/post/retry', {}],
   ['/admin/parked/post/skip', { sequence: 'bad', reason: 'x', partition: '0', position: '1' }],
   ['/admin/views/post/replay', { compare: 'none' }],
@@ -133,6 +134,12 @@ await page.getByRole('link', { name: 'bad', exact: true }).click();
 await page.getByRole('heading', { name: 'bad' }).waitFor();
 await page.getByText('post.created, shape 1').waitFor();
 assert.equal(await page.locator('pre:not(.error)', { hasText: '"poison"' }).count(), 0);
+for (const [link, heading] of [['post.created', 'post.created'], ['post/bad', 'post/bad']]) {
+  await page.getByRole('link', { name: link, exact: true }).click();
+  await page.getByRole('heading', { name: heading, exact: true }).waitFor();
+  await page.locator('.message.bad', { hasText: 'It waits' }).getByRole('link', { name: 'bad', exact: true }).click();
+  await page.getByRole('heading', { name: 'bad', exact: true }).waitFor();
+}
 await page.getByRole('link', { name: 'Show the payload' }).click();
 await page.locator('pre:not(.error)', { hasText: '"poison"' }).waitFor();
 await shoot(page, 'sequence');
@@ -157,6 +164,8 @@ assert.deepEqual([recorded.action, recorded.said.reason], ['parked.skip', 'its w
 await page.getByRole('link', { name: 'What was skipped of post' }).click();
 await page.getByText('its writer was broken').waitFor();
 await shoot(page, 'skipped');
+await page.getByRole('row').filter({ hasText: 'its writer was broken' }).getByRole('link').click();
+await page.getByRole('heading', { name: 'post.created' }).waitFor();
 
 // The views: browsed with the query language.
 await page.goto(at('/admin/views/post'));
@@ -167,6 +176,9 @@ assert.equal(await page.locator('tbody tr').count(), 6);
 await page.getByText('JSON').first().click();
 await page.locator('pre', { hasText: '"author_name": "Ann"' }).first().waitFor();
 await shoot(page, 'view');
+await page.getByRole('link', { name: 'History' }).first().click();
+await page.getByRole('heading', { name: 'post/post-09', exact: true }).waitFor();
+await page.goBack();
 await page.getByRole('link', { name: 'Next page' }).click();
 await page.getByRole('cell', { name: 'post-00' }).waitFor();
 assert.equal(await page.locator('tbody tr').count(), 4);
@@ -182,7 +194,7 @@ const version = (await api('/admin/api/views/post')).data.version;
 await row.getByRole('link', { name: 'Replay…' }).click();
 await shoot(page, 'replay');
 await page.getByLabel('Compare before it is read').selectOption('full');
-await page.getByLabel('At most so many events a second').fill('4');
+await page.getByLabel('At most so many events a second').fill('10');
 await page.getByLabel('Keep the version before').check();
 await page.getByRole('button', { name: 'Replay' }).click();
 await page.getByRole('status').getByText('The replay has begun').waitFor();
@@ -190,7 +202,7 @@ await row.getByRole('progressbar').waitFor();
 await shoot(page, 'views-replay');
 recorded = await lastRecorded();
 assert.deepEqual([recorded.action, recorded.said.compare, recorded.said.throttle, recorded.ended.outcome],
-  ['view.replay', 'full', 4, 'begun']);
+  ['view.replay', 'full', 10, 'begun']);
 // The page shows by itself that it is done.
 await row.getByRole('cell', { name: `version ${version}, kept` }).waitFor();
 assert.equal((await api('/admin/api/views/post')).data.version > version, true);
@@ -215,6 +227,9 @@ await page.goto(at('/admin/audit'));
 assert.equal(await page.locator('tbody tr').count(), before.length + 8);
 await page.getByText('its writer was broken').waitFor();
 await shoot(page, 'audit');
+await page.getByRole('row').filter({ hasText: 'its writer was broken' }).getByRole('link').click();
+await page.getByRole('heading', { name: 'tidelog.operation-asked' }).waitFor();
+await page.locator('pre', { hasText: 'its writer was broken' }).waitFor();
 
 // A session that has ended says so where a page renews itself.
 await wall.goto(at('/admin'));
@@ -223,14 +238,3 @@ await wall.getByText('Your session has ended').waitFor();
 
 for (const route of [...visited].sort()) console.log(`visited ${route}`);
 await end();
-
-// Goes to `target` with the Tab key, and follows it with Enter.
-async function press(someone, target) {
-  for (let steps = 0; steps < 100; steps += 1) {
-    await someone.keyboard.press('Tab');
-    if (await target.evaluate((own) => own === document.activeElement)) {
-      return someone.keyboard.press('Enter');
-    }
-  }
-  throw new Error(`Tab does not lead to ${target}`);
-}

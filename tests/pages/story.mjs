@@ -33,6 +33,20 @@ async function broken() {
   await page.locator('pre', { hasText: '"cents": 700' }).waitFor();
   await shoot(page, 'story-sequence');
   await retry('cannot be handled still');
+
+  // What happened: all that the request caused, and what the basket came to.
+  await page.getByRole('link', { name: 'Events', exact: true }).click();
+  await page.getByLabel('Correlation id').fill('a-voucher');
+  await page.getByRole('button', { name: 'Search' }).click();
+  assert.equal(await page.locator('tbody tr').count(), 1);
+  await page.getByRole('link', { name: 'basket.redeemed', exact: true }).click();
+  await page.getByText('total has set aside').waitFor();
+  assert.equal(await page.locator('svg.chain a').count(), 2);
+  await shoot(page, 'story-event');
+  await page.getByRole('link', { name: 'basket/odd', exact: true }).first().click();
+  await page.locator('#v3').getByText('basket.redeemed').waitFor();
+  assert.match(await page.locator('#v3 .change').innerText(), /cents.*500.*0/s);
+  await shoot(page, 'story-stream');
 }
 
 async function mended() {

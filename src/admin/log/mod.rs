@@ -5,6 +5,7 @@ mod entry;
 mod events;
 mod find;
 mod search;
+mod states;
 mod streams;
 
 use std::sync::Arc;
@@ -15,17 +16,26 @@ use axum::routing::get;
 use axum::{Json, Router, http::header};
 use serde_json::Value;
 use tidelog_command::store::{AppendError, EventStore};
-use tidelog_domain::causes;
+use tidelog_domain::{Decider, causes};
 use tidelog_eventbus::{LogError, StartError};
 use tidelog_http::{Problem, ProblemKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-#[cfg(feature = "cli")]
+use crate::App;
+
+#[cfg(any(feature = "cli", feature = "pages"))]
 pub(crate) use chain::{CausedEvent, Chain, CommandNode};
+#[cfg(feature = "pages")]
+pub(crate) use states::StateEntry;
+#[cfg(feature = "pages")]
+pub(crate) use streams::{Difference, History};
 
 /// How many searches run at a time: each reads as fast as the database gives.
 const MAX_SEARCHES: usize = 2;
+
+/// How many streams are folded at a time: that runs the aggregates' own code, beside whatever else the process does.
+const MAX_FOLDS: usize = 1;
 
 /// How long one waits for its turn: longer than a search takes.
 const TURN_PATIENCE: Duration = Duration::from_secs(4);
@@ -41,39 +51,66 @@ type Answer = Result<Response, Problem>;
 pub(crate) struct LogView {
     /// The program's name, which the events carry as their source.
     app: Arc<str>,
+    /// Its aggregates.
+    deciders: Arc<[Arc<dyn Decider>]>,
     log: Arc<dyn EventStore>,
     searches: Arc<Semaphore>,
+    folds: Arc<Semaphore>,
 }
 
-/// What can be asked of the `log` of the program `app`, to be mounted at `/admin`:
+/// Whether `text` can be the name of an event: its id, its stream and version, or its partition and position.
+#[cfg(feature = "pages")]
+pub(crate) fn names_event(text: &str) -> bool {
+    find::Name::parse(text).is_some()
+}
+
+/// What can be asked of the `log` of `program`, to be mounted at `/admin`:
 ///
 /// - `GET /api/events` looks for events, `GET /api/events/{event}` shows one and what it belongs to;
-/// - `GET /api/streams` lists streams, `GET /api/streams/{category}/{id}` shows the events of one.
-pub(crate) fn router(app: &str, log: Arc<dyn EventStore>) -> Router {
+/// - `GET /api/streams` lists streams, `GET /api/streams/{category}/{id}` shows the events of one, its states, and what is different
+///   between two of them.
+pub(crate) fn router(program: &App, log: Arc<dyn EventStore>) -> Router {
     Router::new()
         .route("/api/events", get(events::list))
         .route("/api/events/{event}", get(events::show))
         .route("/api/streams", get(streams::list))
         .route("/api/streams/{category}/{id}", get(streams::show))
-        .with_state(LogView {
-            app: app.into(),
-            log,
-            searches: Arc::new(Semaphore::new(MAX_SEARCHES)),
-        })
+        .with_state(LogView::new(program.name(), program.deciders(), log))
 }
 
 impl LogView {
+    fn new(app: &str, deciders: &[Arc<dyn Decider>], log: Arc<dyn EventStore>) -> Self {
+        Self {
+            app: app.into(),
+            deciders: deciders.into(),
+            log,
+            searches: Arc::new(Semaphore::new(MAX_SEARCHES)),
+            folds: Arc::new(Semaphore::new(MAX_FOLDS)),
+        }
+    }
+
     /// Waits for a turn to search.
     async fn turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let turn = timeout(TURN_PATIENCE, Arc::clone(&self.searches).acquire_owned()).await;
-        match turn {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(Problem::new(
-                ProblemKind::Overloaded,
-                format!("{MAX_SEARCHES} searches run at a time, and they are busy. Ask again."),
-            )
-            .retry_after(RETRY_AFTER)),
-        }
+        let busy =
+            || format!("{MAX_SEARCHES} searches run at a time, and they are busy. Ask again.");
+        turn(&self.searches, busy).await
+    }
+
+    /// Waits for a turn to fold a stream.
+    async fn folding_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let busy = || "The states of one stream are made at a time. Ask again.".to_owned();
+        turn(&self.folds, busy).await
+    }
+}
+
+/// Waits for a turn, or says what is `busy`.
+async fn turn(
+    turns: &Arc<Semaphore>,
+    busy: impl Fn() -> String,
+) -> Result<OwnedSemaphorePermit, Problem> {
+    match timeout(TURN_PATIENCE, Arc::clone(turns).acquire_owned()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(Problem::new(ProblemKind::Overloaded, busy()).retry_after(RETRY_AFTER)),
     }
 }
 

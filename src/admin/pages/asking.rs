@@ -58,6 +58,22 @@ impl Site {
         Ok((data(answer)?, next.unwrap_or_default()))
     }
 
+    /// The whole answer, or the problem document where it was asked for something that is not there or makes no sense.
+    pub(super) async fn try_answer(
+        &self,
+        asker: &Asker,
+        segments: &[&str],
+        parameters: &[(&str, &str)],
+    ) -> Result<Result<Value, Value>, Refusal> {
+        match self.answer(asker, segments, parameters).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(Refusal(response)) if response.status().is_client_error() => {
+                Ok(Err(super::said(*response).await))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
     async fn answer(
         &self,
         asker: &Asker,
@@ -130,7 +146,7 @@ impl Site {
 }
 
 /// The data of an answer.
-fn data<T: DeserializeOwned>(mut answer: Value) -> Result<T, Refusal> {
+pub(super) fn data<T: DeserializeOwned>(mut answer: Value) -> Result<T, Refusal> {
     let data = answer.get_mut("data").map(Value::take).unwrap_or_default();
     serde_json::from_value(data).map_err(defect)
 }
@@ -140,15 +156,13 @@ fn path(segments: &[&str]) -> String {
     let mut path = "/api".to_owned();
     for segment in segments {
         path.push('/');
-        // What stands for a blank in a form is a plus in a path.
-        let encoded: String = url::form_urlencoded::byte_serialize(segment.as_bytes()).collect();
-        path.push_str(&encoded.replace('+', "%20"));
+        path.push_str(&super::text::segment(segment));
     }
     path
 }
 
 /// Something that cannot be.
-fn defect(error: impl std::error::Error + 'static) -> Refusal {
+pub(super) fn defect(error: impl std::error::Error + 'static) -> Refusal {
     tracing::error!(error = causes(&error), "a page could not ask for its data");
     Problem::internal().into()
 }

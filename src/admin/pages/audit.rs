@@ -24,6 +24,7 @@ struct Audit {
 }
 
 struct Row {
+    number: u64,
     at: Moment,
     by: String,
     via: String,
@@ -48,6 +49,7 @@ impl Row {
             Some(Outcome::Failed) => "bad",
         };
         Self {
+            number: entry.number,
             at: Moment::of(entry.at),
             by: entry.asked.by,
             via: entry.asked.via,

@@ -33,9 +33,11 @@ pub(super) struct Item {
     pub(super) is_here: bool,
 }
 
-/// The pages that every page leads to. Streams and events come after the overview, once the log can be searched.
-const PAGES: [(&str, &str); 5] = [
+/// The pages that every page leads to.
+const PAGES: [(&str, &str); 7] = [
     ("Overview", "/admin"),
+    ("Streams", "/admin/streams"),
+    ("Events", "/admin/events"),
     ("Subscriptions", "/admin/subscriptions"),
     ("Set aside", "/admin/parked"),
     ("Views", "/admin/views"),
@@ -54,7 +56,7 @@ const fn message(code: &'static str, kind: &'static str, text: &'static str) -> 
 }
 
 /// All that can have been done: the address names one of them, and brings no text of its own.
-static MESSAGES: [Message; 13] = [
+static MESSAGES: [Message; 14] = [
     message(
         "paused",
         "ok",
@@ -99,6 +101,11 @@ static MESSAGES: [Message; 13] = [
     ),
     message("rolled-back", "ok", "The version before is read again."),
     message("cleaned", "ok", "The version before was let go of."),
+    message(
+        "restarted",
+        "ok",
+        "It goes on from there, with nothing set aside.",
+    ),
     message("replayed", "ok", "What was asked for was replayed."),
 ];
 

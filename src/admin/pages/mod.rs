@@ -6,12 +6,16 @@
 mod asking;
 mod assets;
 mod audit;
+mod chain;
 mod confirm;
+mod event;
+mod events;
 mod layout;
 mod overview;
 mod parameters;
 mod parked;
 mod sign_in;
+mod streams;
 mod subscriptions;
 mod text;
 mod views;
@@ -53,6 +57,8 @@ pub(crate) struct Site {
     /// The query service.
     pub(crate) queries: Router,
     pub(crate) catalog: Catalog,
+    /// The categories of its streams.
+    pub(crate) categories: Vec<String>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) samples: Samples,
 }
@@ -71,6 +77,20 @@ impl From<Problem> for Refusal {
     }
 }
 
+impl Refusal {
+    /// The same as the API gave it.
+    fn again(problem: &Value) -> Self {
+        let status = problem.get("status").and_then(Value::as_u64);
+        let status =
+            status.and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let kind = [(header::CONTENT_TYPE, Problem::MEDIA_TYPE)];
+        Self(Box::new(
+            (status, kind, problem.to_string()).into_response(),
+        ))
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         *self.0
@@ -86,6 +106,10 @@ pub(crate) fn router(site: Site) -> Router {
         .route("/live/subscriptions", get(subscriptions::live_list))
         .route("/live/subscriptions/{name}", get(subscriptions::live_one))
         .route("/live/views", get(views::live))
+        .route("/streams", get(streams::list))
+        .route("/streams/{category}/{id}", get(streams::one))
+        .route("/events", get(events::list))
+        .route("/events/{event}", get(event::page))
         .route("/subscriptions", get(subscriptions::list))
         .route("/subscriptions/{name}", get(subscriptions::one))
         .route(

@@ -51,6 +51,7 @@ struct Live {
     lag: String,
     lag_note: String,
     parked: String,
+    parked_note: &'static str,
     backends: Vec<BackendRow>,
     subscriptions: Vec<Row>,
     as_of: String,
@@ -118,10 +119,12 @@ impl Live {
             events: site.samples.events().map_or_else(|| "–".to_owned(), number),
             lag: number(lag),
             lag_note: format!(
-                "events, the oldest for {}",
+                "{}, the oldest for {}",
+                if lag == 1 { "event" } else { "events" },
                 short_span(seconds.fold(0.0, f64::max))
             ),
             parked: number(parked as u64),
+            parked_note: if parked == 1 { "sequence" } else { "sequences" },
             backends: backends.iter().map(BackendRow::of).collect(),
             subscriptions: entries.iter().map(Row::of).collect(),
             as_of: Utc::now().format("%H:%M:%S UTC").to_string(),

@@ -10,7 +10,7 @@ use super::confirm::{self, Ask, Field, Kind};
 use super::layout::Shell;
 use super::parameters::{Form, Parameters};
 use super::subscriptions::known;
-use super::text::{Moment, json as pretty};
+use super::text::{Moment, counted, json as pretty};
 use super::{Page, Refusal, Shared, html, nothing_here, see_other};
 use crate::admin::actions::{self, Action};
 use crate::subscriptions::{
@@ -60,7 +60,7 @@ struct Shown {
     state: &'static str,
     class: &'static str,
     since: Moment,
-    attempts: u32,
+    attempts: String,
     first: u64,
     last: u64,
     behind: Option<String>,
@@ -71,6 +71,7 @@ struct Shown {
 struct Event {
     id: String,
     event_type: String,
+    place: String,
     schema_version: u32,
     stream: String,
     version: u64,
@@ -126,19 +127,22 @@ impl Shown {
             state: parked.state.name(),
             class: class(parked.state),
             since: Moment::of(parked.since),
-            attempts: parked.attempts,
+            attempts: counted(u64::from(parked.attempts), "time", "times"),
             first: parked.first,
             last: parked.last,
             behind: parked.behind,
             error: parked.error,
-            event: entry.event.map(Event::of),
+            event: entry
+                .event
+                .map(|event| Event::of(event, parked.partition, parked.first)),
         }
     }
 }
 
 impl Event {
-    fn of(event: ShownEvent) -> Self {
+    fn of(event: ShownEvent, partition: u16, position: u64) -> Self {
         Self {
+            place: format!("{partition}:{position}"),
             id: event.id,
             event_type: event.event_type,
             schema_version: event.schema_version,

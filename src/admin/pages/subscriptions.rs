@@ -6,16 +6,16 @@ use std::time::Duration;
 use askama::Template;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
-use tidelog_http::Problem;
+use tidelog_http::{Problem, ProblemKind};
 
 use super::asking::Asker;
 use super::confirm::{self, Ask, Field, Kind};
 use super::layout::Shell;
 use super::parameters::{Form, Parameters};
-use super::text::{number, short_span};
+use super::text::{counted, number, short_span};
 use super::{Page, Refusal, Shared, Site, html, nothing_here, see_other};
 use crate::admin::actions::{self, Action};
-use crate::subscriptions::{PartitionEntry, SubscriptionEntry, WorkState};
+use crate::subscriptions::{PartitionEntry, SubscriptionEntry, SubscriptionKind, WorkState};
 
 const HERE: &str = "/admin/subscriptions";
 
@@ -55,6 +55,8 @@ struct One {
     shell: Shell,
     may_act: bool,
     is_paused: bool,
+    /// Whether it can be made to begin elsewhere.
+    is_reaction: bool,
     live: Live,
 }
 
@@ -67,6 +69,8 @@ struct LiveOne {
 /// A subscription and its partitions.
 struct Live {
     own: Row,
+    behind: String,
+    parked: String,
     /// Why it does what it does, where that is the same for all partitions.
     reason: Option<String>,
     partitions: Vec<PartitionRow>,
@@ -190,6 +194,8 @@ impl Live {
         }
         Self {
             own: Row::of(entry),
+            behind: counted(entry.lag_events(), "event", "events"),
+            parked: counted(entry.parked() as u64, "sequence", "sequences"),
             reason,
             partitions,
         }
@@ -244,6 +250,7 @@ pub(super) async fn one(
     html(&One {
         shell: shell.live().saying(parameters.get("done")),
         may_act: asker.principal.may(&actions::PAUSE),
+        is_reaction: entry.kind == SubscriptionKind::Reaction,
         is_paused: entry
             .partitions
             .iter()
@@ -268,6 +275,7 @@ fn action(name: &str) -> Result<&'static Action, Refusal> {
     match name {
         "pause" => Ok(&actions::PAUSE),
         "resume" => Ok(&actions::RESUME),
+        "restart" => Ok(&actions::RESTART),
         _ => Err(nothing_here()),
     }
 }
@@ -280,7 +288,14 @@ pub(super) async fn confirm(
     let action = action(&wanted)?;
     known(&site, &name)?;
     let back = place(&name, None);
-    let ask = if *action == actions::PAUSE {
+    let ask = if *action == actions::RESTART {
+        confirm::allowed(&asker, action)?;
+        let all = site.look().await;
+        match find(&all, &name)?.kind {
+            SubscriptionKind::Reaction => restart(&name, back),
+            _ => return Err(nothing_here()),
+        }
+    } else if *action == actions::PAUSE {
         Ask {
             title: format!("Pause {name}?"),
             lines: vec![
@@ -304,13 +319,58 @@ pub(super) async fn confirm(
     confirm::page(&site, &asker, action, HERE, ask)
 }
 
+/// The question before a reaction goes on elsewhere.
+fn restart(name: &str, back: String) -> Ask {
+    const FROM: &[(&str, &str)] = &[
+        ("now", "after the last event that there is now"),
+        ("beginning", "at the first event of the log"),
+        ("there", "at the time or the token below"),
+    ];
+    Ask {
+        title: format!("Restart {name}?"),
+        lines: vec![
+            "It goes on at the place that you choose, in all partitions. What it did before is not undone: events that come again are reacted to again, and those in between that are passed over are not reacted to at all.".to_owned(),
+            "What it has set aside is forgotten. Whether it is paused stays.".to_owned(),
+        ],
+        fields: vec![
+            Field::new("from", "It goes on", Kind::Choice(FROM)),
+            Field::new("there", "A time, such as 2026-05-01T12:00:00Z, or a consistency token", Kind::Text),
+            Field::new("reason", "Reason", Kind::Text).required(),
+        ],
+        button: "Restart",
+        is_grave: true,
+        back,
+        ..Ask::default()
+    }
+}
+
+/// What is asked of the API to restart a reaction.
+fn restarting(form: &Parameters) -> Result<Value, Problem> {
+    let from = match form.get("from").unwrap_or_default() {
+        "there" => form.get("there").map(str::trim).ok_or_else(|| {
+            let detail =
+                "Where it is to go on is missing: a time or a consistency token. Nothing was done.";
+            Problem::new(ProblemKind::Invalid, detail)
+        })?,
+        from => from,
+    };
+    Ok(json!({"from": from, "reason": form.get("reason")}))
+}
+
 pub(super) async fn act(
     State(site): Shared,
     asker: Asker,
     Path((name, wanted)): Path<(String, String)>,
     Form(form): Form,
 ) -> Page {
-    let pauses = *action(&wanted)? == actions::PAUSE;
+    let action = action(&wanted)?;
+    if *action == actions::RESTART {
+        let segments = ["reactions", &name, &wanted];
+        let body = restarting(&form)?;
+        let _: Value = site.act(&asker, &segments, &body, false).await?;
+        return Ok(see_other(&place(&name, Some("restarted"))));
+    }
+    let pauses = *action == actions::PAUSE;
     let body = if pauses {
         json!({"reason": form.get("reason").unwrap_or_default()})
     } else {
@@ -334,7 +394,7 @@ pub(super) fn known(site: &Arc<Site>, name: &str) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = "The program has no subscription of this name.";
-    Err(Problem::new(tidelog_http::ProblemKind::NotFound, detail))
+    Err(Problem::new(ProblemKind::NotFound, detail))
 }
 
 /// The page of a subscription, saying what was just done.

@@ -71,6 +71,20 @@ pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(count), if count == 1 { one } else { many })
 }
 
+/// A text as a part of a path.
+pub(super) fn segment(text: &str) -> String {
+    let encoded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    // What stands for a blank in a form is a plus in a path.
+    encoded.replace('+', "%20")
+}
+
+/// Pairs as an address has them; those without a value are left out.
+pub(super) fn encoded<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let pairs = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(pairs).finish()
+}
+
 /// JSON over several lines, cut where it is very long.
 pub(super) fn json(value: &Value) -> String {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
@@ -116,6 +130,15 @@ mod tests {
         assert_eq!(short_span(0.0), "0 s");
         assert_eq!(short_span(0.25), "0.2 s");
         assert_eq!(short_span(125.0), "2 min");
+    }
+
+    #[test]
+    fn addresses_are_encoded() {
+        assert_eq!(segment("post/7f@3 +"), "post%2F7f%403%20%2B");
+        assert_eq!(
+            encoded([("a", "x y&"), ("b", ""), ("c", "1")]),
+            "a=x+y%26&c=1"
+        );
     }
 
     #[test]

@@ -83,6 +83,8 @@ struct Browse {
 }
 
 struct Document {
+    /// Its stream, where it is made from one.
+    stream: Option<String>,
     cells: Vec<String>,
     json: String,
 }
@@ -193,6 +195,7 @@ pub(super) async fn browse(
 ) -> Page {
     let view = site.catalog.get(&name).ok_or_else(nothing_here)?;
     let plural = view.plural().to_owned();
+    let category = view.category().map(str::to_owned);
     let query = parameters.get("query").unwrap_or_default();
     // A question mark is easily copied along.
     let query = query.trim().trim_start_matches('?').to_owned();
@@ -217,7 +220,12 @@ pub(super) async fn browse(
         let documents = answer.get("data").and_then(Value::as_array);
         let documents = documents.map(Vec::as_slice).unwrap_or_default();
         page.columns = columns(documents);
+        let stream = |own: &Value| {
+            let id = own.get("id").and_then(Value::as_str)?;
+            Some(format!("{}/{id}", category.as_ref()?))
+        };
         let row = |own: &Value| Document {
+            stream: stream(own),
             cells: page
                 .columns
                 .iter()

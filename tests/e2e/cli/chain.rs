@@ -1,68 +1,19 @@
 //! What a reaction caused hangs under what caused it; and a reaction is told where to go on by a running process.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::Ordering;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tidelog::prelude::*;
-use tidelog::{CommandId, CommandRequest, Metadata};
 
 use crate::client::{Client, must};
-use crate::reactions::kit::{Note, on_servers};
+use crate::reactions::kit::{copying, on_servers};
 use crate::services::Backends;
 use crate::waiting::eventually;
-
-/// Copies each note, once, under the same correlation id.
-struct Copy {
-    client: Arc<OnceLock<tidelog::Client>>,
-    given: Arc<AtomicUsize>,
-}
-
-impl Reaction for Copy {
-    const NAME: &'static str = "copy";
-    type Event = EntityEvent<Note>;
-
-    async fn react(&self, e: &Recorded<Self::Event>) -> Result<(), Failure> {
-        self.given.fetch_add(1, Ordering::Relaxed);
-        let EntityEvent::Created(note) = &e.event else {
-            return Ok(());
-        };
-        if e.stream_id.starts_with("copy") {
-            return Ok(());
-        }
-        let client = self
-            .client
-            .get()
-            .ok_or_else(|| Failure::transient("not yet"))?;
-        let metadata = Metadata {
-            correlation_id: e.metadata.correlation_id.clone(),
-            ..Metadata::default()
-        };
-        let id = format!("copy-{}", e.stream_id);
-        let copy = CommandRequest::new("note", "create", json!({"text": note.text})).to(id);
-        let copy = copy
-            .once(CommandId::from(e.id.uuid()))
-            .with_metadata(metadata);
-        client
-            .execute(copy)
-            .await
-            .map_err(|error| Failure::transient(error.to_string()))?;
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn a_reactions_command_hangs_under_the_event_that_it_reacted_to() {
     let backends = Backends::fresh().await;
-    let (client, given) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
-    let reaction = Copy {
-        client: client.clone(),
-        given: given.clone(),
-    };
-    let app = App::new("notes").entity::<Note>().reaction(reaction);
-    let running = app.start(on_servers(&backends)).await.unwrap();
-    assert!(client.set(running.client()).is_ok());
+    let (running, given) = copying(on_servers(&backends)).await;
     let commands = Client::new(running.command_addr().unwrap());
     let admin = Client::new(running.admin_addr().unwrap());
     let create = commands.request(Method::POST, "/note");

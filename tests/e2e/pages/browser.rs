@@ -5,28 +5,37 @@ use std::collections::BTreeSet;
 
 use tidelog_test_support::{Process, browser_path};
 
+use reqwest::Method;
+use serde_json::json;
+use tidelog::settings::AdminTokens;
+
 use super::{ANN, WALL, tokens};
-use crate::client::Client;
+use crate::client::{Client, must};
 use crate::operations::{POISON, Site};
-use crate::services::{Role, Service};
+use crate::reactions::kit::{copying, on_servers};
+use crate::services::{Backends, Role, Service};
 
 /// The actions of the routes that end in `{action}`.
 const ACTIONS: [(&str, &[&str]); 3] = [
-    ("/subscriptions/{name}", &["pause", "resume"]),
+    ("/subscriptions/{name}", &["pause", "resume", "restart"]),
     ("/parked/{name}", &["retry", "skip"]),
     ("/views/{name}", &["replay", "rollback", "clean"]),
 ];
 
-/// Runs a script, with its arguments, against the administration at `admin`, and gives the routes that it visited.
-pub(crate) async fn run(script: &str, arguments: &[&str], admin: &Client) -> BTreeSet<String> {
+/// How often the post with a history is changed.
+const CHANGES: usize = 30;
+
+/// Runs a script, of which the words after its name are arguments, against the administration at `address`, and gives the routes that it
+/// visited.
+pub(crate) async fn run(script: &str, address: &str) -> BTreeSet<String> {
     let root = env!("CARGO_MANIFEST_DIR");
     let mut command = Process::command("node");
     command
-        .arg(format!("{root}/tests/pages/{script}"))
-        .args(arguments)
+        .current_dir(format!("{root}/tests/pages"))
+        .args(script.split(' '))
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("BROWSER", browser_path().await)
-        .env("ADMIN", format!("http://{}", admin.address()))
+        .env("ADMIN", format!("http://{address}"))
         .env("OPERATOR", ANN)
         .env("READER", WALL)
         .env("SHOTS", format!("{root}/target/pages"));
@@ -48,6 +57,7 @@ fn routes() -> BTreeSet<String> {
     let routes = source.split(".route(").skip(1).map(|rest| {
         let path = rest.split('"').nth(1).unwrap();
         path.replace("{view}", "{name}")
+            .replace("{event}", "{name}")
     });
     let mut all = BTreeSet::new();
     for path in routes {
@@ -82,6 +92,13 @@ async fn every_page_and_action_works_for_who_may_and_not_for_others() {
     let payload = site.tamper("post/bad", 1, POISON).await;
     site.write("worse").await;
     site.tamper("post/worse", 1, POISON).await;
+    // One has a history.
+    site.write("told").await;
+    for number in 1..=CHANGES {
+        site.patch("told", &format!("Draft {number}")).await;
+    }
+    let commands = site.command.commands();
+    commands.delete("/post/told").await.data(200);
     let tokens = tokens();
     let mut settings = site.backends.settings().to_vec();
     settings.push(("TIDELOG_ADMIN_TOKENS", &tokens));
@@ -89,24 +106,43 @@ async fn every_page_and_action_works_for_who_may_and_not_for_others() {
     let query = site.start(Role::Query).await;
     let queries = query.queries();
 
-    let mut visited = run("pages.mjs", &[], &service.admin()).await;
+    let address = service.admin().address().to_owned();
+    let mut visited = run("looking.mjs", &address).await;
+    visited.extend(run("pages.mjs", &address).await);
     let patched = site.patch("bad", "B").await;
 
     // The cause is mended: what was set aside is tried again, and nothing is lost.
     site.tamper("post/bad", 1, &payload).await;
-    visited.extend(run("mended.mjs", &[], &service.admin()).await);
+    visited.extend(run("mended.mjs", &address).await);
     let read = queries
         .get_after("/post/bad", patched.token())
         .await
         .data(200);
     assert_eq!(read["title"], "B");
 
+    visited.extend(with_a_reaction().await);
     let missing: Vec<_> = routes().difference(&visited).cloned().collect();
     assert!(missing.is_empty(), "no script visits {missing:?}");
     // Neither the secrets nor a session are in what the process said.
     let output = service.process().output();
     assert!(!output.contains(ANN) && !output.contains(WALL), "{output}");
     service.stop(tidelog_test_support::Signal::Term).await;
+}
+
+/// Visits the pages of a program that reacts to its own events.
+async fn with_a_reaction() -> BTreeSet<String> {
+    let backends = Backends::fresh().await;
+    let mut settings = on_servers(&backends);
+    settings.admin_tokens = AdminTokens::parse(&tokens()).unwrap();
+    let (running, _) = copying(settings).await;
+    let commands = Client::new(running.command_addr().unwrap());
+    let create = commands.request(Method::POST, "/note");
+    let create = create.header("x-correlation-id", "story-7");
+    let note = json!({"id": "n", "text": "A"});
+    must(create.json(&note)).await.data(201);
+    let visited = run("reaction.mjs", running.admin_addr().unwrap()).await;
+    assert!(running.stop().await);
+    visited
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 pub(crate) mod browser;
 mod faults;
+mod states;
 
 use serde_json::{Value, json};
 

@@ -1,13 +1,16 @@
 //! A program whose reaction remembers what it was given.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::json;
 use tidelog::prelude::*;
 use tidelog::settings::Settings;
-use tidelog::{CommandRequest, EventId, ReactionState, ReactionStatus, Running, Start};
+use tidelog::{
+    CommandId, CommandRequest, EventId, Metadata, ReactionState, ReactionStatus, Running, Start,
+};
 use tidelog_command::store::{EventStore, MySqlEventStore, MySqlOptions};
 
 use crate::services::Backends;
@@ -114,6 +117,58 @@ impl Memory {
 /// The program with the notes, and a reaction to them.
 pub(crate) fn notes(reaction: Remember) -> App {
     App::new("notes").entity::<Note>().reaction(reaction)
+}
+
+/// Copies each note, once, under the same correlation id.
+pub(crate) struct Copy {
+    client: Arc<OnceLock<tidelog::Client>>,
+    given: Arc<AtomicUsize>,
+}
+
+impl Reaction for Copy {
+    const NAME: &'static str = "copy";
+    type Event = EntityEvent<Note>;
+
+    async fn react(&self, e: &Recorded<Self::Event>) -> Result<(), Failure> {
+        self.given.fetch_add(1, Ordering::Relaxed);
+        let EntityEvent::Created(note) = &e.event else {
+            return Ok(());
+        };
+        if e.stream_id.starts_with("copy") {
+            return Ok(());
+        }
+        let client = self
+            .client
+            .get()
+            .ok_or_else(|| Failure::transient("not yet"))?;
+        let metadata = Metadata {
+            correlation_id: e.metadata.correlation_id.clone(),
+            ..Metadata::default()
+        };
+        let id = format!("copy-{}", e.stream_id);
+        let copy = CommandRequest::new("note", "create", json!({"text": note.text})).to(id);
+        let copy = copy
+            .once(CommandId::from(e.id.uuid()))
+            .with_metadata(metadata);
+        client
+            .execute(copy)
+            .await
+            .map_err(|error| Failure::transient(error.to_string()))?;
+        Ok(())
+    }
+}
+
+/// The program with the notes, which copies each, and how often its reaction was given an event.
+pub(crate) async fn copying(settings: Settings) -> (Running, Arc<AtomicUsize>) {
+    let (client, given) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
+    let reaction = Copy {
+        client: client.clone(),
+        given: given.clone(),
+    };
+    let app = App::new("notes").entity::<Note>().reaction(reaction);
+    let running = app.start(settings).await.unwrap();
+    assert!(client.set(running.client()).is_ok());
+    (running, given)
 }
 
 /// All roles in this process, on these servers.

@@ -11,11 +11,11 @@ use crate::pages::{ANN, bearer, record, tokens};
 async fn the_person_on_call_puts_it_right_by_the_pages() {
     let mut story = Story::begin(&[("TIDELOG_ADMIN_TOKENS", &tokens())]).await;
     story.breaks().await;
-    run("story.mjs", &["broken"], &story.eventbus.admin()).await;
+    run("story.mjs broken", story.eventbus.admin().address()).await;
 
     story.deploy_the_fix().await;
     let admin = story.eventbus.admin();
-    run("story.mjs", &["mended"], &admin).await;
+    run("story.mjs mended", admin.address()).await;
     story.is_mended().await;
 
     let authorization = bearer(ANN);
