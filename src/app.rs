@@ -496,7 +496,17 @@ impl App {
     #[cfg(feature = "cli")]
     #[must_use]
     pub fn run(self) -> std::process::ExitCode {
-        crate::cli::run(self)
+        std::process::ExitCode::from(self.run_from(std::env::args_os()))
+    }
+
+    /// The same with these arguments instead of the process', of which the first is what the program was called by: for a program that has a
+    /// command line of its own, and for a test that runs its program. Gives the exit status as a number.
+    ///
+    /// It makes a runtime of its own, so it MUST NOT be called from within one.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub fn run_from(self, arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
+        crate::cli::run(self, arguments)
     }
 
     /// The aggregates.

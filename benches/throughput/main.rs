@@ -27,6 +27,7 @@ mod relaying;
 mod replaying;
 mod services;
 mod subscribing;
+mod telemetry;
 
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ struct Arguments {
     live: bool,
     relay: bool,
     subscription: bool,
+    telemetry: bool,
+    /// Another build of this bench, to measure beside this one what telemetry costs.
+    beside: Option<String>,
     /// How many events are relayed and handled to see that memory stays flat; 0: none.
     soak: u64,
     /// How many clients, each with one command in flight.
@@ -61,6 +65,8 @@ impl Arguments {
             live: false,
             relay: false,
             subscription: false,
+            telemetry: false,
+            beside: None,
             soak: 0,
             clients: vec![1, 16, 64, 256],
             time: Duration::from_secs(5),
@@ -83,6 +89,8 @@ impl Arguments {
                 "live" => all.live = true,
                 "relay" => all.relay = true,
                 "subscription" => all.subscription = true,
+                "telemetry" => all.telemetry = true,
+                "--beside" => all.beside = Some(given.next().expect("a program")),
                 "--soak" => all.soak = number(),
                 "--clients" => all.clients = vec![usize::try_from(number()).unwrap()],
                 "--seconds" => all.time = Duration::from_secs(number()),
@@ -91,7 +99,7 @@ impl Arguments {
                 "--bench" => {}
                 other => {
                     panic!(
-                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [end-to-end] [reading] [live] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
+                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [end-to-end] [reading] [live] [telemetry [--beside PROGRAM]] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
                     )
                 }
             }
@@ -105,6 +113,7 @@ impl Arguments {
             &mut all.relay,
             &mut all.replay,
             &mut all.subscription,
+            &mut all.telemetry,
         ];
         if all.soak == 0 && parts.iter().all(|part| !**part) {
             parts.into_iter().for_each(|part| *part = true);
@@ -124,6 +133,13 @@ fn main() {
         && is_bare == reading::BARE
     {
         runtime.block_on(reading::serve_bare(address, url, collection));
+        return;
+    }
+    if let [is_measured, kind, collector, log, store, events] = &given[..]
+        && is_measured == telemetry::MEASURED
+    {
+        let events = events.parse().expect("a number");
+        runtime.block_on(telemetry::measured(kind, collector, log, store, events));
         return;
     }
     let arguments = Arguments::parse();
@@ -156,6 +172,9 @@ fn main() {
         }
         if arguments.live {
             live::measure(arguments.time).await;
+        }
+        if arguments.telemetry {
+            telemetry::measure(arguments.events, arguments.beside.as_deref()).await;
         }
     });
 }

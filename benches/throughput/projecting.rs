@@ -233,7 +233,11 @@ impl Following {
     }
 
     /// Commands a second, and events a second until the view has the last of them.
-    async fn while_clients_write(&self, posts: &Arc<Posts>, events: usize) -> (f64, f64) {
+    pub(crate) async fn while_clients_write(
+        &self,
+        posts: &Arc<Posts>,
+        events: usize,
+    ) -> (f64, f64) {
         let began = Instant::now();
         write(posts, events).await;
         let written = rate(events, began);

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write;
-use std::process::ExitCode;
 
 use clap_complete::Shell;
 use serde_json::json;
@@ -219,7 +218,7 @@ pub(super) fn config(layers: &Layers, json: bool) -> Outcome {
 }
 
 /// Prints what `shell` needs to complete the command line of the program `name`, as it was called.
-pub(super) fn completions(name: &str, shell: Shell) -> ExitCode {
+pub(super) fn completions(name: &str, shell: Shell) {
     let mut written = Vec::new();
     clap_complete::generate(
         shell,
@@ -229,7 +228,6 @@ pub(super) fn completions(name: &str, shell: Shell) -> ExitCode {
     );
     // A reader that went away (a closed pipe) is no reason to fail.
     let _ = std::io::stdout().write_all(&written);
-    ExitCode::SUCCESS
 }
 
 /// Prints for the person who asked; without its colours where nobody sees them.

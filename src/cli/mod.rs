@@ -14,8 +14,8 @@ mod table;
 mod views;
 mod welcome;
 
+use std::ffi::OsString;
 use std::fmt::Write;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::App;
@@ -25,24 +25,25 @@ use crate::telemetry::Telemetry;
 use arguments::{Action, Arguments, Migrating};
 use exit::Exit;
 
-/// Runs the command line of `app` and gives its exit status, as [`exit::HELP`] has it.
-pub(crate) fn run(app: App) -> ExitCode {
-    let arguments = match Arguments::parse(app.name(), std::env::args_os()) {
+/// Runs the command line of `app` with `arguments`, of which the first is what the program was called by, and gives its exit status, as
+/// [`exit::HELP`] has it.
+pub(crate) fn run(app: App, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = match Arguments::parse(app.name(), arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Also how clap hands over the text of --help, which is no failure.
             let _ = error.print();
-            let status = if error.use_stderr() {
+            return if error.use_stderr() {
                 Exit::Usage.code()
             } else {
                 0
             };
-            return ExitCode::from(status);
         }
     };
     // It needs no settings, and a shell starts it wherever it is.
     if let Action::Completions(shell) = arguments.action {
-        return commands::completions(app.name(), shell);
+        commands::completions(app.name(), shell);
+        return 0;
     }
     match gather(&arguments) {
         Ok((layers, settings)) => perform(app, &arguments.action, layers, settings),
@@ -62,7 +63,7 @@ fn gather(arguments: &Arguments) -> Result<(Layers, Settings), InvalidSettings> 
 }
 
 /// Does what was asked.
-fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> ExitCode {
+fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> u8 {
     // One provider of cryptography for every backend's TLS: two in a process make rustls panic at the first use.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let telemetry = match action {
@@ -110,13 +111,13 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> Exi
     runtime.shutdown_timeout(Duration::from_secs(1));
     telemetry.end();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => fail(error.as_ref()),
     }
 }
 
 /// Says what went wrong, with its causes, and gives the exit status.
-fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+fn fail(error: &(dyn std::error::Error + 'static)) -> u8 {
     let text = error.to_string();
     let mut causes = String::new();
     let mut source = error.source();
@@ -128,5 +129,5 @@ fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     if !text.is_empty() {
         commands::say_error(&format!("error: {text}{causes}"));
     }
-    ExitCode::from(Exit::of(error).code())
+    Exit::of(error).code()
 }

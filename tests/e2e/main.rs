@@ -42,4 +42,5 @@ mod settings;
 mod start_up;
 mod store;
 mod story;
+mod story_day_two;
 mod telemetry;

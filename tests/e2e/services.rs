@@ -46,6 +46,16 @@ impl Backends {
     }
 }
 
+/// What makes the command that runs a program with these arguments.
+pub(crate) type Program = fn(&[&str]) -> Command;
+
+/// The stock binary with these arguments.
+fn stock(arguments: &[&str]) -> Command {
+    let mut command = Process::command(PROGRAM);
+    command.args(arguments);
+    command
+}
+
 /// A command of the program's command line, in an empty directory of its own, without settings of the test's
 /// environment.
 pub(crate) struct CommandLine {
@@ -56,9 +66,14 @@ pub(crate) struct CommandLine {
 impl CommandLine {
     /// The program with these arguments.
     pub(crate) fn new(arguments: &[&str]) -> Self {
+        Self::of(stock, arguments)
+    }
+
+    /// Another program with these arguments.
+    pub(crate) fn of(program: Program, arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a directory");
-        let mut command = Process::command(PROGRAM);
-        command.args(arguments).current_dir(home.path());
+        let mut command = program(arguments);
+        command.current_dir(home.path());
         Self { command, home }
     }
 
@@ -126,6 +141,7 @@ pub(crate) enum Role {
 
 /// One service: a process that can be killed and started again, at the same addresses and with the same settings.
 pub(crate) struct Service {
+    program: Program,
     pub(crate) role: Role,
     process: Process,
     settings: Vec<(String, String)>,
@@ -150,6 +166,11 @@ impl Service {
 
     /// Starts a service and does not wait.
     pub(crate) fn launch(role: Role, settings: &[(&str, &str)]) -> Self {
+        Self::launch_of(stock, role, settings)
+    }
+
+    /// The same of another program than the stock binary.
+    pub(crate) fn launch_of(program: Program, role: Role, settings: &[(&str, &str)]) -> Self {
         let [command_addr, query_addr, admin_addr] = std::array::from_fn(|_| free_address());
         let home = tempfile::tempdir().expect("a directory");
         let addresses = [
@@ -165,8 +186,9 @@ impl Service {
             .map(|(name, value)| ((*name).to_owned(), (*value).clone()))
             .chain(settings)
             .collect();
-        let process = Process::start(command(role, &settings, &home));
+        let process = Process::start(command(program, role, &settings, &home));
         Self {
+            program,
             role,
             process,
             settings,
@@ -213,7 +235,7 @@ impl Service {
     /// Starts the process again, after a kill that is done here if it still runs, and waits until it is ready.
     pub(crate) async fn restart(&mut self) {
         self.kill();
-        self.process = Process::start(command(self.role, &self.settings, &self.home));
+        self.process = Process::start(command(self.program, self.role, &self.settings, &self.home));
         self.ready().await;
     }
 
@@ -352,14 +374,13 @@ pub(crate) fn free_address() -> String {
 }
 
 /// What starts a service.
-fn command(role: Role, settings: &[(String, String)], home: &TempDir) -> Command {
-    let mut command = Process::command(PROGRAM);
-    match role {
-        Role::Dev => command.arg("dev"),
-        Role::All => command.arg("serve"),
-        Role::Command => command.args(["serve", "--role", "command"]),
-        Role::EventBus => command.args(["serve", "--role", "eventbus"]),
-        Role::Query => command.args(["serve", "--role", "query"]),
+fn command(program: Program, role: Role, settings: &[(String, String)], home: &TempDir) -> Command {
+    let mut command = match role {
+        Role::Dev => program(&["dev"]),
+        Role::All => program(&["serve"]),
+        Role::Command => program(&["serve", "--role", "command"]),
+        Role::EventBus => program(&["serve", "--role", "eventbus"]),
+        Role::Query => program(&["serve", "--role", "query"]),
     };
     command
         .envs(settings.iter().map(|(name, value)| (name, value)))

@@ -89,19 +89,17 @@ class Findings(unittest.TestCase):
     def test_what_is_in_the_repository_is_right(self):
         self.assertEqual(validate.findings(self.root), [])
 
-    def refuses(self, name, right, wrong, said):
-        file = self.root / name
-        before = file.read_text()
-        self.assertTrue(right in before, f"{right} is not there to be broken")
-        file.write_text(before.replace(right, wrong, 1))
-        check = next(check for place, check in CHECKS.items() if name.startswith(place))
-        found = list(check(self.root))
-        self.assertTrue(any(said in finding for finding in found), found)
-
-
-# A test a sample, so that each is counted.
-for number, sample in enumerate(BROKEN, 1):
-    setattr(Findings, f"test_broken_sample_{number:02}_is_refused", lambda self, sample=sample: self.refuses(*sample))
+    def test_each_broken_sample_is_refused(self):
+        for name, right, wrong, said in BROKEN:
+            with self.subTest(file=name, broken=right):
+                file = self.root / name
+                whole = file.read_text()
+                self.assertIn(right, whole, "it is not there to be broken")
+                file.write_text(whole.replace(right, wrong, 1))
+                check = next(check for place, check in CHECKS.items() if name.startswith(place))
+                found = list(check(self.root))
+                file.write_text(whole)
+                self.assertTrue(any(said in finding for finding in found), found)
 
 
 if __name__ == "__main__":

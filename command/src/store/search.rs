@@ -1,8 +1,8 @@
-//! Looking for events: what the adapters share, pure.
+//! Looking for events and streams: what the adapters share, pure.
 
 use std::ops::RangeInclusive;
 
-use tidelog_domain::{Position, RecordedEvent};
+use tidelog_domain::{Partition, Position, RecordedEvent, StreamId};
 use tidelog_eventbus::{EventQuery, Found};
 
 use super::failure::Failure;
@@ -60,14 +60,35 @@ impl<'q> Search<'q> {
         (self.first, self.last)
     }
 
-    /// How many rows are asked for.
-    pub(crate) const fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// How the rows are sorted.
-    pub(crate) const fn order(&self) -> &'static str {
-        if self.newest_first { "DESC" } else { "ASC" }
+    /// What asks for the part of `partition`: `columns` of the events, and `contains` says in this SQL whether the metadata contains some
+    /// bytes.
+    pub(crate) fn statement(
+        &self,
+        partition: Partition,
+        columns: &str,
+        contains: &str,
+    ) -> Statement {
+        let mut statement = Statement::new(format!(
+            "SELECT {columns} FROM events WHERE partition_no=? AND position BETWEEN ? AND ?"
+        ));
+        let of_partition = u64::from(partition.number());
+        for number in [of_partition, self.first.number(), self.last.number()] {
+            statement.values.push(Value::Number(number));
+        }
+        if let Some(name) = &self.wanted.event_type {
+            statement.and("event_type=?", Value::Text(name.clone()));
+        }
+        if let Some(id) = self.wanted.event_id {
+            let bytes = id.uuid().into_bytes().to_vec();
+            statement.and("event_id=?", Value::Bytes(bytes));
+        }
+        for part in self.wanted.metadata_parts() {
+            statement.and(contains, Value::Bytes(part.into_bytes()));
+        }
+        let order = if self.newest_first { " DESC" } else { " ASC" };
+        statement.sql.push_str(" ORDER BY position");
+        statement.sql.push_str(order);
+        statement.limited(self.limit)
     }
 
     /// Whether it has to end with the row that came last.
@@ -109,8 +130,58 @@ impl<'q> Search<'q> {
     }
 }
 
+/// A statement, and what is bound to its places in turn.
+pub(crate) struct Statement {
+    pub(crate) sql: String,
+    pub(crate) values: Vec<Value>,
+}
+
+/// Something that is bound.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Number(u64),
+    /// A name, as the dialect keeps names.
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Statement {
+    /// What asks for streams whose name begins with `prefix`, after `after`, with their last versions, by name: by the index of streams and
+    /// versions alone.
+    pub(crate) fn of_streams(prefix: &str, after: Option<&StreamId>, limit: usize) -> Self {
+        let mut statement =
+            Self::new("SELECT stream,MAX(version) FROM events WHERE stream>?".to_owned());
+        let after = after.map_or("", StreamId::as_str);
+        statement.values.push(Value::Text(after.to_owned()));
+        statement.and("stream>=?", Value::Text(prefix.to_owned()));
+        if let Some(end) = after_all_with(prefix) {
+            statement.and("stream<?", Value::Text(end));
+        }
+        statement.sql.push_str(" GROUP BY stream ORDER BY stream");
+        statement.limited(limit)
+    }
+
+    const fn new(sql: String) -> Self {
+        let values = Vec::new();
+        Self { sql, values }
+    }
+
+    fn and(&mut self, condition: &str, value: Value) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(condition);
+        self.values.push(value);
+    }
+
+    fn limited(mut self, limit: usize) -> Self {
+        self.sql.push_str(" LIMIT ?");
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        self.values.push(Value::Number(limit));
+        self
+    }
+}
+
 /// The first name, in the order of bytes, after all that begin with `prefix`; `None` where there is none.
-pub(crate) fn after_all_with(prefix: &str) -> Option<String> {
+fn after_all_with(prefix: &str) -> Option<String> {
     let mut rest = prefix.to_owned();
     while let Some(last) = rest.pop() {
         let mut next = (last..=char::MAX).skip(1);
@@ -141,6 +212,33 @@ mod tests {
         assert_eq!(part([3, 9], true, 10), [3, 9, 3]);
         assert_eq!(part([3, 9], false, 10), [3, 9, 9]);
         assert_eq!(part([3, u64::MAX], false, 1), [3, 3, 3]);
+    }
+
+    #[test]
+    fn a_statement_has_a_place_for_each_value() {
+        let wanted = EventQuery {
+            event_type: Some("post.created".to_owned()),
+            correlation_id: Some("checkout-7".to_owned()),
+            ..EventQuery::default()
+        };
+        let range = Position::new(3)..=Position::new(9);
+        let search = Search::new(&range, &wanted, true, 5, 100);
+        let of_events = search.statement(Partition::new(2), "position", "HAS(?)");
+        assert_eq!(
+            of_events.sql,
+            "SELECT position FROM events WHERE partition_no=? AND position BETWEEN ? AND ? AND event_type=? AND HAS(?) \
+             ORDER BY position DESC LIMIT ?"
+        );
+        let of_streams = Statement::of_streams("post/", None, 5);
+        assert_eq!(
+            of_streams.sql,
+            "SELECT stream,MAX(version) FROM events WHERE stream>? AND stream>=? AND stream<? GROUP BY stream \
+             ORDER BY stream LIMIT ?"
+        );
+        for Statement { sql, values } in [of_events, of_streams] {
+            assert_eq!(sql.matches('?').count(), values.len(), "{sql}");
+            assert_eq!(values.last(), Some(&Value::Number(5)));
+        }
     }
 
     #[test]

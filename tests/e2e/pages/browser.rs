@@ -25,12 +25,14 @@ const ACTIONS: [(&str, &[&str]); 3] = [
 /// How often the post with a history is changed.
 const CHANGES: usize = 30;
 
-/// Runs a script against the administration at `address`, and gives the routes that it visited.
-async fn run(script: &str, address: &str) -> BTreeSet<String> {
+/// Runs a script, of which the words after its name are arguments, against the administration at `address`, and gives the routes that it
+/// visited.
+pub(crate) async fn run(script: &str, address: &str) -> BTreeSet<String> {
     let root = env!("CARGO_MANIFEST_DIR");
     let mut command = Process::command("node");
     command
-        .arg(format!("{root}/tests/pages/{script}"))
+        .current_dir(format!("{root}/tests/pages"))
+        .args(script.split(' '))
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("BROWSER", browser_path().await)
         .env("ADMIN", format!("http://{address}"))

@@ -2,7 +2,7 @@
 
 mod access;
 mod audit;
-mod browser;
+pub(crate) mod browser;
 mod faults;
 mod states;
 
@@ -12,12 +12,12 @@ use crate::client::{Answer, Client, must};
 use reqwest::Method;
 
 /// Who may act.
-const ANN: &str = "ann-has-the-permission";
+pub(crate) const ANN: &str = "ann-has-the-permission";
 /// Who may read.
 const WALL: &str = "wall-is-a-screen-0000";
 
 /// What a process is told of them.
-fn tokens() -> String {
+pub(crate) fn tokens() -> String {
     format!("ann:operate:{ANN},wall:read:{WALL}")
 }
 
@@ -59,12 +59,12 @@ async fn get(admin: &Client, path: &str, headers: &[(&str, &str)]) -> Answer {
 }
 
 /// The header of a token.
-fn bearer(secret: &str) -> String {
+pub(crate) fn bearer(secret: &str) -> String {
     format!("Bearer {secret}")
 }
 
 /// The record, newest first.
-async fn record(admin: &Client, headers: &[(&str, &str)]) -> Vec<Value> {
+pub(crate) async fn record(admin: &Client, headers: &[(&str, &str)]) -> Vec<Value> {
     let page = get(admin, "/admin/api/audit?limit=200", headers)
         .await
         .data(200);

@@ -13,7 +13,7 @@ use crate::Signal;
 use crate::ending::Guard;
 
 /// A line that a program does not print by then will not come.
-const LINE_BOUND: Duration = Duration::from_secs(120);
+const LINE_BOUND: Duration = Duration::from_secs(300);
 
 /// What a program may see of the test process's environment: where to find programs and libraries, and what to log.
 const ENVIRONMENT: [&str; 6] = [
@@ -98,7 +98,7 @@ impl Process {
     }
 
     /// Waits for a line, on standard output or standard error, that contains `text`, from the start of the program on, and
-    /// returns it. Panics with the whole output when the program ends without it or two minutes pass.
+    /// returns it. Panics with the whole output when the program ends without it or five minutes pass.
     pub async fn wait_for_line(&self, text: &str) -> String {
         let mut captured = self.captured.clone();
         let found =
@@ -152,7 +152,7 @@ impl Process {
     }
 
     /// Waits until the process has ended by itself and its output is complete. Panics with the output when that takes
-    /// longer than two minutes.
+    /// longer than five minutes.
     pub async fn wait(&mut self) -> ExitStatus {
         let mut captured = self.captured.clone();
         let ended = timeout(

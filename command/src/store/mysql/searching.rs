@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use futures_util::TryStreamExt;
-use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::mysql::{MySql, MySqlArguments, MySqlConnection, MySqlRow};
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row, query};
 use tidelog_domain::{Partition, Position, StreamId, Version};
 use tidelog_eventbus::{EventQuery, Found};
@@ -12,10 +13,13 @@ use super::reader::stored;
 use super::script::COLUMNS;
 use crate::store::failure::Failure;
 use crate::store::rows::{EventNames, stream_name};
-use crate::store::search::{Search, after_all_with};
+use crate::store::search::{Search, Statement, Value};
 
 /// How many rows one statement looks at: some 50 ms of them.
 const MAX_ROWS: u64 = 50_000;
+
+/// Whether the metadata contains some bytes.
+const CONTAINS: &str = "LOCATE(?,metadata)>0";
 
 /// The events of `partition` in a part of `range` that are `wanted`.
 pub(super) async fn search(
@@ -27,33 +31,8 @@ pub(super) async fn search(
     limit: usize,
 ) -> Result<Found, Failure> {
     let mut search = Search::new(&range, wanted, newest_first, limit, MAX_ROWS);
-    let (first, last) = search.part();
-    let parts = wanted.metadata_parts();
-    let mut sql =
-        format!("SELECT {COLUMNS} FROM events WHERE partition_no=? AND position BETWEEN ? AND ?");
-    if wanted.event_type.is_some() {
-        sql.push_str(" AND event_type=?");
-    }
-    if wanted.event_id.is_some() {
-        sql.push_str(" AND event_id=?");
-    }
-    sql.push_str(&" AND LOCATE(?,metadata)>0".repeat(parts.len()));
-    sql = format!("{sql} ORDER BY position {} LIMIT ?", search.order());
-    let mut statement = query(AssertSqlSafe(sql))
-        .bind(partition.number())
-        .bind(first.number())
-        .bind(last.number());
-    if let Some(name) = &wanted.event_type {
-        statement = statement.bind(name.as_bytes());
-    }
-    if let Some(id) = wanted.event_id {
-        statement = statement.bind(id.uuid().into_bytes().to_vec());
-    }
-    for part in &parts {
-        statement = statement.bind(part.as_bytes());
-    }
-    let limit = u64::try_from(search.limit()).unwrap_or(u64::MAX);
-    let mut rows = statement.bind(limit).fetch(&mut *connection);
+    let statement = search.statement(partition, COLUMNS, CONTAINS);
+    let mut rows = bound(statement).fetch(&mut *connection);
     let mut names = EventNames::default();
     while !search.is_full()
         && let Some(row) = rows.try_next().await?
@@ -66,30 +45,31 @@ pub(super) async fn search(
     Ok(search.done())
 }
 
-/// Streams by name, with their last versions: by the index of streams and versions alone.
+/// Streams by name, with their last versions.
 pub(super) async fn streams(
     connection: &mut MySqlConnection,
     prefix: &str,
     after: Option<&StreamId>,
     limit: usize,
 ) -> Result<Vec<(StreamId, Version)>, Failure> {
-    let end = after_all_with(prefix);
-    let below = if end.is_some() { " AND stream<?" } else { "" };
-    let sql = format!(
-        "SELECT stream,MAX(version) FROM events WHERE stream>? AND stream>=?{below} GROUP BY stream ORDER BY stream LIMIT ?"
-    );
-    let after = after.map_or("", StreamId::as_str);
-    let mut statement = query(AssertSqlSafe(sql))
-        .bind(after.as_bytes())
-        .bind(prefix.as_bytes());
-    if let Some(end) = &end {
-        statement = statement.bind(end.as_bytes());
-    }
-    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-    let rows = statement.bind(limit).fetch_all(connection).await?;
+    let statement = Statement::of_streams(prefix, after, limit);
+    let rows = bound(statement).fetch_all(connection).await?;
     let stream = |row: &MySqlRow| {
         let stream = stream_name(row.try_get(0)?)?;
         Ok((stream, Version::new(row.try_get(1)?)))
     };
     rows.iter().map(stream).collect()
+}
+
+/// The statement with its values. Names are kept as bytes here.
+fn bound(statement: Statement) -> Query<'static, MySql, MySqlArguments> {
+    let values = statement.values.into_iter();
+    values.fold(
+        query(AssertSqlSafe(statement.sql)),
+        |query, value| match value {
+            Value::Number(number) => query.bind(number),
+            Value::Text(text) => query.bind(text.into_bytes()),
+            Value::Bytes(bytes) => query.bind(bytes),
+        },
+    )
 }
