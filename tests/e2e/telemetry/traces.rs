@@ -294,6 +294,9 @@ async fn what_a_reaction_does_belongs_to_the_trace_of_its_event() {
         role: "all",
     };
     let (layer, exporting) = export.begin().unwrap();
+    // While there is only one, whether a span is wanted is asked in the thread that makes the first of its kind, which may be another
+    // test's, where nothing listens; and that answer is kept for all.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     // All tasks of this test run in this thread.
     let subscriber = tracing_subscriber::registry().with(layer);
     let listening = tracing::subscriber::set_default(subscriber);
