@@ -13,8 +13,12 @@ pub(crate) fn welcome(
     admin: &str,
     file: &str,
 ) -> String {
+    let pages = match cfg!(feature = "pages") {
+        true => format!("  pages     http://{admin}/admin\n"),
+        false => String::new(),
+    };
     let mut text = format!(
-        "\n  commands  http://{command}\n  queries   http://{query}\n  health    http://{admin}/health/ready\n  data      {file}\n"
+        "\n  commands  http://{command}\n  queries   http://{query}\n{pages}  health    http://{admin}/health/ready\n  data      {file}\n"
     );
     let lines = deciders
         .iter()

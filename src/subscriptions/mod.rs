@@ -115,7 +115,7 @@ pub enum SubscriptionError {
     #[error("which version of the view is read cannot be found out")]
     Views(#[source] ReadError),
     /// Only a reaction goes on where somebody says; a view is a fold of the whole log.
-    #[error("{name} is a view, not a reaction: `replay {name}` builds it anew from the whole log")]
+    #[error("the view {name} is no reaction: `replay {name}` builds it anew from the whole log")]
     NotAReaction {
         /// The view.
         name: String,
