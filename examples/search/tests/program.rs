@@ -276,5 +276,8 @@ async fn traces_for_which_it_was_not_built_are_refused_at_the_start() {
     for part in ["otlp_endpoint", "feature `otlp`"] {
         assert!(said.contains(part), "no {part} in {said}");
     }
-    assert!(!home.path().join("tidelog-data").exists(), "something was begun");
+    assert!(
+        !home.path().join("tidelog-data").exists(),
+        "something was begun"
+    );
 }

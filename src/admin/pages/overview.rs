@@ -108,6 +108,7 @@ impl Live {
         let (line, area, highest) = picture(&rates);
         let lag: u64 = entries.iter().map(SubscriptionEntry::lag_events).sum();
         let seconds = entries.iter().map(SubscriptionEntry::lag_seconds);
+        let longest = short_span(seconds.fold(0.0, f64::max));
         let parked: usize = entries.iter().map(SubscriptionEntry::parked).sum();
         Self {
             is_known: !backends.is_empty(),
@@ -118,11 +119,11 @@ impl Live {
             spark_label: format!("the last five minutes, at most {} a second", rate(highest)),
             events: site.samples.events().map_or_else(|| "–".to_owned(), number),
             lag: number(lag),
-            lag_note: format!(
-                "{}, the oldest for {}",
-                if lag == 1 { "event" } else { "events" },
-                short_span(seconds.fold(0.0, f64::max))
-            ),
+            lag_note: match lag {
+                0 => "events".to_owned(),
+                1 => format!("event, for {longest}"),
+                _ => format!("events, the oldest for {longest}"),
+            },
             parked: number(parked as u64),
             parked_note: if parked == 1 { "sequence" } else { "sequences" },
             backends: backends.iter().map(BackendRow::of).collect(),
