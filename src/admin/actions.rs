@@ -48,6 +48,12 @@ pub(crate) const NEW_HISTORY: Action = Action {
 };
 
 impl Action {
+    /// What it is called in an address: the end of its name.
+    #[cfg(feature = "pages")]
+    pub(crate) fn word(&self) -> &'static str {
+        self.name.rsplit('.').next().unwrap_or(self.name)
+    }
+
     /// The action that `request` asks for, if it is one, and what it is done to.
     pub(crate) fn of<B>(request: &Request<B>) -> Option<(&'static Self, String)> {
         let path = request.uri().path();

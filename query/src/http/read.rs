@@ -338,13 +338,24 @@ impl Reads {
         headers: &HeaderMap,
     ) -> Result<Option<HeaderValue>, Problem> {
         let wait = self.wait(headers)?;
+        self.wait_for_view(view, read_of, &wait).await?;
+        Ok(wait.said)
+    }
+
+    /// Waits until `view` has seen the writes.
+    async fn wait_for_view(
+        &self,
+        view: &str,
+        read_of: ReadOf<'_>,
+        wait: &Wait,
+    ) -> Result<(), Problem> {
+        let consistency = &self.service.consistency;
         for token in &wait.tokens {
-            let consistency = &self.service.consistency;
             let waited = consistency.wait_for(view, read_of, token, wait.deadline);
             let unsettled = |error| unsettled(view, error, wait.said.as_ref());
             waited.await.map_err(unsettled)?;
         }
-        Ok(wait.said)
+        Ok(())
     }
 
     /// The document of this id, in which the writes are to be seen.
@@ -369,11 +380,8 @@ impl Reads {
             return Ok((current, found));
         }
         // Another version of the view has taken over in between, or the store lost the write and gets it again.
-        for token in &wait.tokens {
-            let read_of = ReadOf::Document(id);
-            let waited = consistency.wait_for(view.name(), read_of, token, wait.deadline);
-            waited.await.map_err(unsettled)?;
-        }
+        self.wait_for_view(view.name(), ReadOf::Document(id), wait)
+            .await?;
         self.read_one(view, id).await
     }
 

@@ -5,7 +5,7 @@ use tidelog_http::Problem;
 
 use super::asking::Asker;
 use super::layout::Shell;
-use super::{Page, Site, html};
+use super::{Page, Refusal, Site, html, nothing_here};
 use crate::admin::access::not_permitted;
 use crate::admin::actions::Action;
 
@@ -66,6 +66,13 @@ struct Confirm {
     shell: Shell,
     ask: Ask,
     form_token: String,
+}
+
+/// The one of `actions` that `word` stands for in an address.
+pub(super) fn action(actions: &[&'static Action], word: &str) -> Result<&'static Action, Refusal> {
+    let mut actions = actions.iter().copied();
+    let action = actions.find(|action| action.word() == word);
+    action.ok_or_else(nothing_here)
 }
 
 /// The page that asks, for those who may.

@@ -11,7 +11,7 @@ use super::layout::Shell;
 use super::parameters::{Form, Parameters};
 use super::subscriptions::known;
 use super::text::{Moment, counted, json as pretty};
-use super::{Page, Refusal, Shared, html, nothing_here, see_other};
+use super::{Page, Refusal, Shared, html, see_other};
 use crate::admin::actions::{self, Action};
 use crate::subscriptions::{
     Outcome, ParkedEntry, ParkedEventEntry, SequenceState, ShownEvent, SkippedEntry,
@@ -213,14 +213,8 @@ pub(super) async fn skipped(State(site): Shared, asker: Asker, Path(name): Path<
     })
 }
 
-/// The action of this name.
-fn action(name: &str) -> Result<&'static Action, Refusal> {
-    match name {
-        "retry" => Ok(&actions::RETRY),
-        "skip" => Ok(&actions::SKIP),
-        _ => Err(nothing_here()),
-    }
-}
+/// What can be asked for here.
+const ACTIONS: &[&Action] = &[&actions::RETRY, &actions::SKIP];
 
 pub(super) async fn confirm(
     State(site): Shared,
@@ -228,7 +222,7 @@ pub(super) async fn confirm(
     Path((name, wanted)): Path<(String, String)>,
     parameters: Parameters,
 ) -> Page {
-    let action = action(&wanted)?;
+    let action = confirm::action(ACTIONS, &wanted)?;
     confirm::allowed(&asker, action)?;
     known(&site, &name)?;
     let sequence = parameters.get("sequence").map(str::to_owned);
@@ -291,7 +285,7 @@ pub(super) async fn act(
     Path((name, wanted)): Path<(String, String)>,
     Form(form): Form,
 ) -> Page {
-    let skips = *action(&wanted)? == actions::SKIP;
+    let skips = *confirm::action(ACTIONS, &wanted)? == actions::SKIP;
     let sequence = form.get("sequence");
     let body = match sequence {
         _ if skips => json!({

@@ -270,22 +270,15 @@ fn find<'a>(all: &'a [SubscriptionEntry], name: &str) -> Result<&'a Subscription
     found.ok_or_else(nothing_here)
 }
 
-/// The action of this name.
-fn action(name: &str) -> Result<&'static Action, Refusal> {
-    match name {
-        "pause" => Ok(&actions::PAUSE),
-        "resume" => Ok(&actions::RESUME),
-        "restart" => Ok(&actions::RESTART),
-        _ => Err(nothing_here()),
-    }
-}
+/// What can be asked for here.
+const ACTIONS: &[&Action] = &[&actions::PAUSE, &actions::RESUME, &actions::RESTART];
 
 pub(super) async fn confirm(
     State(site): Shared,
     asker: Asker,
     Path((name, wanted)): Path<(String, String)>,
 ) -> Page {
-    let action = action(&wanted)?;
+    let action = confirm::action(ACTIONS, &wanted)?;
     known(&site, &name)?;
     let back = place(&name, None);
     let ask = if *action == actions::RESTART {
@@ -363,7 +356,7 @@ pub(super) async fn act(
     Path((name, wanted)): Path<(String, String)>,
     Form(form): Form,
 ) -> Page {
-    let action = action(&wanted)?;
+    let action = confirm::action(ACTIONS, &wanted)?;
     if *action == actions::RESTART {
         let segments = ["reactions", &name, &wanted];
         let body = restarting(&form)?;

@@ -266,22 +266,15 @@ fn columns(documents: &[Value]) -> Vec<String> {
     columns
 }
 
-/// The action of this name.
-fn action(name: &str) -> Result<&'static Action, Refusal> {
-    match name {
-        "replay" => Ok(&actions::REPLAY),
-        "rollback" => Ok(&actions::ROLL_BACK),
-        "clean" => Ok(&actions::CLEAN),
-        _ => Err(nothing_here()),
-    }
-}
+/// What can be asked for here.
+const ACTIONS: &[&Action] = &[&actions::REPLAY, &actions::ROLL_BACK, &actions::CLEAN];
 
 pub(super) async fn confirm(
     State(site): Shared,
     asker: Asker,
     Path((name, wanted)): Path<(String, String)>,
 ) -> Page {
-    let action = action(&wanted)?;
+    let action = confirm::action(ACTIONS, &wanted)?;
     site.catalog.get(&name).ok_or_else(nothing_here)?;
     let ask = if *action == actions::REPLAY {
         let entries = site.look().await;
@@ -359,7 +352,7 @@ pub(super) async fn act(
     Path((name, wanted)): Path<(String, String)>,
     Form(form): Form,
 ) -> Page {
-    let action = action(&wanted)?;
+    let action = confirm::action(ACTIONS, &wanted)?;
     let one = form.get("document");
     let (body, at_once, code) = match one {
         _ if *action == actions::ROLL_BACK => (json!({}), false, "rolled-back"),
