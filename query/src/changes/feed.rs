@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::mailbox::{At, Change, Mailbox, Wanted};
-use super::place::{LiveId, Place, Touch};
+use super::place::{LiveId, Place, Positions, Touch};
 use super::touched::Touched;
 use super::{ChangesError, Joined, Shared};
 use crate::consistency::{Watches, moved, watches};
@@ -246,6 +246,10 @@ impl Feed {
             .documents(&after.collection, ids.iter().map(|(_, id)| id.as_str()))
             .await?;
         let told = (Arc::new(LiveId::at(before)), Arc::new(LiveId::at(after)));
+        let waited = Arc::new(LiveId {
+            positions: Positions::new(),
+            ..LiveId::at(before)
+        });
         let mut changes = Vec::with_capacity(ids.len());
         for (touched, id) in ids {
             let document = documents.get(&id).cloned();
@@ -263,11 +267,17 @@ impl Feed {
                 }
             }
             let deferral = self.deferred.remove(&id);
+            let since = match (&touched, deferral) {
+                // When what waited was applied is known only now: whoever came back meanwhile may know of it.
+                (None, _) => waited.clone(),
+                (_, Some(deferral)) => deferral.since,
+                (_, None) => told.0.clone(),
+            };
             let at = At {
                 before: told.0.clone(),
                 after: told.1.clone(),
                 touched,
-                since: deferral.map_or_else(|| told.0.clone(), |deferral| deferral.since),
+                since,
             };
             changes.push(Change::of(id, document, at));
         }

@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use serde_json::json;
 use tidelog_domain::{ConsistencyToken, ViewDefinition};
-use tidelog_eventbus::{Checkpoint, Handler, Operations, Skip, StateRecord, StateStore};
+use tidelog_eventbus::{
+    Checkpoint, Handler, Operations, Parked, Skip, StateRecord, StateStore, Why,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -531,6 +534,11 @@ impl ByHand {
 
     /// Says that all was applied up to the write of `token`.
     async fn checkpoint(&self, token: &ConsistencyToken) {
+        self.record(token, Parked::default()).await;
+    }
+
+    /// The same, where this is set aside.
+    async fn record(&self, token: &ConsistencyToken, parked: Parked) {
         let (partition, position) = token.positions[0];
         let states = self.system.store.load_states("post_v1").await.unwrap();
         let revision = states.iter().find(|(of, ..)| *of == partition);
@@ -546,6 +554,7 @@ impl ByHand {
                 history,
                 cursor: at.cursor(),
             },
+            parked,
             ..StateRecord::at_start(history)
         };
         let store = &self.system.store;
@@ -599,6 +608,29 @@ async fn what_left_the_list_before_its_checkpoint_and_changes_again_is_told_to_b
     view.checkpoint(&out).await;
     client.hears_nothing().await;
     view.checkpoint(&later).await;
+    assert!(matches!(client.next().await, Shown::Removed(id) if id == "p"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_left_the_list_while_it_was_set_aside_is_told_to_be_gone() {
+    let view = ByHand::new().await;
+    let in_list = view.system.write("p", "in").await;
+    view.project().await;
+    view.checkpoint(&in_list).await;
+    let mut client = Client::of(&view.system.changes(LiveViews::default()), titled("in")).await;
+    client.next().await;
+    let out = view.system.write("p", "out").await;
+    let mut parked = Parked::default();
+    let why = Why::behind("another", Utc::now());
+    parked.set_aside(out.positions[0].1, &["p".to_owned()], &why);
+    view.record(&out, parked).await;
+    // It comes back where the document was written, and is not known to wait no longer.
+    view.project().await;
+    let mut client = client
+        .back(&view.system.changes(LiveViews::default()))
+        .await;
+    client.hears_nothing().await;
+    view.checkpoint(&out).await;
     assert!(matches!(client.next().await, Shown::Removed(id) if id == "p"));
 }
 
