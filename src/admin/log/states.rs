@@ -10,6 +10,7 @@ use tidelog_domain::{
     Decider, Lifecycle, Loading, RecordedEvent, State, StreamId, Version, causes,
 };
 use tidelog_http::Problem;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{LogView, problem};
 
@@ -117,6 +118,7 @@ pub(super) async fn fold(
         wanted,
         state: None,
         folded: Folded::default(),
+        _turn: turn,
     };
     for (first, last) in runs {
         let mut after = first - 1;
@@ -131,7 +133,6 @@ pub(super) async fn fold(
             folding = taking.await.map_err(|_| Problem::internal())?;
         }
     }
-    drop(turn);
     let mut folded = folding.folded;
     if too_many && folded.end.is_none() {
         let why = format!("At most {MAX_FOLDED} events are folded.");
@@ -160,6 +161,9 @@ struct Folding {
     /// The state so far, where it is needed for the next.
     state: Option<State>,
     folded: Folded,
+    /// Goes along to where the user's code runs: that goes on when nobody waits for it any more, and nobody else has his turn before
+    /// it is done.
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Folding {
@@ -234,6 +238,9 @@ fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
     use serde_json::json;
     use tidelog_command::store::{EventStore, InMemoryEventStore};
     use tidelog_domain::{
@@ -243,6 +250,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    /// The number whose event takes until `IS_OVER`.
+    const SLOW: u64 = 17;
+
+    static IS_OVER: AtomicBool = AtomicBool::new(false);
 
     /// Adds up numbers, and panics at 13; or, of the last event alone, has its number.
     struct Sum(Loading, Upcasters);
@@ -295,6 +307,9 @@ mod tests {
             let unreadable = |error| DecodeError::payload(event_type, schema_version, error);
             let number: u64 = payload.decode().map_err(unreadable)?;
             assert_ne!(number, 13, "an unlucky number");
+            while number == SLOW && !IS_OVER.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
             let sum = state.get::<u64>().copied().unwrap_or_default() + number;
             Ok(State::new(Lifecycle::Live, sum))
         }
@@ -382,6 +397,19 @@ mod tests {
         let other = StreamId::parse("other/a").unwrap();
         let folded = fold(&view, &other, BTreeSet::from([1])).await.unwrap();
         assert_eq!(folded.end.unwrap().version, 1);
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_has_his_turn_until_the_users_code_is_done() {
+        let (view, stream) = view(Loading::AllEvents, &[&SLOW.to_string()]).await;
+        let folding = fold(&view, &stream, BTreeSet::from([1]));
+        let given_up = tokio::time::timeout(Duration::from_millis(50), folding).await;
+        assert!(given_up.is_err());
+        let turns = view.folds.available_permits();
+        // Else the test would not end.
+        IS_OVER.store(true, Ordering::SeqCst);
+        assert_eq!(turns, 0);
+        drop(view.folding_turn().await.unwrap());
     }
 
     #[test]
