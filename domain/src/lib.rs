@@ -29,6 +29,7 @@ pub mod prelude;
 mod projection;
 mod snapshots;
 mod stream;
+mod tenant;
 pub mod testing;
 mod token;
 mod upcasting;
@@ -57,6 +58,7 @@ pub use projection::{
 };
 pub use snapshots::{NoSnapshot, Snapshots};
 pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};
+pub use tenant::{InvalidTenant, MAX_TENANT_BYTES, Tenant, document_id, document_key};
 pub use tidelog_macros::{
     aggregate, commands, data, entity, event_set, events, multi_stream_command, rejections, view,
 };

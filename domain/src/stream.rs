@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::position::{Partition, Partitions};
+use crate::tenant::{InvalidTenant, Tenant};
 
 /// The most bytes an aggregate's id may have.
 pub const MAX_ID_BYTES: usize = 128;
@@ -11,7 +12,8 @@ pub const MAX_ID_BYTES: usize = 128;
 /// The most bytes a category (an aggregate's name) may have.
 const MAX_CATEGORY_BYTES: usize = 64;
 
-/// The name of a stream: a category (the aggregate's name) and the aggregate's id, written `post/7f3a`.
+/// The name of a stream: a category (the aggregate's name) and the aggregate's id, written `post/7f3a`; where it belongs to a
+/// [`Tenant`], that first: `acme:post/7f3a`.
 ///
 /// A category is a lower-case letter followed by up to 63 of `a-z 0-9 _ -`. An id is 1 to
 /// [`MAX_ID_BYTES`] of the characters that a URL leaves alone (RFC 3986, unreserved: letters, digits,
@@ -20,6 +22,8 @@ const MAX_CATEGORY_BYTES: usize = 64;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
     name: Arc<str>,
+    /// Where the category begins: 0, or behind the tenant and its colon.
+    category: usize,
     slash: usize,
 }
 
@@ -27,6 +31,9 @@ pub struct StreamId {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidStreamId {
+    /// The tenant cannot be one.
+    #[error(transparent)]
+    Tenant(#[from] InvalidTenant),
     /// The category is empty, too long, or has a character that it may not have.
     #[error("a category is a lower-case letter followed by up to 63 of a-z, 0-9, _ and -")]
     Category,
@@ -34,27 +41,50 @@ pub enum InvalidStreamId {
     #[error("an id is 1 to 128 letters, digits, '-', '.', '_' or '~', and not '.' or '..'")]
     Id,
     /// There is no `/` between category and id.
-    #[error("a stream is written category/id")]
+    #[error("a stream is written category/id, or tenant:category/id")]
     NoSlash,
 }
 
 impl StreamId {
-    /// Names the stream of `id` in `category`.
+    /// Names the stream of `id` in `category`, which belongs to no tenant.
     ///
     /// # Errors
     ///
     /// [`InvalidStreamId`] when either has a character or a length that it may not have.
     pub fn new(category: &str, id: &str) -> Result<Self, InvalidStreamId> {
+        Self::of(None, category, id)
+    }
+
+    /// Names the stream of `id` in `category` that belongs to `tenant`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidStreamId`] when category or id has a character or a length that it may not have.
+    pub fn of(tenant: Option<&Tenant>, category: &str, id: &str) -> Result<Self, InvalidStreamId> {
         if !is_category(category) {
             return Err(InvalidStreamId::Category);
         }
         if !is_id(id) {
             return Err(InvalidStreamId::Id);
         }
+        let prefix = tenant.map(Tenant::prefix).unwrap_or_default();
         Ok(Self {
-            name: format!("{category}/{id}").into(),
-            slash: category.len(),
+            name: format!("{prefix}{category}/{id}").into(),
+            category: prefix.len(),
+            slash: prefix.len() + category.len(),
         })
+    }
+
+    /// The stream of the same category and id that belongs to `tenant`.
+    #[must_use]
+    pub fn for_tenant(&self, tenant: Option<&Tenant>) -> Self {
+        let prefix = tenant.map(Tenant::prefix).unwrap_or_default();
+        let rest = self.name.get(self.category..).unwrap_or_default();
+        Self {
+            name: format!("{prefix}{rest}").into(),
+            category: prefix.len(),
+            slash: self.slash - self.category + prefix.len(),
+        }
     }
 
     /// Reads a stream's name as [`StreamId::as_str`] wrote it.
@@ -64,19 +94,30 @@ impl StreamId {
     /// [`InvalidStreamId`] when it is not such a name.
     pub fn parse(name: &str) -> Result<Self, InvalidStreamId> {
         let (category, id) = name.split_once('/').ok_or(InvalidStreamId::NoSlash)?;
-        Self::new(category, id)
+        match category.split_once(':') {
+            None => Self::new(category, id),
+            Some((tenant, category)) => Self::of(Some(&Tenant::new(tenant)?), category, id),
+        }
     }
 
-    /// The whole name, `category/id`.
+    /// The whole name, `category/id` or `tenant:category/id`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
+    /// Whose stream it is; `None` where it belongs to no tenant.
+    #[must_use]
+    pub fn tenant(&self) -> Option<Tenant> {
+        let tenant = self.name.get(..self.category.checked_sub(1)?)?;
+        Some(Tenant(tenant.into()))
+    }
+
     /// The category: the aggregate's name.
     #[must_use]
     pub fn category(&self) -> &str {
-        self.name.get(..self.slash).unwrap_or_default()
+        let category = self.name.get(self.category..self.slash);
+        category.unwrap_or_default()
     }
 
     /// The aggregate's id.
@@ -138,6 +179,32 @@ mod tests {
             ("post", "a.B~1_-", "post/a.B~1_-")
         );
         assert_eq!(StreamId::parse("post/a.B~1_-").unwrap(), stream);
+    }
+
+    #[test]
+    fn a_stream_of_a_tenant_is_another_than_that_of_any_other() {
+        let acme = Tenant::new("acme").unwrap();
+        let stream = StreamId::of(Some(&acme), "post", "1").unwrap();
+        assert_eq!(stream.as_str(), "acme:post/1");
+        assert_eq!(
+            (stream.tenant(), stream.category(), stream.id()),
+            (Some(acme.clone()), "post", "1")
+        );
+        assert_eq!(StreamId::parse("acme:post/1").unwrap(), stream);
+        let own = StreamId::new("post", "1").unwrap();
+        assert_eq!(own.tenant(), None);
+        assert_ne!(own, stream);
+        assert_eq!(own.for_tenant(Some(&acme)), stream);
+        assert_eq!(stream.for_tenant(None), own);
+        for bad in [
+            ":post/1",
+            "a:b:post/1",
+            "ac me:post/1",
+            "acme:/1",
+            "acme:post",
+        ] {
+            assert!(StreamId::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

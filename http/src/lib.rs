@@ -14,6 +14,7 @@
 
 mod app;
 mod body;
+mod caller;
 mod compression;
 mod context;
 mod cors;
@@ -27,6 +28,7 @@ mod server;
 
 pub use app::{app, with_context, with_context_of};
 pub use body::{BodyLimits, JsonBody, read_json};
+pub use caller::{Caller, open_to_all};
 pub use compression::compressed;
 pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
 pub use cors::{CorsOrigins, cross_origin};

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::http::Method;
-use tidelog_http::{app, compressed, cross_origin, with_context_of};
+use tidelog_http::{app, compressed, cross_origin, open_to_all, with_context_of};
 
 use crate::settings::Settings;
 
@@ -14,7 +14,7 @@ pub(super) fn public(
     settings: &Settings,
     methods: &[Method],
 ) -> Router {
-    let service = compressed(app(router));
+    let service = compressed(open_to_all(app(router)));
     // Also what a browser asks beforehand has a correlation id.
     with_context_of(name, cross_origin(service, &settings.cors_origins, methods))
 }
