@@ -12,7 +12,8 @@ use tidelog_command::{
     CommandError, CommandOutcome, CommandRequest, CommandService, MultiStreamOutcome,
     MultiStreamRequest,
 };
-use tidelog_domain::{ConsistencyToken, HistoryId, Partition, Position};
+use tidelog_domain::{ConsistencyToken, HistoryId, Metadata, Partition, Position, Tenant};
+use tidelog_http::Caller;
 use tower::ServiceExt;
 
 /// How long a read waits for the writes of its client, in seconds.
@@ -51,6 +52,8 @@ const POSITIONS_PER_TOKEN: usize = 64;
 pub struct Client {
     commands: Option<Arc<CommandService>>,
     queries: Option<Router>,
+    /// Whom it asks for.
+    tenant: Option<Tenant>,
     written: Arc<Mutex<Written>>,
 }
 
@@ -101,7 +104,19 @@ impl Client {
         Self {
             commands,
             queries,
+            tenant: None,
             written: Arc::default(),
+        }
+    }
+
+    /// The same for `tenant`: it commands the tenant's aggregates and reads the tenant's documents, and none of anybody else's. What it wrote
+    /// is its own: it does not wait for the writes of the client that it is made from.
+    #[must_use]
+    pub fn for_tenant(&self, tenant: Tenant) -> Self {
+        Self {
+            tenant: Some(tenant),
+            written: Arc::default(),
+            ..self.clone()
         }
     }
 
@@ -111,7 +126,11 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError::Command`]: but for [`CommandError::InDoubt`], nothing was written. [`ClientError::NotHere`].
-    pub async fn execute(&self, request: CommandRequest) -> Result<CommandOutcome, ClientError> {
+    pub async fn execute(
+        &self,
+        mut request: CommandRequest,
+    ) -> Result<CommandOutcome, ClientError> {
+        self.is_asking(&mut request.metadata);
         let outcome = self.commands()?.execute(request).await?;
         self.written().add(&outcome.token);
         Ok(outcome)
@@ -124,11 +143,19 @@ impl Client {
     /// As [`Client::execute`].
     pub async fn execute_multi_stream(
         &self,
-        request: MultiStreamRequest,
+        mut request: MultiStreamRequest,
     ) -> Result<MultiStreamOutcome, ClientError> {
+        self.is_asking(&mut request.metadata);
         let outcome = self.commands()?.execute_multi_stream(request).await?;
         self.written().add(&outcome.token);
         Ok(outcome)
+    }
+
+    /// Says for whom a command is. A client of no tenant leaves that to the command.
+    fn is_asking(&self, metadata: &mut Metadata) {
+        if let Some(tenant) = &self.tenant {
+            metadata.tenant = Some(tenant.to_string());
+        }
     }
 
     fn commands(&self) -> Result<&CommandService, ClientError> {
@@ -180,8 +207,10 @@ impl Client {
     async fn read(&self, path: &str) -> Result<Value, ClientError> {
         let queries = self.queries.clone();
         let queries = queries.ok_or(ClientError::NotHere { service: "query" })?;
-        let mut request = Request::get(path).header("prefer", PREFER_WAIT);
-        for token in self.written().tokens() {
+        let caller = Caller::in_process(self.tenant.clone(), None);
+        let request = Request::get(path).header("prefer", PREFER_WAIT);
+        let mut request = request.extension(caller);
+        for token in self.written().tokens(self.tenant.as_ref()) {
             request = request.header("consistency-token", token.to_string());
         }
         // What could be wrong with the request is encoded away; what is left is a problem of the read.
@@ -226,7 +255,7 @@ impl Written {
     }
 
     /// What a read must have seen.
-    fn tokens(&self) -> Vec<ConsistencyToken> {
+    fn tokens(&self, tenant: Option<&Tenant>) -> Vec<ConsistencyToken> {
         let Some(history) = self.history else {
             return Vec::new();
         };
@@ -236,6 +265,7 @@ impl Written {
             .map(|positions| ConsistencyToken {
                 history,
                 positions: positions.to_vec(),
+                tenant: tenant.map(Tenant::mark),
             });
         tokens.collect()
     }
@@ -284,26 +314,27 @@ mod tests {
         ConsistencyToken {
             history: HistoryId::new(uuid::Uuid::from_u128(history)),
             positions: vec![(Partition::new(partition), Position::new(position))],
+            tenant: None,
         }
     }
 
     #[test]
     fn a_read_must_see_the_last_write_to_each_partition() {
         let mut written = Written::default();
-        assert!(written.tokens().is_empty());
+        assert!(written.tokens(None).is_empty());
         for (partition, position) in [(1, 5), (0, 2), (1, 4)] {
             written.add(&token(1, partition, position));
         }
-        let tokens = written.tokens();
+        let tokens = written.tokens(None);
         let positions = [(0, 2), (1, 5)].map(|(p, at)| (Partition::new(p), Position::new(at)));
         assert_eq!(tokens[0].positions, positions);
         // A token has room for some partitions only, and a log may have more.
         for partition in 0..100 {
             written.add(&token(1, partition, 9));
         }
-        assert_eq!(written.tokens().len(), 2);
+        assert_eq!(written.tokens(None).len(), 2);
         written.add(&token(2, 3, 1));
-        assert_eq!(written.tokens(), [token(2, 3, 1)]);
+        assert_eq!(written.tokens(None), [token(2, 3, 1)]);
     }
 
     #[test]

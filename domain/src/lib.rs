@@ -58,7 +58,9 @@ pub use projection::{
 };
 pub use snapshots::{NoSnapshot, Snapshots};
 pub use stream::{InvalidStreamId, MAX_ID_BYTES, StreamId};
-pub use tenant::{InvalidTenant, MAX_TENANT_BYTES, Tenant, document_id, document_key};
+pub use tenant::{
+    InvalidTenant, MAX_TENANT_BYTES, Tenant, document_id, document_key, document_tenant,
+};
 pub use tidelog_macros::{
     aggregate, commands, data, entity, event_set, events, multi_stream_command, rejections, view,
 };

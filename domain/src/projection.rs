@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::aggregate::{Data, DecodeError, Event, Named};
 use crate::event::{EventId, Metadata, RecordedEvent};
 use crate::position::{Partition, Position, Version};
+use crate::tenant::{document_id, document_key};
 use crate::upcasting::Upcasters;
 
 /// The documents that an event touches, by key.
@@ -128,7 +129,7 @@ pub trait Projection: View {
     /// The documents that `e` touches.
     fn keys(e: &Recorded<Self::Event>) -> Keys;
 
-    /// What becomes of the document `key`: its new state, or `None` to delete it.
+    /// What becomes of the document whose id is `key`: its new state, or `None` to delete it.
     fn project(view: Option<Self>, key: &str, e: &Recorded<Self::Event>) -> Option<Self>;
 }
 
@@ -279,7 +280,8 @@ pub trait ViewDefinition: Send + Sync + 'static {
         None
     }
 
-    /// The documents that `event` touches.
+    /// The ids of the documents that `event` touches: those of the tenant of its stream, as
+    /// [`document_id`](crate::document_id) says. So no document is ever made of the events of two tenants.
     ///
     /// # Errors
     ///
@@ -422,9 +424,14 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
 
     fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError> {
         if P::SINGLE_STREAM {
-            return Ok(vec![event.stream.id().to_owned()]);
+            return Ok(vec![event.stream.document_id()]);
         }
-        self.reader.read(event).map(|e| P::keys(&e))
+        let mut keys = self.reader.read(event).map(|e| P::keys(&e))?;
+        let tenant = event.stream.tenant();
+        for key in &mut keys {
+            *key = document_id(tenant.as_ref(), key);
+        }
+        Ok(keys)
     }
 
     fn project(
@@ -438,7 +445,8 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
         let before = before
             .map(|map| serde_json::from_value(Value::Object(map)))
             .transpose();
-        let after = P::project(before.map_err(unreadable)?, key, &self.reader.read(event)?);
+        let (key, before) = (document_key(key), before.map_err(unreadable)?);
+        let after = P::project(before, key, &self.reader.read(event)?);
         after.map(fields).transpose().map_err(unreadable)
     }
 
@@ -483,7 +491,7 @@ impl<P: Projection> TypedProjector<P> {
         for (index, event) in events.iter().enumerate() {
             let event = self.reader.read(event);
             let event = event.map_err(|source| NotFolded { index, source })?;
-            view = P::project(view, key, &event);
+            view = P::project(view, document_key(key), &event);
             if view.is_none() {
                 return Ok(None);
             }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::position::{Partition, Partitions};
-use crate::tenant::{InvalidTenant, Tenant};
+use crate::tenant::{InvalidTenant, Tenant, document_id};
 
 /// The most bytes an aggregate's id may have.
 pub const MAX_ID_BYTES: usize = 128;
@@ -67,7 +67,7 @@ impl StreamId {
         if !is_id(id) {
             return Err(InvalidStreamId::Id);
         }
-        let prefix = tenant.map(Tenant::prefix).unwrap_or_default();
+        let prefix = tenant.map(Tenant::streams).unwrap_or_default();
         Ok(Self {
             name: format!("{prefix}{category}/{id}").into(),
             category: prefix.len(),
@@ -78,7 +78,7 @@ impl StreamId {
     /// The stream of the same category and id that belongs to `tenant`.
     #[must_use]
     pub fn for_tenant(&self, tenant: Option<&Tenant>) -> Self {
-        let prefix = tenant.map(Tenant::prefix).unwrap_or_default();
+        let prefix = tenant.map(Tenant::streams).unwrap_or_default();
         let rest = self.name.get(self.category..).unwrap_or_default();
         Self {
             name: format!("{prefix}{rest}").into(),
@@ -118,6 +118,12 @@ impl StreamId {
     pub fn category(&self) -> &str {
         let category = self.name.get(self.category..self.slash);
         category.unwrap_or_default()
+    }
+
+    /// What the document is called that a view keeps of this stream alone: the aggregate's id, in the name of its tenant.
+    #[must_use]
+    pub fn document_id(&self) -> String {
+        document_id(self.tenant().as_ref(), self.id())
     }
 
     /// The aggregate's id.

@@ -6,11 +6,13 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use crate::position::{HistoryId, Partition, Partitions, Position};
+use crate::tenant::Tenant;
 
 /// The most partition–position pairs that a token may hold: one for each partition of the largest log.
 const MAX_POSITIONS: usize = Partitions::MAX as usize;
 
-/// Which positions a read must have seen: opaque to clients, `1.<history>.<partition>-<position>[.…]` to us.
+/// Which positions a read must have seen: opaque to clients, `1.<history>.<partition>-<position>[.…]` to us; where the write was a
+/// tenant's, with the [`mark`](Tenant::mark) of that behind the history: `1.<history>.t<mark>.<partition>-<position>[.…]`.
 ///
 /// A token of another history cannot be satisfied: the write that it stands for may be gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,16 @@ pub struct ConsistencyToken {
     pub history: HistoryId,
     /// The last position written, for each partition written to.
     pub positions: Vec<(Partition, Position)>,
+    /// The [`mark`](Tenant::mark) of the tenant whose write it was.
+    pub tenant: Option<u64>,
+}
+
+impl ConsistencyToken {
+    /// Whether it is of a write of `tenant`, or of one of no tenant where that is `None`.
+    #[must_use]
+    pub fn is_of(&self, tenant: Option<&Tenant>) -> bool {
+        self.tenant == tenant.map(Tenant::mark)
+    }
 }
 
 /// A text that is no consistency token.
@@ -29,6 +41,9 @@ pub struct InvalidToken;
 impl fmt::Display for ConsistencyToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "1.{}", self.history)?;
+        if let Some(mark) = self.tenant {
+            write!(f, ".t{mark:016x}")?;
+        }
         self.positions
             .iter()
             .try_for_each(|(partition, position)| write!(f, ".{partition}-{position}"))
@@ -47,6 +62,11 @@ impl FromStr for ConsistencyToken {
             .next()
             .and_then(|id| Uuid::try_parse(id).ok())
             .ok_or(InvalidToken)?;
+        let mut parts = parts.peekable();
+        let mark = parts.next_if(|part| part.starts_with('t'));
+        let tenant = mark
+            .map(|mark| read_mark(mark).ok_or(InvalidToken))
+            .transpose()?;
         let positions = parts
             .map(pair)
             .collect::<Option<Vec<_>>>()
@@ -57,8 +77,18 @@ impl FromStr for ConsistencyToken {
         Ok(Self {
             history: HistoryId::new(history),
             positions,
+            tenant,
         })
     }
+}
+
+/// Reads `t<mark>`, as it is written.
+fn read_mark(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix('t').filter(|digits| digits.len() == 16)?;
+    let are_hex = digits
+        .bytes()
+        .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    are_hex.then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
 /// Reads `<partition>-<position>`.
@@ -82,8 +112,17 @@ mod tests {
                 (Partition::new(3), Position::new(17)),
                 (Partition::new(4), Position::new(1)),
             ],
+            tenant: None,
         };
-        assert_eq!(token.to_string().parse(), Ok(token));
+        assert_eq!(token.to_string().parse(), Ok(token.clone()));
+        let acme = Tenant::new("acme").unwrap();
+        let of_acme = ConsistencyToken {
+            tenant: Some(acme.mark()),
+            ..token.clone()
+        };
+        assert_eq!(of_acme.to_string().parse(), Ok(of_acme.clone()));
+        assert!(of_acme.is_of(Some(&acme)) && !of_acme.is_of(None));
+        assert!(token.is_of(None) && !token.is_of(Some(&acme)));
     }
 
     #[test]
@@ -96,6 +135,12 @@ mod tests {
             "1.00000000000000000000000000000005",
             "1.00000000000000000000000000000005.1",
             "1.00000000000000000000000000000005.70000-1",
+            "1.00000000000000000000000000000005.t.1-1",
+            "1.00000000000000000000000000000005.t00000000000000a.1-1",
+            "1.00000000000000000000000000000005.t+0000000000000a0.1-1",
+            "1.00000000000000000000000000000005.t00000000000000A0.1-1",
+            "1.00000000000000000000000000000005.t00000000000000a0",
+            "1.00000000000000000000000000000005.1-1.t00000000000000a0",
         ] {
             assert_eq!(
                 text.parse::<ConsistencyToken>(),

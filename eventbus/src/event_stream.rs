@@ -117,7 +117,11 @@ impl<E: EventSet> EventStream<E> {
         Ok(Self {
             events: stream::select_all(partitions.chain([changed])).boxed(),
             reader: EventReader::new(),
-            token: ConsistencyToken { history, positions },
+            token: ConsistencyToken {
+                history,
+                positions,
+                tenant: None,
+            },
             has_failed: false,
         })
     }

@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tidelog_domain::{EventId, Metadata, Partition, Position, RecordedEvent, StreamId, Version};
+use tidelog_domain::{
+    EventId, Metadata, Partition, Position, RecordedEvent, StreamId, Tenant, Version,
+};
 use uuid::Uuid;
 
 use crate::log::{LogError, StreamReader};
@@ -59,6 +61,8 @@ pub struct EventQuery {
     pub causation_id: Option<Uuid>,
     /// Its own id.
     pub event_id: Option<EventId>,
+    /// Whose it is. Where none is named, it may be anybody's, or nobody's.
+    pub tenant: Option<Tenant>,
 }
 
 impl EventQuery {
@@ -68,6 +72,7 @@ impl EventQuery {
         let named = self.event_type.as_ref();
         if named.is_some_and(|name| **name != *event.event_type)
             || self.event_id.is_some_and(|id| id != event.id)
+            || self.tenant.is_some() && self.tenant != event.stream.tenant()
         {
             return false;
         }
@@ -140,6 +145,7 @@ mod tests {
             correlation_id: Some("c".to_owned()),
             causation_id: Some(Uuid::from_u128(7)),
             event_id: Some(event.id),
+            tenant: None,
         };
         assert!(right.fits(&event));
         assert!(EventQuery::default().fits(&event));
@@ -159,6 +165,10 @@ mod tests {
             },
             EventQuery {
                 event_id: Some(EventId::new(Uuid::nil())),
+                ..right.clone()
+            },
+            EventQuery {
+                tenant: Some(Tenant::new("acme").unwrap()),
                 ..right.clone()
             },
         ] {

@@ -30,6 +30,15 @@ impl Caller {
         Self(Arc::default())
     }
 
+    /// A caller inside the process, who asks for `tenant` and is recorded as `principal`, and may everything there.
+    #[must_use]
+    pub fn in_process(tenant: Option<Tenant>, principal: Option<&str>) -> Self {
+        Self(Arc::new(Known {
+            principal: principal.map(Arc::from),
+            tenant,
+        }))
+    }
+
     /// Who it is; `None` where nobody signs in.
     #[must_use]
     pub fn principal(&self) -> Option<&str> {

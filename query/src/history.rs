@@ -120,7 +120,7 @@ impl History {
         let Some(last) = self.last(stream, &first, then).await? else {
             return Ok(None);
         };
-        let key = stream.id();
+        let key = &stream.document_id();
         if !touches(view, key, &first) || !touches(view, key, &last) {
             return self.folded(view, stream, then).await;
         }
@@ -138,6 +138,7 @@ impl History {
         then: Then,
     ) -> Result<Option<Document>, HistoryError> {
         let (mut document, mut version, mut read) = (None, Version::NONE, 0);
+        let key = &stream.document_id();
         loop {
             let page = self.events(stream, version, FOLD_PAGE).await?;
             read += page.len();
@@ -150,8 +151,8 @@ impl History {
                     return Ok(document);
                 }
                 version = event.version;
-                if touches(view, stream.id(), &event) {
-                    document = Some(after(view, document, stream.id(), &event)?);
+                if touches(view, key, &event) {
+                    document = Some(after(view, document, key, &event)?);
                 }
                 if then == Then::Version(version) {
                     return Ok(document);

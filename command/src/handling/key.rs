@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tidelog_domain::{EventId, IdempotencyKey};
+use tidelog_domain::{EventId, IdempotencyKey, Metadata};
 use uuid::{Builder, Uuid};
 
 use super::{CommandRequest, MultiStreamRequest};
@@ -141,27 +141,29 @@ impl CommandKey {
     /// The key in its scope, as the log keeps it. `request` is the one that it came with.
     pub(super) fn scoped(&self, request: &CommandRequest) -> IdempotencyKey {
         let route = (request.category.as_str(), request.input.name.as_str());
-        self.in_scope(route, || fingerprint(request))
+        self.in_scope(&request.metadata, route, || fingerprint(request))
     }
 
     /// The same for a command over several aggregates.
     pub(super) fn scoped_to_all(&self, request: &MultiStreamRequest) -> IdempotencyKey {
-        self.in_scope(("", &request.name), || {
+        self.in_scope(&request.metadata, ("", &request.name), || {
             digest(b"request", &[sorted(&request.body).to_string().as_bytes()])
         })
     }
 
-    /// The scope is the tenant and the principal, of which there are none yet, and the route: the aggregate, which a command
-    /// over several does not have, and the command.
+    /// The scope is the tenant and the principal, where they are known, and the route: the aggregate, which a command over several does
+    /// not have, and the command.
     fn in_scope(
         &self,
+        metadata: &Metadata,
         (category, command): (&str, &str),
         fingerprint: impl FnOnce() -> [u8; 32],
     ) -> IdempotencyKey {
-        let (tenant, principal) = (b"", b"");
+        let tenant = metadata.tenant.as_deref().unwrap_or_default();
+        let principal = metadata.actor.as_deref().unwrap_or_default();
         let scope: [&[u8]; 5] = [
-            tenant,
-            principal,
+            tenant.as_bytes(),
+            principal.as_bytes(),
             category.as_bytes(),
             command.as_bytes(),
             self.text.as_bytes(),

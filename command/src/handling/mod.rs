@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use tidelog_domain::{
     CommandInput, CommandSpec, ConsistencyToken, Context, Decider, EventDraft, HistoryId,
-    IdempotencyKey, InvalidStreamId, Lifecycle, MultiStreamDecider, Refusal, State, StreamId,
+    IdempotencyKey, InvalidStreamId, Lifecycle, Metadata, MultiStreamDecider, Refusal, State,
+    StreamId, Tenant,
 };
 use tidelog_eventbus::{CommitSignal, LogIdentity};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -161,14 +162,16 @@ impl CommandService {
         let Some(decider) = self.decider(&category) else {
             return Err(CommandError::UnknownAggregate { category });
         };
+        let mut metadata = request.metadata;
+        let tenant = tenant_of(&metadata)?;
         let stream = stream(
             decider.as_ref(),
             request.id.as_deref(),
             &input,
             key.as_ref(),
-        )?;
+        )?
+        .for_tenant(tenant.as_ref());
         let required = check(decider.as_ref(), &stream, &input)?;
-        let mut metadata = request.metadata;
         metadata.causation_id = Some(request.command_id);
         let work = Work {
             command_id: request.command_id,
@@ -226,6 +229,7 @@ impl CommandService {
             token: ConsistencyToken {
                 history: self.history(),
                 positions: vec![(stream.partition, stream.position)],
+                tenant: stream.stream.tenant().map(|tenant| tenant.mark()),
             },
             appended: done.appended,
             replayed: done.replayed,
@@ -256,7 +260,13 @@ pub(crate) fn spec<'a>(decider: &'a dyn Decider, name: &str) -> Option<&'a Comma
     decider.commands().iter().find(|spec| spec.name == name)
 }
 
-/// The stream that a command is about. A creating command may leave the id to us: with a key, the same each time.
+/// Whose command it is that comes with `metadata`.
+fn tenant_of(metadata: &Metadata) -> Result<Option<Tenant>, CommandError> {
+    let tenant = metadata.tenant.as_deref().map(Tenant::new).transpose();
+    tenant.map_err(|invalid| CommandError::InvalidId(invalid.into()))
+}
+
+/// The stream that a command is about, still without its tenant. A creating command may leave the id to us: with a key, the same each time.
 fn stream(
     decider: &dyn Decider,
     id: Option<&str>,

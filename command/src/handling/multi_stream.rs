@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tidelog_domain::{
     ConsistencyToken, Context, EventDraft, Lifecycle, Metadata, MultiStreamDecider, Refusal, State,
+    Tenant,
 };
 use tracing::Instrument;
 use uuid::Uuid;
@@ -121,6 +122,8 @@ impl CommandService {
         };
         let streams = command.streams(&request.body);
         let streams = streams.map_err(|refusal| CommandError::RefusedForAll { refusal })?;
+        let mut metadata = request.metadata;
+        let tenant = super::tenant_of(&metadata)?;
         let mut targets = Vec::with_capacity(streams.len());
         for stream in streams {
             let decider = self.decider(stream.category());
@@ -128,7 +131,7 @@ impl CommandService {
                 category: stream.category().to_owned(),
             })?;
             targets.push(Target {
-                stream,
+                stream: stream.for_tenant(tenant.as_ref()),
                 decider: Arc::clone(decider),
                 required: Lifecycle::Live,
                 precondition: Precondition::None,
@@ -138,7 +141,6 @@ impl CommandService {
             .iter()
             .map(|target| Arc::clone(&target.decider))
             .collect();
-        let mut metadata = request.metadata;
         metadata.causation_id = Some(request.command_id);
         let work = Work {
             command_id: request.command_id,
@@ -157,7 +159,7 @@ impl CommandService {
             .map(|(stream, decider)| self.stream_outcome(decider.as_ref(), stream, &done))
             .collect();
         Ok(MultiStreamOutcome {
-            token: self.token_of(&done),
+            token: self.token_of(&done, tenant.as_ref()),
             aggregates,
             appended: done.appended,
             replayed: done.replayed,
@@ -165,7 +167,7 @@ impl CommandService {
     }
 
     /// What a read must have seen to see all of `done`.
-    fn token_of(&self, done: &Outcome) -> ConsistencyToken {
+    fn token_of(&self, done: &Outcome, tenant: Option<&Tenant>) -> ConsistencyToken {
         let mut positions: Vec<_> = done
             .streams
             .iter()
@@ -177,6 +179,7 @@ impl CommandService {
         ConsistencyToken {
             history: self.history(),
             positions,
+            tenant: tenant.map(Tenant::mark),
         }
     }
 }

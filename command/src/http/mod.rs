@@ -19,7 +19,7 @@ use axum::routing::any;
 use serde_json::Value;
 use tidelog_domain::{CommandInput, Endpoint, Lifecycle, Metadata, StreamId};
 use tidelog_http::{
-    BodyLimits, JsonBody, Problem, ProblemKind, RequestContext, no_query, read_json,
+    BodyLimits, Caller, JsonBody, Problem, ProblemKind, RequestContext, no_query, read_json,
     require_json_answer,
 };
 use uuid::Uuid;
@@ -63,6 +63,7 @@ async fn command(
     State(commands): State<Arc<Commands>>,
     path: Result<RawPathParams, RawPathParamsRejection>,
     context: RequestContext,
+    caller: Caller,
     request: Request,
 ) -> Response {
     let handled = async {
@@ -74,7 +75,9 @@ async fn command(
             .filter(|(name, _)| ours(name))
             .map(|(_, segment)| segment)
             .collect();
-        commands.handle(&segments, &context, request).await
+        commands
+            .handle(&segments, (&context, &caller), request)
+            .await
     };
     handled.await.unwrap_or_else(IntoResponse::into_response)
 }
@@ -90,13 +93,15 @@ impl Commands {
     async fn handle(
         &self,
         path: &[&str],
-        context: &RequestContext,
+        (context, caller): (&RequestContext, &Caller),
         request: Request,
     ) -> Result<Response, Problem> {
         if let [name] = path
             && self.service.multi_stream(name).is_some()
         {
-            return self.handle_multi_stream(name, context, request).await;
+            return self
+                .handle_multi_stream(name, (context, caller), request)
+                .await;
         }
         let (parts, body) = request.into_parts();
         let reads_at = self.settings.query_url.as_deref();
@@ -144,7 +149,7 @@ impl Commands {
                 body,
             },
             precondition: preconditions.version.clone(),
-            metadata: metadata(context),
+            metadata: metadata(context, caller),
             command_id: Uuid::now_v7(),
             key,
         });
@@ -202,8 +207,10 @@ fn bad_id(what: &str) -> Problem {
 }
 
 /// What is recorded with the events of a request.
-fn metadata(context: &RequestContext) -> Metadata {
+fn metadata(context: &RequestContext, caller: &Caller) -> Metadata {
     Metadata {
+        actor: caller.principal().map(str::to_owned),
+        tenant: caller.tenant().map(ToString::to_string),
         correlation_id: context.correlation_id().to_owned(),
         traceparent: context.traceparent().map(str::to_owned),
         ..Metadata::default()

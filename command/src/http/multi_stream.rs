@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde_json::Value;
 use tidelog_domain::{Endpoint, Refusal};
 use tidelog_http::{
-    Problem, ProblemKind, RequestContext, no_query, read_json, require_json_answer,
+    Caller, Problem, ProblemKind, RequestContext, no_query, read_json, require_json_answer,
 };
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ impl Commands {
     pub(super) async fn handle_multi_stream(
         &self,
         name: &str,
-        context: &RequestContext,
+        (context, caller): (&RequestContext, &Caller),
         request: Request,
     ) -> Result<Response, Problem> {
         let (parts, body) = request.into_parts();
@@ -57,7 +57,7 @@ impl Commands {
         let done = self.service.execute_multi_stream(MultiStreamRequest {
             name: name.to_owned(),
             body,
-            metadata: metadata(context),
+            metadata: metadata(context, caller),
             command_id: Uuid::now_v7(),
             key,
         });

@@ -82,6 +82,9 @@ impl<'q> Search<'q> {
             let bytes = id.uuid().into_bytes().to_vec();
             statement.and("event_id=?", Value::Bytes(bytes));
         }
+        if let Some(tenant) = &self.wanted.tenant {
+            statement.and_begins("stream", &tenant.streams());
+        }
         for part in self.wanted.metadata_parts() {
             statement.and(contains, Value::Bytes(part.into_bytes()));
         }
@@ -153,10 +156,7 @@ impl Statement {
             Self::new("SELECT stream,MAX(version) FROM events WHERE stream>?".to_owned());
         let after = after.map_or("", StreamId::as_str);
         statement.values.push(Value::Text(after.to_owned()));
-        statement.and("stream>=?", Value::Text(prefix.to_owned()));
-        if let Some(end) = after_all_with(prefix) {
-            statement.and("stream<?", Value::Text(end));
-        }
+        statement.and_begins("stream", prefix);
         statement.sql.push_str(" GROUP BY stream ORDER BY stream");
         statement.limited(limit)
     }
@@ -170,6 +170,14 @@ impl Statement {
         self.sql.push_str(" AND ");
         self.sql.push_str(condition);
         self.values.push(value);
+    }
+
+    /// And the name in `column` begins with `prefix`.
+    fn and_begins(&mut self, column: &str, prefix: &str) {
+        self.and(&format!("{column}>=?"), Value::Text(prefix.to_owned()));
+        if let Some(end) = after_all_with(prefix) {
+            self.and(&format!("{column}<?"), Value::Text(end));
+        }
     }
 
     fn limited(mut self, limit: usize) -> Self {

@@ -110,7 +110,7 @@ impl ViewDefinition for EntityView {
     }
 
     fn keys(&self, event: &RecordedEvent) -> Result<Keys, DecodeError> {
-        Ok(vec![event.stream.id().to_owned()])
+        Ok(vec![event.stream.document_id()])
     }
 
     fn project(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidelog_domain::{RecordedEvent, ViewDefinition};
+use tidelog_domain::{RecordedEvent, ViewDefinition, document_key};
 
 use super::place::{Place, Touch};
 use crate::projector::MAX_KEY_BYTES;
@@ -50,6 +50,6 @@ fn touched_by(view: &dyn ViewDefinition, event: &RecordedEvent) -> Vec<String> {
     }
     // An event at which the view panics is set aside, as one that it cannot read.
     let mut keys = guarded_keys(view, event).unwrap_or_default();
-    keys.retain(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
+    keys.retain(|key| !document_key(key).is_empty() && key.len() <= MAX_KEY_BYTES);
     keys
 }

@@ -131,6 +131,7 @@ fn a_document_holds_what_was_seen_in_it_only_in_the_same_collection() {
     let token = ConsistencyToken {
         history,
         positions: vec![(partition, at(5))],
+        tenant: None,
     };
     let document = |position| Document {
         id: "p".to_owned(),

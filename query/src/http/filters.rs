@@ -7,6 +7,7 @@ use super::QuerySettings;
 use super::cursor::{BadCursor, Order};
 use super::operators::{Operator, Target, digits, filter, no_field, time};
 use super::parameters::Parameter;
+use super::scope::Scope;
 use super::selection::Selection;
 use crate::history::Then;
 use crate::store::{Direction, Field, Filter, Query, Sort};
@@ -46,6 +47,7 @@ pub(crate) struct Asked {
 pub(crate) fn page(
     view: &dyn ViewDefinition,
     parameters: &[Parameter],
+    scope: &Scope,
     settings: &QuerySettings,
 ) -> Result<Asked, Problem> {
     let mut asked = Asked::default();
@@ -75,9 +77,13 @@ pub(crate) fn page(
                 parameter.malformed("of a page in the same order: with the same `sort` as this one")
             }
         })?;
+        if !scope.has(&place.id) {
+            return Err(parameter.malformed("what an earlier page gave you as `next`, unchanged"));
+        }
         asked.query.after = Some(place);
     }
     asked.query.filter = filters.joined();
+    scope.narrow(&mut asked.query)?;
     Ok(asked)
 }
 
@@ -88,7 +94,8 @@ pub(crate) fn asked(
     query: &str,
     settings: &QuerySettings,
 ) -> Result<Asked, Problem> {
-    page(view, &super::parameters::parse(Some(query))?, settings)
+    let parameters = super::parameters::parse(Some(query))?;
+    page(view, &parameters, &Scope::default(), settings)
 }
 
 /// The query for the first document of `view` that fits.
@@ -96,7 +103,11 @@ pub(crate) fn asked(
 /// # Errors
 ///
 /// A problem that names the parameter that does not fit.
-pub(super) fn first(view: &dyn ViewDefinition, parameters: &[Parameter]) -> Result<Asked, Problem> {
+pub(super) fn first(
+    view: &dyn ViewDefinition,
+    parameters: &[Parameter],
+    scope: &Scope,
+) -> Result<Asked, Problem> {
     let mut asked = Asked::default();
     asked.query.limit = 1;
     let mut filters = Filters::default();
@@ -111,6 +122,7 @@ pub(super) fn first(view: &dyn ViewDefinition, parameters: &[Parameter]) -> Resu
         }
     }
     asked.query.filter = filters.joined();
+    scope.narrow(&mut asked.query)?;
     Ok(asked)
 }
 

@@ -10,12 +10,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidelog_domain::{EventId, Metadata, RecordedEvent, StreamId, Version, ViewDefinition, causes};
 use tidelog_eventbus::Retry;
-use tidelog_http::{Problem, ProblemKind, require_json_answer};
+use tidelog_http::{Caller, Problem, ProblemKind, require_json_answer};
 use tokio::time::timeout;
 
 use super::problems::{RETRY_AFTER, bad_path};
 use super::read::{Answered, OfDocument, Reads, check_id};
 use super::representation::time_text;
+use super::scope::Scope;
 use super::{filters, parameters};
 use crate::history::{History, HistoryError, MAX_FOLDED_EVENTS, Then};
 use crate::store::Document;
@@ -54,6 +55,7 @@ struct Why {
 /// `GET /{view}/{id}/history`: a page of the events of the document's stream, oldest first.
 pub(super) async fn events(
     State(reads): State<Reads>,
+    caller: Caller,
     path: Result<Path<OfDocument>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -62,7 +64,7 @@ pub(super) async fn events(
     let view = &**reads.one_of(&name)?;
     require_json_answer(&headers)?;
     check_id(view, &id)?;
-    let stream = stream_of(view, &id)?;
+    let stream = stream_of(view, &id, &Scope::of(&caller))?;
     let parameters = parameters::parse(query.as_deref())?;
     let (after, limit) = filters::history(&parameters, &reads.settings)?;
     let history = log_of(&reads)?;
@@ -102,20 +104,20 @@ pub(super) async fn events(
     Ok(reads.answer(&Answered::default(), StatusCode::OK, body))
 }
 
-/// The document `id` of `view` as it was `then`, tombstones included.
+/// The document of `view` that is called `id` in `scope`, as it was `then`; tombstones included.
 pub(super) async fn document(
     reads: &Reads,
     view: &dyn ViewDefinition,
-    id: &str,
+    (id, scope): (&str, &Scope),
     then: Then,
 ) -> Result<Option<Document>, Problem> {
-    let stream = stream_of(view, id)?;
+    let stream = stream_of(view, id, scope)?;
     let history = log_of(reads)?;
     in_time(reads, history.document(view, &stream, then)).await
 }
 
 /// The stream that the document `id` of `view` is made from.
-fn stream_of(view: &dyn ViewDefinition, id: &str) -> Result<StreamId, Problem> {
+fn stream_of(view: &dyn ViewDefinition, id: &str, scope: &Scope) -> Result<StreamId, Problem> {
     let Some(category) = view.category() else {
         return Err(Problem::new(
             ProblemKind::NotFound,
@@ -125,7 +127,7 @@ fn stream_of(view: &dyn ViewDefinition, id: &str) -> Result<StreamId, Problem> {
             ),
         ));
     };
-    StreamId::new(category, id).map_err(|error| {
+    scope.stream(category, id).map_err(|error| {
         let detail = format!("The id is not valid: {error}.");
         Problem::new(ProblemKind::MalformedRequest, detail)
     })

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Value, json};
-use tidelog_domain::{ViewDefinition, causes};
+use tidelog_domain::{ViewDefinition, causes, document_key};
 use tidelog_http::{Problem, ProblemKind};
 
 use super::filters::{self, Asked};
@@ -17,6 +17,7 @@ use super::history::log_missing;
 use super::parameters::Parameter;
 use super::problems::{RETRY_AFTER, not_built, store_problem};
 use super::read::{Reads, shown_as};
+use super::scope::Scope;
 use crate::changes::{self, ChangesError, LiveId, Message, Refused, Session, Shown};
 use crate::history::Then;
 
@@ -44,7 +45,7 @@ pub(super) fn is_asked(headers: &HeaderMap) -> bool {
         })
 }
 
-/// One document as it is, and then as it becomes.
+/// One document, `id` in the store, as it is, and then as it becomes.
 pub(super) async fn document(
     reads: &Reads,
     view: &Arc<dyn ViewDefinition>,
@@ -73,6 +74,7 @@ pub(super) async fn list(
     reads: &Reads,
     view: &Arc<dyn ViewDefinition>,
     parameters: &[Parameter],
+    scope: &Scope,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let is_word =
@@ -83,7 +85,7 @@ pub(super) async fn list(
     if let Some(parameter) = paged {
         return Err(parameter.unknown("a live list has all documents that fit, and no pages."));
     }
-    let mut asked = filters::page(&**view, parameters, &reads.settings)?;
+    let mut asked = filters::page(&**view, parameters, scope, &reads.settings)?;
     if !parameters.iter().any(|one| is_word(&one, "limit")) {
         asked.query.limit = reads.settings.max_limit;
     }
@@ -179,7 +181,7 @@ fn frame(asked: &Asked, message: Message) -> Bytes {
             ("page", json!({"data": data}))
         }
         Shown::Changed(document) => ("changed", json!({"data": of(&document)})),
-        Shown::Removed(id) => ("removed", json!({"id": id})),
+        Shown::Removed(id) => ("removed", json!({"id": document_key(&id)})),
         Shown::Reset => ("reset", json!({})),
         Shown::Dropped(reason) => ("dropped", json!({"reason": reason})),
         // Without data it is no event: it only moves on what the client sends back.

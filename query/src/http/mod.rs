@@ -20,6 +20,7 @@ mod prefer;
 mod problems;
 mod read;
 mod representation;
+mod scope;
 mod selection;
 mod shape;
 #[cfg(test)]

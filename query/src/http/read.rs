@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
-use tidelog_http::{Problem, ProblemKind, require_json_answer};
+use tidelog_http::{Caller, Problem, ProblemKind, require_json_answer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -21,6 +21,7 @@ use super::parameters::{self, Parameter};
 pub(super) use super::problems::{RETRY_AFTER, bad_path, no_view};
 use super::problems::{not_built, store_problem, too_slow, unsettled};
 use super::representation::{entity_tag, header_value, is_known, shown};
+use super::scope::Scope;
 use super::{QueryService, QuerySettings, filters, history, live, prefer};
 use crate::catalog::Named;
 use crate::consistency::{ReadOf, Seen};
@@ -87,6 +88,7 @@ pub(super) struct OfView {
 /// `GET /{view}/{id}`: one document.
 pub(super) async fn document(
     State(reads): State<Reads>,
+    caller: Caller,
     path: Result<Path<OfDocument>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -99,19 +101,20 @@ pub(super) async fn document(
     }
     check_id(&**view, &id)?;
     let (asked, then) = filters::one(&**view, &parameters::parse(query.as_deref())?)?;
+    let scope = Scope::of(&caller);
+    let stored = scope.document(&id);
     if is_live {
-        reads
-            .settle(view.name(), ReadOf::Document(&id), &headers)
-            .await?;
-        return live::document(&reads, view, &id, (asked, then), &headers).await;
+        let read_of = ReadOf::Document(&stored);
+        reads.settle(view.name(), read_of, &scope, &headers).await?;
+        return live::document(&reads, view, &stored, (asked, then), &headers).await;
     }
     if let Some(then) = then {
-        let found = history::document(&reads, &**view, &id, then).await?;
+        let found = history::document(&reads, &**view, (&id, &scope), then).await?;
         let missing = "was no such document then";
         return reads.shown_one(&Answered::default(), &asked, found, missing, &headers);
     }
-    let wait = reads.wait(&headers)?;
-    let (current, found) = reads.settled_one(&**view, &id, &wait).await?;
+    let wait = reads.wait(&scope, &headers)?;
+    let (current, found) = reads.settled_one(&**view, &stored, &wait).await?;
     let answered = Answered {
         current: Some(current),
         preference: wait.said,
@@ -123,6 +126,7 @@ pub(super) async fn document(
 /// `GET /{views}?…` and `GET /{view}?…`: a page of documents, or the first that fits.
 pub(super) async fn documents(
     State(reads): State<Reads>,
+    caller: Caller,
     path: Result<Path<OfView>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -130,16 +134,19 @@ pub(super) async fn documents(
     let Path(OfView { name }) = path.map_err(bad_path)?;
     let named = reads.service.catalog.named(&name);
     let named = named.ok_or_else(|| no_view(&name))?;
+    let scope = Scope::of(&caller);
     if let (Named::Many(view), true) = (named, live::is_asked(&headers)) {
         let parameters = parameters::parse(query.as_deref())?;
-        reads.settle(view.name(), ReadOf::Any, &headers).await?;
-        return live::list(&reads, view, &parameters, &headers).await;
+        reads
+            .settle(view.name(), ReadOf::Any, &scope, &headers)
+            .await?;
+        return live::list(&reads, view, &parameters, &scope, &headers).await;
     }
     require_json_answer(&headers)?;
     let parameters = parameters::parse(query.as_deref())?;
     match named {
-        Named::One(view) => reads.first(&**view, &parameters, &headers).await,
-        Named::Many(view) => reads.page(&**view, &parameters, &headers).await,
+        Named::One(view) => reads.first(&**view, &parameters, &scope, &headers).await,
+        Named::Many(view) => reads.page(&**view, &parameters, &scope, &headers).await,
     }
 }
 
@@ -186,10 +193,12 @@ impl Reads {
         &self,
         view: &dyn ViewDefinition,
         parameters: &[Parameter],
+        scope: &Scope,
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
-        let asked = filters::first(view, parameters)?;
-        let preference = self.settle(view.name(), ReadOf::Any, headers).await?;
+        let asked = filters::first(view, parameters, scope)?;
+        let settled = self.settle(view.name(), ReadOf::Any, scope, headers);
+        let preference = settled.await?;
         let (current, found) = self.read(view, Wanted::Query(&asked.query)).await?;
         let answered = Answered {
             current: Some(current),
@@ -208,10 +217,12 @@ impl Reads {
         &self,
         view: &dyn ViewDefinition,
         parameters: &[Parameter],
+        scope: &Scope,
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
-        let mut asked = filters::page(view, parameters, &self.settings)?;
-        let preference = self.settle(view.name(), ReadOf::Any, headers).await?;
+        let mut asked = filters::page(view, parameters, scope, &self.settings)?;
+        let settled = self.settle(view.name(), ReadOf::Any, scope, headers);
+        let preference = settled.await?;
         // One more than is shown tells whether there is a next page.
         let limit = asked.query.limit;
         asked.query.limit = limit.saturating_add(1);
@@ -335,9 +346,10 @@ impl Reads {
         &self,
         view: &str,
         read_of: ReadOf<'_>,
+        scope: &Scope,
         headers: &HeaderMap,
     ) -> Result<Option<HeaderValue>, Problem> {
-        let wait = self.wait(headers)?;
+        let wait = self.wait(scope, headers)?;
         self.wait_for_view(view, read_of, &wait).await?;
         Ok(wait.said)
     }
@@ -395,8 +407,12 @@ impl Reads {
     }
 
     /// What a request says of what it must see.
-    fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
-        let tokens = tokens(headers).map_err(|error| {
+    fn wait(&self, scope: &Scope, headers: &HeaderMap) -> Result<Wait, Problem> {
+        let tokens = tokens(headers).and_then(|tokens| {
+            let own = tokens.iter().all(|token| scope.has_written(token));
+            own.then_some(tokens).ok_or(InvalidToken)
+        });
+        let tokens = tokens.map_err(|error| {
             let detail = format!("The header Consistency-Token is not valid: {error}.");
             Problem::new(ProblemKind::MalformedRequest, detail)
         })?;

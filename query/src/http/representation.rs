@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
-use tidelog_domain::Version;
+use tidelog_domain::{Version, document_key};
 use twox_hash::XxHash64;
 
 use crate::store::Document;
@@ -18,7 +18,7 @@ pub(super) const DELETED: &str = "deleted";
 /// whether it is one.
 pub(super) fn shown(document: Document, deleted: bool) -> Value {
     let mut shown = Map::with_capacity(document.data.len() + ENVELOPE.len());
-    shown.insert("id".to_owned(), Value::from(document.id));
+    shown.insert("id".to_owned(), Value::from(document_key(&document.id)));
     let own = document.data.into_iter();
     let is_set = |name: &str| ENVELOPE.contains(&name) || deleted && name == DELETED;
     shown.extend(own.filter(|(name, _)| !is_set(name)));

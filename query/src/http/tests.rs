@@ -4,6 +4,7 @@ mod history;
 mod live;
 mod openapi;
 mod settling;
+mod tenants;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use axum::http::{HeaderMap, Request, header};
 use serde_json::{Value, json};
 use tidelog_domain::{ConsistencyToken, Cursor, HistoryId, Partition, Position};
 use tidelog_eventbus::{Checkpoint, Handler, LogReader, StateRecord, StateStore};
+use tidelog_http::Caller;
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -63,7 +65,7 @@ impl Service {
             ..QuerySettings::default()
         };
         Self {
-            app: tidelog_http::app(query_router(service, settings)),
+            app: tidelog_http::open_to_all(tidelog_http::app(query_router(service, settings))),
             store,
             log,
         }
@@ -120,7 +122,18 @@ impl Service {
     }
 
     async fn send(&self, method: &str, uri: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = Request::builder().method(method).uri(uri);
+        self.send_as(&Caller::anybody(), method, uri, headers).await
+    }
+
+    async fn send_as(
+        &self,
+        caller: &Caller,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let request = Request::builder().method(method).uri(uri);
+        let mut request = request.extension(caller.clone());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tidelog_domain::{RecordedEvent, Version, ViewDefinition};
+use tidelog_domain::{RecordedEvent, Version, ViewDefinition, document_key};
 use tidelog_eventbus::HandlerError;
 
 use super::{MAX_KEY_BYTES, ProjectError};
@@ -73,7 +73,7 @@ pub(super) fn keys(
         .map_err(|source| ProjectError::unreadable(view.name(), event, source).at(event))?;
     keys.sort_unstable();
     keys.dedup();
-    let bad = |key: &&String| key.is_empty() || key.len() > MAX_KEY_BYTES;
+    let bad = |key: &&String| document_key(key).is_empty() || key.len() > MAX_KEY_BYTES;
     match keys.iter().find(bad) {
         None => Ok(keys),
         Some(key) => Err(ProjectError::BadKey {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tidelog_command::store::{EventStore, InMemoryEventStore};
 use tidelog_domain::{
     Append, ConsistencyToken, Cursor, EventId, ExpectedVersion, Metadata, NewEvent, Partition,
-    Partitions, Payload, RecordedEvent, StreamId,
+    Partitions, Payload, RecordedEvent, StreamId, Tenant,
 };
 use tidelog_eventbus::{CommitSignal, LogReader};
 use uuid::Uuid;
@@ -82,7 +82,7 @@ impl Log {
         Some(self.append(id, name, &payload).await)
     }
 
-    /// Appends any event to the post `id`.
+    /// Appends any event to the post `id`; to that of a tenant where it is `tenant:id`.
     pub(crate) async fn append(&self, id: &str, name: &str, payload: &Value) -> ConsistencyToken {
         self.append_as(id, name, 1, payload).await
     }
@@ -102,7 +102,11 @@ impl Log {
             payload: Payload::of(payload).unwrap(),
             metadata: Payload::of(&Metadata::default()).unwrap(),
         };
-        let stream = StreamId::new("post", id).unwrap();
+        let (tenant, id) = match id.split_once(':') {
+            Some((tenant, id)) => (Some(Tenant::new(tenant).unwrap()), id),
+            None => (None, id),
+        };
+        let stream = StreamId::of(tenant.as_ref(), "post", id).unwrap();
         let append = Append::one(stream, ExpectedVersion::Any, vec![event]);
         let done = self.store.append(0, Arc::from([append])).await;
         let appended = &done[0].as_ref().unwrap()[0];
@@ -111,6 +115,7 @@ impl Log {
         ConsistencyToken {
             history: self.store.identity().await.unwrap().history,
             positions: vec![position],
+            tenant: tenant.as_ref().map(Tenant::mark),
         }
     }
 

@@ -174,6 +174,7 @@ impl System {
         let token = ConsistencyToken {
             history,
             positions: self.log.partitions().iter().zip(heads).collect(),
+            tenant: None,
         };
         let (_, consistency) = self.reader();
         let deadline = Instant::now() + PATIENCE;

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
-use tidelog_domain::{ConsistencyToken, Metadata, RecordedEvent, StreamId};
+use tidelog_domain::{ConsistencyToken, Metadata, RecordedEvent, StreamId, Tenant};
 use tidelog_eventbus::{EventQuery, Start};
 use tidelog_http::{Problem, ProblemKind, require_json_answer};
 use uuid::Uuid;
@@ -30,7 +30,7 @@ const MAX_CHAIN: usize = 200;
 /// How long before an event the others of its chain are looked for.
 const CHAIN_BEFORE: TimeDelta = TimeDelta::minutes(10);
 
-/// `GET /api/events?type=&stream=&correlation=&causation=&since=&until=&order=&limit=&after=&payload=`.
+/// `GET /api/events?type=&stream=&tenant=&correlation=&causation=&since=&until=&order=&limit=&after=&payload=`.
 pub(super) async fn list(
     State(view): State<LogView>,
     headers: HeaderMap,
@@ -40,6 +40,7 @@ pub(super) async fn list(
     let [
         event_type,
         stream,
+        tenant,
         correlation,
         causation,
         since,
@@ -53,6 +54,7 @@ pub(super) async fn list(
         [
             "type",
             "stream",
+            "tenant",
             "correlation",
             "causation",
             "since",
@@ -74,6 +76,9 @@ pub(super) async fn list(
                 parsed::<Uuid>,
             )?,
             event_id: None,
+            tenant: read("tenant", "the name of a tenant", tenant, |text| {
+                Tenant::new(text).ok()
+            })?,
         },
         stream: read("stream", "a stream, such as post/7f3a", stream, |text| {
             StreamId::parse(text).ok()
@@ -159,6 +164,8 @@ async fn chain_of(view: &LogView, event: &RecordedEvent) -> Result<Option<Chain>
     let search = Search {
         wanted: EventQuery {
             correlation_id: Some(correlation_id.clone()),
+            // Clients choose these ids: another tenant's may be the same.
+            tenant: event.stream.tenant(),
             ..EventQuery::default()
         },
         since: Some(Start::Time(event.recorded_at - CHAIN_BEFORE)),

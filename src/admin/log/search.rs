@@ -214,6 +214,7 @@ impl Search {
             next: ConsistencyToken {
                 history,
                 positions: vec![(partition, Position::new(at))],
+                tenant: None,
             },
             more,
         })
@@ -446,6 +447,7 @@ impl Merge<'_> {
             next: ConsistencyToken {
                 history,
                 positions: self.lanes.iter().map(cursor).collect(),
+                tenant: None,
             },
             looked_to: looked_to.filter(|_| more),
             events,

@@ -24,7 +24,8 @@ const DEFAULT_LIMIT: usize = 100;
 /// How many events a page with states may have.
 const MAX_STATES: usize = 100;
 
-/// `GET /api/streams?prefix=&after=&limit=`. A prefix without a `/` is a whole category.
+/// `GET /api/streams?prefix=&after=&limit=`. A prefix without a `/` is a whole category (`post`, `acme:post`), one that ends with `:` a whole
+/// tenant (`acme:`).
 pub(super) async fn list(
     State(view): State<LogView>,
     headers: HeaderMap,
@@ -33,7 +34,7 @@ pub(super) async fn list(
     require_json_answer(&headers)?;
     let [prefix, after, limit] = known(parameters, ["prefix", "after", "limit"])?;
     let mut prefix = prefix.unwrap_or_default();
-    if !prefix.is_empty() && !prefix.contains('/') {
+    if !prefix.is_empty() && !prefix.contains('/') && !prefix.ends_with(':') {
         prefix.push('/');
     }
     let after = after.map(|name| StreamId::parse(&name)).transpose();
@@ -122,7 +123,7 @@ pub(super) async fn show(
     let Ok(Path((category, id))) = path else {
         return Err(no_stream());
     };
-    let stream = StreamId::new(&category, &id).map_err(|_| no_stream())?;
+    let stream = StreamId::parse(&format!("{category}/{id}")).map_err(|_| no_stream())?;
     let after = version("after", after)?.unwrap_or(0);
     let with_states = flag("states", states)?.unwrap_or(false);
     let limit = page_limit(limit)?.unwrap_or(DEFAULT_LIMIT);

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::Value;
+use tidelog_domain::StreamId;
 use uuid::Uuid;
 
 use super::asking::Asker;
@@ -69,7 +70,8 @@ impl Waits {
         partition: u16,
         place: u64,
     ) -> Vec<Self> {
-        let id = stream.split_once('/').map_or(stream, |(_, id)| id);
+        let id = StreamId::parse(stream).map(|stream| stream.document_id());
+        let id = id.as_deref().unwrap_or(stream);
         let is_it = |own: &&ParkedEntry| {
             let is_of_it = own.sequence == stream || own.sequence == id;
             let waits = own.first == place || (is_of_it && (own.first..=own.last).contains(&place));

@@ -86,9 +86,10 @@ struct Row {
 }
 
 /// The fields: what each is called here and in the API.
-const FIELDS: [(&str, &str, &str, &str, &str); 7] = [
+const FIELDS: [(&str, &str, &str, &str, &str); 8] = [
     ("stream", "stream", "Stream", "text", "post/7f3a"),
     ("type", "type", "Type", "text", "post.created"),
+    ("tenant", "tenant", "Tenant", "text", ""),
     ("correlation", "correlation", "Correlation id", "text", ""),
     ("from", "since", "From (UTC)", "datetime-local", ""),
     ("until", "until", "Before (UTC)", "datetime-local", ""),

@@ -75,9 +75,10 @@ pub(crate) struct Events {
 }
 
 /// The parameters that go to the administration as they are.
-const PARAMETERS: [&str; 6] = [
+const PARAMETERS: [&str; 7] = [
     "type",
     "stream",
+    "tenant",
     "correlation",
     "causation",
     "since",
@@ -119,6 +120,7 @@ fn events(command: impl Fn(&'static str, &'static str) -> Command) -> Command {
         "STREAM",
         "Of this stream, such as post/7f3a",
     ))
+    .arg(text("tenant", "NAME", "Of this tenant"))
     .arg(text("correlation", "ID", "With this correlation id"))
     .arg(text("causation", "ID", "Caused by this command"))
     .arg(time(

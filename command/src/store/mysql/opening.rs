@@ -16,7 +16,7 @@ use crate::store::migrations::{self, migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
 /// All migrations, in order.
-pub(super) const MIGRATIONS: [(i64, &str, &str); 4] = [
+pub(super) const MIGRATIONS: [(i64, &str, &str); 5] = [
     (
         1,
         "log",
@@ -36,6 +36,11 @@ pub(super) const MIGRATIONS: [(i64, &str, &str); 4] = [
         4,
         "subscriptions",
         include_str!("../../../../migrations/mysql/0004_subscriptions.sql"),
+    ),
+    (
+        5,
+        "tenants",
+        include_str!("../../../../migrations/mysql/0005_tenants.sql"),
     ),
 ];
 

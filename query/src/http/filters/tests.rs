@@ -292,7 +292,7 @@ fn a_request_has_no_more_filters_than_there_may_be() {
 
 #[test]
 fn the_first_match_and_one_document_take_what_makes_sense_there() {
-    let first = |text| first(&posts(), &parse(Some(text)).unwrap());
+    let first = |text| first(&posts(), &parse(Some(text)).unwrap(), &Scope::default());
     let found = first("title[gt]=a&sort=-title&match=any&fields=title&deleted=include");
     assert_eq!(found.unwrap().query.limit, 1);
     let one = |text| one(&posts(), &parse(Some(text)).unwrap());

@@ -13,7 +13,7 @@ const LIVE: &str = "text/event-stream";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A live connection.
-struct Live {
+pub(super) struct Live {
     status: u16,
     headers: HeaderMap,
     body: BodyDataStream,
@@ -21,15 +21,25 @@ struct Live {
 
 /// An event as a client reads it.
 #[derive(Debug)]
-struct Event {
-    id: String,
-    name: String,
-    data: Value,
+pub(super) struct Event {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) data: Value,
 }
 
 impl Live {
     async fn open(app: &Router, uri: &str, headers: &[(&str, &str)]) -> Self {
-        let mut request = Request::builder().uri(uri).header(header::ACCEPT, LIVE);
+        Self::open_as(app, &Caller::anybody(), uri, headers).await
+    }
+
+    pub(super) async fn open_as(
+        app: &Router,
+        caller: &Caller,
+        uri: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let request = Request::builder().extension(caller.clone()).uri(uri);
+        let mut request = request.header(header::ACCEPT, LIVE);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -44,12 +54,12 @@ impl Live {
     }
 
     /// The next frame; `None` at the end.
-    async fn frame(&mut self) -> Option<String> {
+    pub(super) async fn frame(&mut self) -> Option<String> {
         let frame = timeout(PATIENCE, self.body.next()).await.expect("in time");
         frame.map(|bytes| String::from_utf8(bytes.unwrap().to_vec()).unwrap())
     }
 
-    async fn event(&mut self) -> Event {
+    pub(super) async fn event(&mut self) -> Event {
         let frame = self.frame().await.unwrap();
         assert!(frame.ends_with("\n\n"), "{frame:?}");
         let field = |name: &str| {

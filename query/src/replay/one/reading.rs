@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tidelog_domain::{
     Cursor, EventFilter, Folding, Partition, Position, RecordedEvent, StreamId, Version,
+    document_key, document_tenant,
 };
 
 use super::{Mending, Only, Reached};
@@ -58,7 +59,8 @@ impl Mending<'_> {
             Only::Aggregate(name) => name,
         };
         let stream = StreamId::parse(name).ok();
-        let id = stream.as_ref().map_or(name.as_str(), StreamId::id);
+        let id = stream.as_ref().map(StreamId::document_id);
+        let id = id.as_deref().unwrap_or(name);
         let nothing = || ReplayError::NothingOf {
             view: self.view.name().to_owned(),
             aggregate: name.clone(),
@@ -69,7 +71,7 @@ impl Mending<'_> {
         }
         let is_of_it = |event: &RecordedEvent| match &stream {
             Some(stream) => event.stream == *stream,
-            None => event.stream.id() == id,
+            None => event.stream.document_id() == id,
         };
         let partitions = match (&stream, self.view.filter()) {
             (Some(stream), _) => vec![stream.partition(self.log.partitions)],
@@ -115,9 +117,10 @@ impl Mending<'_> {
         }
     }
 
-    /// The partition of a stream; none where no stream can be called that.
+    /// The partition of the stream that the document `id` is made from; none where no stream can be called that.
     fn partitions_of_stream(&self, category: &str, id: &str) -> Vec<Partition> {
-        let stream = StreamId::new(category, id).ok();
+        let tenant = document_tenant(id);
+        let stream = StreamId::of(tenant.as_ref(), category, document_key(id)).ok();
         let partition = stream.map(|stream| stream.partition(self.log.partitions));
         partition.into_iter().collect()
     }
@@ -155,7 +158,7 @@ impl Mending<'_> {
         let keys = match fold::keys(self.view, event) {
             Ok(keys) => keys,
             Err(_) if is_skipped => return Ok(()),
-            Err(why) => return Err(self.set_aside(event.stream.id(), why)),
+            Err(why) => return Err(self.set_aside(event.stream.as_str(), why)),
         };
         for key in keys {
             let Some(folded) = documents.get_mut(&key) else {
