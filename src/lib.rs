@@ -66,7 +66,7 @@ pub use tidelog_domain::{
     EventId, EventSet, EventShape, FieldError, InvalidAggregate, InvalidSchema, InvalidUpcasters,
     Keys, Lifecycle, Lock, Metadata, MultiStreamCommand, MultiStreamDecider, MultiStreamDecision,
     Named, Partition, Payload, Position, Projection, Recorded, RecordedEvent, Refusal, Rejection,
-    ShapeChange, StreamId, TypedDecider, Upcasted, Upcaster, Upcasters, Version, View,
+    ShapeChange, StreamId, Tenant, TypedDecider, Upcasted, Upcaster, Upcasters, Version, View,
     ViewDefinition, aggregate, commands, data, entity, event_set, events, multi_stream_command,
     rejections, view,
 };
@@ -74,7 +74,7 @@ pub use tidelog_eventbus::{
     EventStream, Failure, FailureKind, FailurePolicy, OperationError, PartitionState,
     PartitionStatus, Reaction, Skip, Start, StreamError, SubscriptionStatus,
 };
-pub use tidelog_http::{Problem, ProblemKind, RESERVED_NAMES};
+pub use tidelog_http::{Caller, Problem, ProblemKind, RESERVED_NAMES};
 #[cfg(feature = "conformance")]
 pub use tidelog_query::{read_store_conformance, replay_conformance};
 

@@ -259,6 +259,6 @@ mod tests {
             assert_eq!(of(row[0], 5).to_string(), row[3], "{}", row[0]);
             seen += 1;
         }
-        assert_eq!(seen, 6);
+        assert_eq!(seen, 7);
     }
 }

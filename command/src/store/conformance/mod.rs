@@ -20,6 +20,7 @@ mod sharing;
 mod snapshots;
 mod states;
 mod support;
+mod tenants;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub use searching::*;
 pub use sharing::*;
 pub use snapshots::*;
 pub use states::*;
+pub use tenants::*;
 #[doc(hidden)]
 pub use tidelog_eventbus::state_store_conformance;
 
@@ -133,6 +135,8 @@ macro_rules! event_store_conformance {
                 a_snapshot_whose_event_is_gone_is_left_alone,
                 the_largest_snapshot_fits,
                 snapshots_and_events_fit_together,
+                the_streams_of_tenants_are_different,
+                the_longest_name_of_a_stream_fits,
             );
             $crate::store::conformance::state_store_conformance!(
                 states,

@@ -11,7 +11,7 @@ use crate::store::{EventStore, MAX_SNAPSHOT_BYTES, ReadFrom, Snapshot, StreamPag
 const TODAY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A snapshot that was taken at `event`.
-fn snapshot_at(event: &RecordedEvent, state: &[u8]) -> Snapshot {
+pub(super) fn snapshot_at(event: &RecordedEvent, state: &[u8]) -> Snapshot {
     Snapshot {
         stream: event.stream.clone(),
         version: event.version,
@@ -21,7 +21,7 @@ fn snapshot_at(event: &RecordedEvent, state: &[u8]) -> Snapshot {
     }
 }
 
-async fn keep(store: &dyn EventStore, snapshot: &Snapshot) {
+pub(super) async fn keep(store: &dyn EventStore, snapshot: &Snapshot) {
     let snapshots = std::slice::from_ref(snapshot);
     store.keep_snapshots(snapshots).await.unwrap();
 }
@@ -39,7 +39,7 @@ async fn read_as(store: &dyn EventStore, stream: &StreamId, fingerprint: &str) -
 }
 
 /// Asserts that reading `stream` begins with the snapshot that has `state`, and goes on with the events after it.
-async fn assert_begins_at(store: &dyn EventStore, stream: &StreamId, state: &[u8]) {
+pub(super) async fn assert_begins_at(store: &dyn EventStore, stream: &StreamId, state: &[u8]) {
     let page = read_as(store, stream, TODAY).await;
     let (snapshot, _) = page.snapshot.unwrap();
     assert_eq!(snapshot.state.as_bytes(), state);
