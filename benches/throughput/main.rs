@@ -20,6 +20,7 @@ mod end_to_end;
 mod handing_over;
 mod http;
 mod live;
+mod overload;
 mod posts;
 mod projecting;
 mod reading;
@@ -31,6 +32,9 @@ mod telemetry;
 
 use std::time::Duration;
 
+/// How long more is asked for than can be borne.
+const OVERLOAD: Duration = Duration::from_secs(60);
+
 /// What is asked for.
 struct Arguments {
     commands: bool,
@@ -39,6 +43,7 @@ struct Arguments {
     end_to_end: bool,
     reading: bool,
     live: bool,
+    overload: bool,
     relay: bool,
     subscription: bool,
     telemetry: bool,
@@ -63,6 +68,7 @@ impl Arguments {
             end_to_end: false,
             reading: false,
             live: false,
+            overload: false,
             relay: false,
             subscription: false,
             telemetry: false,
@@ -87,6 +93,7 @@ impl Arguments {
                 "end-to-end" => all.end_to_end = true,
                 "reading" => all.reading = true,
                 "live" => all.live = true,
+                "overload" => all.overload = true,
                 "relay" => all.relay = true,
                 "subscription" => all.subscription = true,
                 "telemetry" => all.telemetry = true,
@@ -99,7 +106,7 @@ impl Arguments {
                 "--bench" => {}
                 other => {
                     panic!(
-                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [end-to-end] [reading] [live] [telemetry [--beside PROGRAM]] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
+                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [end-to-end] [reading] [live] [overload] [telemetry [--beside PROGRAM]] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
                     )
                 }
             }
@@ -108,6 +115,7 @@ impl Arguments {
             &mut all.commands,
             &mut all.end_to_end,
             &mut all.live,
+            &mut all.overload,
             &mut all.projecting,
             &mut all.reading,
             &mut all.relay,
@@ -172,6 +180,9 @@ fn main() {
         }
         if arguments.live {
             live::measure(arguments.time).await;
+        }
+        if arguments.overload {
+            overload::measure(arguments.time, OVERLOAD).await;
         }
         if arguments.telemetry {
             telemetry::measure(arguments.events, arguments.beside.as_deref()).await;

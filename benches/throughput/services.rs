@@ -18,6 +18,8 @@ pub(crate) struct Services {
     pub(crate) command: String,
     /// Where queries go.
     pub(crate) query: String,
+    /// Where the command service tells how it is.
+    pub(crate) command_admin: String,
     /// The read models.
     pub(crate) mongodb_url: String,
     processes: Vec<Process>,
@@ -34,7 +36,9 @@ impl Services {
         let mongodb_url = fresh_mongodb_database(&mongodb);
         let [command, query] = std::array::from_fn(|_| free_address());
         let mut processes = Vec::new();
-        for role in ["command", "eventbus", "query"] {
+        let command_admin = free_address();
+        let admins = [command_admin.clone(), free_address(), free_address()];
+        for (role, admin) in ["command", "eventbus", "query"].into_iter().zip(&admins) {
             let mut program = Process::command(env!("CARGO_BIN_EXE_tidelog"));
             program.args(["serve", "--role", role]).envs([
                 ("DATABASE_URL", database_url.as_str()),
@@ -42,7 +46,7 @@ impl Services {
                 ("MONGODB_URL", &mongodb_url),
                 ("TIDELOG_COMMAND_ADDR", &command),
                 ("TIDELOG_QUERY_ADDR", &query),
-                ("TIDELOG_ADMIN_ADDR", &free_address()),
+                ("TIDELOG_ADMIN_ADDR", admin),
                 ("TIDELOG_LOG", "warn"),
             ]);
             processes.push(Process::start(program));
@@ -52,6 +56,7 @@ impl Services {
         Self {
             command,
             query,
+            command_admin,
             mongodb_url,
             processes,
             _servers: [mysql, redis, mongodb],
@@ -60,6 +65,16 @@ impl Services {
 }
 
 impl Services {
+    /// The process of the command service.
+    pub(crate) fn command_process(&self) -> String {
+        self.processes[0].id().to_string()
+    }
+
+    /// The memory that it has in use, in MiB.
+    pub(crate) fn resident_of_command(&self) -> f64 {
+        resident(&self.command_process())
+    }
+
     /// The memory that the query service has in use, in MiB.
     pub(crate) fn resident_of_query(&self) -> f64 {
         resident(&self.processes.last().unwrap().id().to_string())
