@@ -13,6 +13,7 @@ use tidelog_command::{
     MultiStreamRequest,
 };
 use tidelog_domain::{ConsistencyToken, HistoryId, Partition, Position};
+use tidelog_http::Caller;
 use tower::ServiceExt;
 
 /// How long a read waits for the writes of its client, in seconds.
@@ -188,6 +189,11 @@ impl Client {
         let request = request
             .body(Body::empty())
             .map_err(|error| unread(0, &error))?;
+        let mut request = request;
+        // It is in the process, and needs no token.
+        request
+            .extensions_mut()
+            .insert(Caller::in_process(None, None));
         let response = match queries.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

@@ -34,7 +34,10 @@ impl Api {
     async fn with(appender: AppenderSettings, settings: CommandSettings) -> Self {
         let store = WatchedStore::new();
         let service = service_on(Arc::clone(&store) as _, appender).await;
-        let app = tidelog_http::app(command_router(Arc::clone(&service), settings));
+        let app = tidelog_http::open_to_all(tidelog_http::app(command_router(
+            Arc::clone(&service),
+            settings,
+        )));
         Self {
             store,
             service,

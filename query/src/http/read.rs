@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
-use tidelog_http::{Problem, ProblemKind, require_json_answer};
+use tidelog_http::{Caller, Operation, Problem, ProblemKind, require_json_answer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -87,12 +87,14 @@ pub(super) struct OfView {
 /// `GET /{view}/{id}`: one document.
 pub(super) async fn document(
     State(reads): State<Reads>,
+    caller: Caller,
     path: Result<Path<OfDocument>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(OfDocument { name, id }) = path.map_err(bad_path)?;
     let view = reads.one_of(&name)?;
+    caller.may(&Operation::View(view.name()))?;
     let is_live = live::is_asked(&headers);
     if !is_live {
         require_json_answer(&headers)?;
@@ -103,7 +105,8 @@ pub(super) async fn document(
         reads
             .settle(view.name(), ReadOf::Document(&id), &headers)
             .await?;
-        return live::document(&reads, view, &id, (asked, then), &headers).await;
+        let asking = (&caller, &headers);
+        return live::document(&reads, view, &id, (asked, then), asking).await;
     }
     if let Some(then) = then {
         let found = history::document(&reads, &**view, &id, then).await?;
@@ -123,6 +126,7 @@ pub(super) async fn document(
 /// `GET /{views}?…` and `GET /{view}?…`: a page of documents, or the first that fits.
 pub(super) async fn documents(
     State(reads): State<Reads>,
+    caller: Caller,
     path: Result<Path<OfView>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -130,10 +134,13 @@ pub(super) async fn documents(
     let Path(OfView { name }) = path.map_err(bad_path)?;
     let named = reads.service.catalog.named(&name);
     let named = named.ok_or_else(|| no_view(&name))?;
+    let (Named::One(view) | Named::Many(view)) = named;
+    caller.may(&Operation::View(view.name()))?;
     if let (Named::Many(view), true) = (named, live::is_asked(&headers)) {
         let parameters = parameters::parse(query.as_deref())?;
         reads.settle(view.name(), ReadOf::Any, &headers).await?;
-        return live::list(&reads, view, &parameters, &headers).await;
+        let asking = (&caller, &headers);
+        return live::list(&reads, view, &parameters, asking).await;
     }
     require_json_answer(&headers)?;
     let parameters = parameters::parse(query.as_deref())?;

@@ -63,7 +63,7 @@ impl Service {
             ..QuerySettings::default()
         };
         Self {
-            app: tidelog_http::app(query_router(service, settings)),
+            app: tidelog_http::open_to_all(tidelog_http::app(query_router(service, settings))),
             store,
             log,
         }

@@ -140,7 +140,10 @@ async fn send(app: &Router, method: &str, path: &str, body: &Value) -> (u16, Val
 #[tokio::test]
 async fn a_body_that_the_service_takes_fits_its_schema_and_one_that_it_refuses_does_not() {
     let document = document();
-    let app = tidelog_http::app(command_router(service().await, CommandSettings::default()));
+    let app = tidelog_http::open_to_all(tidelog_http::app(command_router(
+        service().await,
+        CommandSettings::default(),
+    )));
     let mut whole = a_post();
     whole["id"] = json!("1");
     let order = json!({"id": "1", "to": {"city": "Ulm"}, "lines": [{"count": 2}]});

@@ -225,10 +225,10 @@ async fn two_services_on_one_log_do_a_key_once() {
     let other = service_on(Arc::clone(&api.store) as _, AppenderSettings::default()).await;
     let other = Api {
         store: Arc::clone(&api.store),
-        app: tidelog_http::app(command_router(
+        app: tidelog_http::open_to_all(tidelog_http::app(command_router(
             Arc::clone(&other),
             CommandSettings::default(),
-        )),
+        ))),
         service: other,
     };
     let post = a_post();
