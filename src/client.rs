@@ -207,6 +207,7 @@ impl Client {
     async fn read(&self, path: &str) -> Result<Value, ClientError> {
         let queries = self.queries.clone();
         let queries = queries.ok_or(ClientError::NotHere { service: "query" })?;
+        // It is in the process, and needs no token.
         let caller = Caller::in_process(self.tenant.clone(), None);
         let request = Request::get(path).header("prefer", PREFER_WAIT);
         let mut request = request.extension(caller);

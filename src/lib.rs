@@ -49,7 +49,9 @@ pub use entities::InvalidEntities;
 #[doc(hidden)]
 pub use lock::require_lock as __require_lock;
 pub use lock::{LOCK_FILE, LockError, check_lock};
-pub use service::{CannotListen, ReactionState, ReactionStatus, Running, StartError};
+pub use service::{
+    CannotListen, InvalidSignIn, ReactionState, ReactionStatus, Running, StartError,
+};
 pub use subscriptions::{
     Outcome, ParkedEntry, ParkedEventEntry, PartitionEntry, SequenceState, ShownEvent,
     SkippedEntry, SubscriptionEntry, SubscriptionError, SubscriptionKind, Subscriptions, WorkState,
@@ -74,7 +76,7 @@ pub use tidelog_eventbus::{
     EventStream, Failure, FailureKind, FailurePolicy, OperationError, PartitionState,
     PartitionStatus, Reaction, Skip, Start, StreamError, SubscriptionStatus,
 };
-pub use tidelog_http::{Caller, Problem, ProblemKind, RESERVED_NAMES};
+pub use tidelog_http::{Caller, Operation, Problem, ProblemKind, RESERVED_NAMES};
 #[cfg(feature = "conformance")]
 pub use tidelog_query::{read_store_conformance, replay_conformance};
 

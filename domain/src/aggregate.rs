@@ -28,6 +28,14 @@ pub trait Named {
     /// The name: a lower-case letter followed by up to 63 of `a-z 0-9 _ -`.
     const NAME: &'static str;
 
+    /// The roles of which a caller needs one, where callers sign in: for every command of an aggregate that does not say otherwise itself
+    /// ([`Command::roles`]), for a command over several aggregates, for reading a view, for all of it with an entity. Without one, every
+    /// caller that is signed in may.
+    #[must_use]
+    fn roles() -> &'static [&'static str] {
+        &[]
+    }
+
     /// The JSON Schema of the value as it is stored, where it is known; `#[aggregate]` knows it.
     #[must_use]
     fn stored_schema() -> Option<Value> {
@@ -73,6 +81,13 @@ pub trait Aggregate: Data + Default + Named {
 pub trait Command: Sized + Send + 'static {
     /// The name, life cycle and JSON Schema of each command.
     fn specs() -> Vec<CommandSpec>;
+
+    /// The roles of which a caller needs one for the command of this name; without one it is for the aggregate to say ([`Named::roles`]).
+    #[must_use]
+    fn roles(command: &str) -> &'static [&'static str] {
+        let _ = command;
+        &[]
+    }
 
     /// Makes the command from its name and body, which have passed the schema.
     ///

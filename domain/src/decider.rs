@@ -26,6 +26,12 @@ pub trait Decider: Send + Sync + 'static {
     /// Its commands.
     fn commands(&self) -> &[CommandSpec];
 
+    /// The roles of which a caller needs one for `command`, where callers sign in; without one every caller that is signed in may.
+    fn roles(&self, command: &str) -> Vec<&str> {
+        let _ = command;
+        Vec::new()
+    }
+
     /// The shapes in which its events are stored now.
     fn events(&self) -> Vec<EventShape>;
 
@@ -345,6 +351,13 @@ impl<A: Aggregate> Decider for TypedDecider<A> {
 
     fn commands(&self) -> &[CommandSpec] {
         &self.commands
+    }
+
+    fn roles(&self, command: &str) -> Vec<&str> {
+        match A::Command::roles(command) {
+            [] => A::roles().to_vec(),
+            own => own.to_vec(),
+        }
     }
 
     fn events(&self) -> Vec<EventShape> {

@@ -102,10 +102,10 @@ pub struct Metadata {
     /// The message that caused this one: the command's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub causation_id: Option<Uuid>,
-    /// Who did it: set by an in-process caller. Over HTTP nobody is known yet.
+    /// Who did it: over HTTP who is signed in, else what an in-process caller says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-    /// For whom: set by an in-process caller. Over HTTP there are no tenants yet.
+    /// For whom: over HTTP the tenant of who is signed in, else what an in-process caller says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// The W3C trace context of the request.

@@ -196,6 +196,11 @@ pub trait MultiStreamDecider: Send + Sync + 'static {
     /// The command's name: `POST /{name}`.
     fn name(&self) -> &str;
 
+    /// The roles of which a caller needs one, where callers sign in; without one every caller that is signed in may.
+    fn roles(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     /// The JSON Schema (draft 2020-12) of its body.
     fn schema(&self) -> &Value;
 
@@ -249,6 +254,10 @@ impl<C: MultiStreamCommand> TypedMultiStreamDecider<C> {
 impl<C: MultiStreamCommand> MultiStreamDecider for TypedMultiStreamDecider<C> {
     fn name(&self) -> &str {
         C::NAME
+    }
+
+    fn roles(&self) -> Vec<&str> {
+        C::roles().to_vec()
     }
 
     fn schema(&self) -> &Value {

@@ -248,6 +248,11 @@ pub trait ViewDefinition: Send + Sync + 'static {
     /// What a list of its documents is called: `GET /{plural}`.
     fn plural(&self) -> &str;
 
+    /// The roles of which a caller needs one to read it, where callers sign in; without one every caller that is signed in may.
+    fn roles(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     /// The JSON Schema of its documents.
     fn schema(&self) -> &Value;
 
@@ -387,6 +392,10 @@ impl<P: Projection> ViewDefinition for TypedProjector<P> {
 
     fn plural(&self) -> &str {
         &self.plural
+    }
+
+    fn roles(&self) -> Vec<&str> {
+        P::roles().to_vec()
     }
 
     fn schema(&self) -> &Value {

@@ -1,6 +1,7 @@
 //! Who sends a request, for whom, and what they may do.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
@@ -8,12 +9,15 @@ use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn};
 use tidelog_domain::Tenant;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
+use crate::roles::{Operation, Rules};
 
 /// Whoever sends a request. Cloning is cheap.
 ///
-/// As an extractor it is what the sign-in found out, and fails where nothing has looked: a router is either behind a sign-in or open to
-/// everybody by [`open_to_all`], never by mistake.
+/// As an extractor it is what the sign-in found out, and fails where nothing has looked: a router is either behind a sign-in
+/// ([`signed_in`](crate::signed_in)) or open to everybody by [`open_to_all`], never by mistake.
+///
+/// Whoever calls a router in its own process may put one into the request's extensions: then no token is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller(Arc<Known>);
 
@@ -21,21 +25,51 @@ pub struct Caller(Arc<Known>);
 struct Known {
     principal: Option<Arc<str>>,
     tenant: Option<Tenant>,
+    roles: Box<[Box<str>]>,
+    /// Which roles may do what; `None` where nobody signs in, and everybody may do everything.
+    rules: Option<Arc<Rules>>,
+    expires_at: Option<SystemTime>,
+}
+
+/// What a token said of whoever sends it along, once it was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedIn {
+    /// Who it is: the claim `sub`.
+    pub principal: Arc<str>,
+    /// For whom; `None` without tenancy.
+    pub tenant: Option<Tenant>,
+    /// Its roles.
+    pub roles: Box<[Box<str>]>,
+    /// From when on the token counts no more.
+    pub expires_at: SystemTime,
 }
 
 impl Caller {
-    /// Anybody: nobody is signed in, and there are no tenants.
+    /// Anybody: nobody is signed in, and there are no tenants. It may do everything.
     #[must_use]
     pub fn anybody() -> Self {
         Self(Arc::default())
     }
 
-    /// A caller inside the process, who asks for `tenant` and is recorded as `principal`, and may everything there.
+    /// A caller inside the process, which is trusted: it may do everything that can be done for `tenant`, in the name of `actor`.
     #[must_use]
-    pub fn in_process(tenant: Option<Tenant>, principal: Option<&str>) -> Self {
+    pub fn in_process(tenant: Option<Tenant>, actor: Option<&str>) -> Self {
         Self(Arc::new(Known {
-            principal: principal.map(Arc::from),
+            principal: actor.map(Arc::from),
             tenant,
+            ..Known::default()
+        }))
+    }
+
+    /// Whoever a token says, which may do what `rules` say.
+    #[must_use]
+    pub fn signed_in(who: SignedIn, rules: Arc<Rules>) -> Self {
+        Self(Arc::new(Known {
+            principal: Some(who.principal),
+            tenant: who.tenant,
+            roles: who.roles,
+            rules: Some(rules),
+            expires_at: Some(who.expires_at),
         }))
     }
 
@@ -49,6 +83,51 @@ impl Caller {
     #[must_use]
     pub fn tenant(&self) -> Option<&Tenant> {
         self.0.tenant.as_ref()
+    }
+
+    /// Its roles, as its token has them.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.0.roles.iter().map(AsRef::as_ref)
+    }
+
+    /// From when on its token counts no more; `None` where it has none. What is open longer than one request ends then.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.0.expires_at
+    }
+
+    /// Lets it do `operation`, or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ProblemKind::Forbidden`], which says what it would need.
+    pub fn may(&self, operation: &Operation<'_>) -> Result<(), Problem> {
+        let of_all = matches!(
+            operation,
+            Operation::Feed | Operation::AdminRead | Operation::AdminOperate
+        );
+        if of_all && self.tenant().is_some() {
+            let detail = format!(
+                "{operation} shows what belongs to all tenants, and this caller has one. Ask without a tenant."
+            );
+            return Err(Problem::new(ProblemKind::Forbidden, detail));
+        }
+        let Some(rules) = &self.0.rules else {
+            return Ok(());
+        };
+        if rules.allow(operation, &self.0.roles) {
+            return Ok(());
+        }
+        let detail = match rules.needed(operation) {
+            Some(roles) => format!(
+                "{operation} needs one of the roles {}, and this caller has none of them.",
+                roles.join(", ")
+            ),
+            None => format!(
+                "{operation} is for nobody until a rule says for whom: an operator sets one with the setting roles."
+            ),
+        };
+        Err(Problem::new(ProblemKind::Forbidden, detail))
     }
 }
 
@@ -73,4 +152,48 @@ pub fn open_to_all(router: Router) -> Router {
         }
         next.run(request).await
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(tenant: Option<&str>, roles: &[&str]) -> Caller {
+        let rules = Rules::declared([(Operation::View("post"), vec!["reader"])]);
+        let rules = rules.overridden_by("feed=follower,admin/read=ops");
+        let who = SignedIn {
+            principal: "ann".into(),
+            tenant: tenant.map(|name| Tenant::new(name).unwrap()),
+            roles: roles.iter().map(|role| Box::from(*role)).collect(),
+            expires_at: SystemTime::UNIX_EPOCH,
+        };
+        Caller::signed_in(who, Arc::new(rules.unwrap()))
+    }
+
+    #[test]
+    fn a_caller_hears_which_role_is_missing() {
+        let view = Operation::View("post");
+        assert!(caller(None, &["reader"]).may(&view).is_ok());
+        assert!(caller(Some("acme"), &["reader"]).may(&view).is_ok());
+        let problem = caller(None, &["writer"]).may(&view).unwrap_err();
+        assert_eq!(problem.status().as_u16(), 403);
+        assert!(
+            problem.detail().contains("view/post") && problem.detail().contains("reader"),
+            "{}",
+            problem.detail()
+        );
+        assert!(!problem.detail().contains("writer"));
+    }
+
+    #[test]
+    fn what_is_of_all_tenants_is_for_no_caller_with_one() {
+        for operation in [Operation::Feed, Operation::AdminRead] {
+            let roles = ["follower", "ops"];
+            assert!(caller(None, &roles).may(&operation).is_ok());
+            assert!(caller(Some("acme"), &roles).may(&operation).is_err());
+            let inside = Caller::in_process(Some(Tenant::new("acme").unwrap()), None);
+            assert!(inside.may(&operation).is_err());
+            assert!(Caller::anybody().may(&operation).is_ok());
+        }
+    }
 }

@@ -15,7 +15,8 @@ const MAX_ORIGINS: usize = 64;
 const MAX_AGE: Duration = Duration::from_mins(10);
 
 /// What a page may send beside what browsers always let through.
-const REQUEST_HEADERS: [HeaderName; 9] = [
+const REQUEST_HEADERS: [HeaderName; 10] = [
+    header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::IF_MATCH,
     header::IF_NONE_MATCH,
@@ -28,7 +29,8 @@ const REQUEST_HEADERS: [HeaderName; 9] = [
 ];
 
 /// What a page may read of an answer beside what browsers always let through.
-const EXPOSED_HEADERS: [HeaderName; 8] = [
+const EXPOSED_HEADERS: [HeaderName; 9] = [
+    header::WWW_AUTHENTICATE,
     header::ETAG,
     header::LOCATION,
     header::RETRY_AFTER,
@@ -186,6 +188,7 @@ mod tests {
         assert_eq!(told(header::ACCESS_CONTROL_MAX_AGE), Some("600"));
         let sent = told(header::ACCESS_CONTROL_ALLOW_HEADERS).unwrap();
         for name in [
+            "authorization",
             "if-match",
             "idempotency-key",
             "last-event-id",

@@ -24,16 +24,23 @@ mod observed;
 mod openapi;
 mod problem;
 mod query;
+mod roles;
 mod server;
+mod sign_in;
 
 pub use app::{app, with_context, with_context_of};
 pub use body::{BodyLimits, JsonBody, read_json};
-pub use caller::{Caller, open_to_all};
+pub use caller::{Caller, SignedIn, open_to_all};
 pub use compression::compressed;
 pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
 pub use cors::{CorsOrigins, cross_origin};
 pub use health::{Part, Readiness, health_router};
-pub use openapi::{ApiDocument, RESERVED_NAMES, docs_router, header, parameter, with};
+pub use openapi::{ApiDocument, RESERVED_NAMES, docs_router, header, parameter, secured, with};
 pub use problem::{Problem, ProblemKind};
 pub use query::{no_query, require_json_answer};
+pub use roles::{InvalidRules, MAX_ROLE_CHARS, Operation, Rules};
 pub use server::{ServerSettings, serve};
+pub use sign_in::{
+    Expected, InvalidKeys, InvalidSource, KeySet, KeysFrom, MAX_TOKEN_BYTES, MIN_SECRET_BYTES,
+    ROLES_CLAIM, Refused, Secret, SignIn, Unread, Verifier, count_refused, signed_in,
+};

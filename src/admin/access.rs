@@ -14,7 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tidelog_http::{Problem, ProblemKind};
+use tidelog_http::{Operation, Problem, ProblemKind, Refused, SignIn, count_refused};
 use uuid::Uuid;
 
 use super::actions::Action;
@@ -39,8 +39,11 @@ const MAX_QUOTED_CHARS: usize = 64;
 #[derive(Clone)]
 pub(crate) struct Access(Arc<Rules>);
 
+#[derive(Clone)]
 struct Rules {
     tokens: AdminTokens,
+    /// Who may use the services, of whom some may use the administration.
+    sign_in: Option<SignIn>,
     /// Where the process listens; `None` where its routers are mounted by somebody else, who guards them.
     listener: Option<SocketAddr>,
     /// The host that the setting names.
@@ -169,9 +172,18 @@ impl Access {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         Self(Arc::new(Rules {
             tokens,
+            sign_in: None,
             listener,
             host: host.to_ascii_lowercase(),
             key: random_key(),
+        }))
+    }
+
+    /// The same, also for those of who signs in to the services whom the rules permit it. Then nobody gets in who does not sign in.
+    pub(crate) fn signing_in(self, sign_in: Option<SignIn>) -> Self {
+        Self(Arc::new(Rules {
+            sign_in,
+            ..Rules::clone(&self.0)
         }))
     }
 
@@ -179,7 +191,7 @@ impl Access {
     pub(crate) fn warning(&self) -> Option<String> {
         let beyond = self.0.listener.filter(|own| !own.ip().is_loopback())?;
         let mut warning = format!("the administration listens beyond this machine, at {beyond}");
-        let _ = if self.0.tokens.is_empty() {
+        let _ = if self.is_open() {
             let variable = variable("admin_tokens");
             write!(
                 warning,
@@ -199,17 +211,17 @@ impl Access {
     /// # Errors
     ///
     /// [`ProblemKind::Unauthenticated`], [`ProblemKind::Forbidden`].
-    pub(crate) fn admit(&self, parts: &Parts) -> Result<Principal, Problem> {
+    pub(crate) async fn admit(&self, parts: &Parts) -> Result<Principal, Problem> {
         // A page of another site learns nothing of who is signed in.
         if !parts.method.is_safe() {
             is_own(&parts.headers)?;
         }
-        self.principal(parts)
+        self.principal(parts).await
     }
 
     /// Who sends a request.
-    fn principal(&self, parts: &Parts) -> Result<Principal, Problem> {
-        if self.0.tokens.is_empty() {
+    async fn principal(&self, parts: &Parts) -> Result<Principal, Problem> {
+        if self.is_open() {
             return self.local(parts);
         }
         let token = match parts.headers.get(header::AUTHORIZATION) {
@@ -217,7 +229,37 @@ impl Access {
             None => cookie(&parts.headers)
                 .and_then(|value| session::whose(value, &self.0.tokens, SystemTime::now())),
         };
-        token.map(Principal::of).ok_or_else(unauthenticated)
+        match (token, &self.0.sign_in) {
+            (Some(token), _) => Ok(Principal::of(token)),
+            (None, Some(sign_in)) => self.signed_in(sign_in, &parts.headers).await,
+            (None, None) => Err(unauthenticated()),
+        }
+    }
+
+    /// Whether nobody signs in.
+    fn is_open(&self) -> bool {
+        self.0.tokens.is_empty() && self.0.sign_in.is_none()
+    }
+
+    /// Who is signed in to the services, as far as the rules permit the administration.
+    async fn signed_in(&self, sign_in: &SignIn, headers: &HeaderMap) -> Result<Principal, Problem> {
+        let caller = sign_in.caller(headers).await;
+        let caller = caller.map_err(|refused| {
+            count_refused(refused, "admin");
+            match refused {
+                Refused::Missing => unauthenticated(),
+                other => other.into(),
+            }
+        })?;
+        let permission = match caller.may(&Operation::AdminOperate) {
+            Ok(()) => Permission::Operate,
+            Err(_) => {
+                caller.may(&Operation::AdminRead)?;
+                Permission::Read
+            }
+        };
+        let name = caller.principal().unwrap_or_default();
+        Ok(Principal::new(name, permission, self.0.key))
     }
 
     /// Whoever reaches the listener, where nobody signs in.
@@ -291,7 +333,7 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    match access.admit(&parts) {
+    match access.admit(&parts).await {
         Ok(principal) => {
             request = Request::from_parts(parts, body);
             request.extensions_mut().insert(principal);
@@ -357,7 +399,7 @@ pub(crate) fn not_permitted(principal: &Principal, action: &Action) -> Problem {
 
 fn unauthenticated() -> Problem {
     let detail = "Sign in with one of the tokens that the setting admin_tokens has: with the header Authorization: Bearer, or at \
-                  /admin/sign-in.";
+                  /admin/sign-in. A token of the services' issuer will do in the header where a rule for admin/read or admin/operate says so.";
     Problem::new(ProblemKind::Unauthenticated, detail)
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
@@ -389,6 +431,7 @@ fn host_of(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use axum::http::Request;
+    use futures_util::FutureExt;
 
     use super::*;
     use crate::admin::actions;
@@ -410,7 +453,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let admitted = access.admit(&parts);
+        let admitted = access.admit(&parts).now_or_never().expect("no fetch");
         admitted.map_err(|problem| problem.status().as_u16())
     }
 

@@ -457,13 +457,22 @@ fn flag(setting: &'static Setting) -> Arg {
         Kind::Duration => "TIME",
         Kind::Number | Kind::Fraction => "N",
         Kind::Bytes => "BYTES",
+        Kind::Flag => "BOOL",
         Kind::Text | Kind::Secret => "TEXT",
     };
     let default = setting
         .default
         .map(|value| format!(" [default: {value}]"))
         .unwrap_or_default();
-    Arg::new(setting.key)
+    let argument = match setting.kind {
+        // What is said without a value is so.
+        Kind::Flag => Arg::new(setting.key)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+        _ => Arg::new(setting.key),
+    };
+    argument
         .long(setting.flag())
         .value_name(value)
         .help(format!(
@@ -690,5 +699,14 @@ mod tests {
         );
         assert_eq!(arguments.config, Some("f.toml".into()));
         assert!(parse("serve --nonsense 1").is_err());
+        for (said, value) in [
+            ("--insecure-no-auth", Some("true")),
+            ("--insecure-no-auth=false", Some("false")),
+            ("", None),
+        ] {
+            let arguments = parse(&format!("serve {said} --role query")).unwrap();
+            let flag = arguments.flags.get("insecure_no_auth");
+            assert_eq!(flag.map(String::as_str), value, "{said}");
+        }
     }
 }

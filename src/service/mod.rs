@@ -15,6 +15,7 @@ mod queries;
 pub(crate) mod reach;
 mod reactions;
 mod recorded;
+mod sign_in;
 mod source;
 mod stalls;
 mod versions;
@@ -37,7 +38,9 @@ use tidelog_eventbus::{
     Cause, CommitSignal, EventStream, LogError, RelayStatus, Start, StreamError, StreamReader,
     SubscriptionOptions,
 };
-use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve, with_context_of};
+use tidelog_http::{
+    Part, Readiness, ServerSettings, SignIn, app, docs_router, serve, with_context_of,
+};
 use tidelog_query::store::ReadStore;
 use tidelog_query::{
     AwaitedLog, Catalog, LiveViews, QueryService, QuerySettings, Views, ViewsOptions,
@@ -64,10 +67,11 @@ use listeners::{address, listen};
 #[cfg(feature = "cli")]
 pub(crate) use owner::machine;
 pub(crate) use owner::owner;
-use public::public;
+use public::{Routes, public};
 use reach::{Answers, Reach};
 use reactions::{Keeper, Reactions};
 pub use reactions::{ReactionState, ReactionStatus};
+pub use sign_in::InvalidSignIn;
 use source::Source;
 
 /// How long each step of a stop has at least, when those before it took all the time there is.
@@ -86,6 +90,9 @@ pub enum StartError {
     /// The program's entities cannot be used.
     #[error(transparent)]
     Entities(#[from] InvalidEntities),
+    /// Nobody can sign in as the settings say, or somebody would have to.
+    #[error(transparent)]
+    SignIn(#[from] InvalidSignIn),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] CannotListen),
@@ -163,6 +170,7 @@ pub(crate) async fn start(
     listen: Listen,
 ) -> Result<Running, StartError> {
     program.check()?;
+    let sign_in = sign_in::of(program, settings)?;
     let role = settings.role;
     let at =
         |wanted, key, address| listen_if(wanted && listen == Listen::AtAddresses, key, address);
@@ -174,6 +182,16 @@ pub(crate) async fn start(
     .await?;
     let query = at(role.runs(Role::Query), "query_addr", &settings.query_addr).await?;
     let health = at(true, "admin_addr", &settings.admin_addr).await?;
+    let listeners = [
+        ("command_addr", &command),
+        ("query_addr", &query),
+        ("admin_addr", &health),
+    ];
+    for (key, listener) in listeners {
+        if let Some(Ok(at)) = listener.as_ref().map(TcpListener::local_addr) {
+            sign_in::require(key, at, settings, sign_in.as_ref())?;
+        }
+    }
     let readiness = Readiness::new();
     let mut running = Running {
         command_addr: command.as_ref().map(address),
@@ -199,9 +217,15 @@ pub(crate) async fn start(
             .health
             .spawn(|stop| serve(listener, router, bounds, stop));
     }
+    if let Some(sign_in) = sign_in.clone() {
+        running
+            .workers
+            .spawn(async move |stop| sign_in.keep_fresh(stop).await);
+    }
     let assembly = Assembly {
         program,
         settings,
+        sign_in,
         readiness,
     };
     match assembly.run(&mut running, reads).await {
@@ -221,6 +245,7 @@ pub(crate) async fn start(
 struct Assembly<'a> {
     program: &'a App,
     settings: &'a Settings,
+    sign_in: Option<SignIn>,
     readiness: Readiness,
 }
 
@@ -298,7 +323,9 @@ impl Assembly<'_> {
     ) -> Result<(), InvalidApp> {
         let catalog = catalog(self.program)?;
         let settings = QuerySettings::default();
+        let sign_in = self.sign_in.as_ref();
         let document = query_document(self.program.name(), &catalog, &settings);
+        let document = sign_in::queries_secured(document, sign_in);
         let mut service = QueryService::new(catalog.clone(), store.clone(), live.clone());
         if let Some(log) = self.log_for_queries(running) {
             service = service.with_log(log);
@@ -309,15 +336,12 @@ impl Assembly<'_> {
         if let Some(signal) = freshness {
             router = Freshness::new(signal, live, catalog, store).applied_to(router);
         }
-        let router = router
-            .merge(docs_router(&document))
-            .merge(self.program.own_query_routes().clone());
-        running.query_router = Some(public(
-            "query",
-            router,
-            self.settings,
-            &[Method::GET, Method::HEAD],
-        ));
+        let routes = Routes {
+            guarded: router.merge(self.program.own_query_routes().clone()),
+            open: docs_router(&document),
+        };
+        let methods = [Method::GET, Method::HEAD];
+        running.query_router = Some(public("query", routes, self.settings, sign_in, &methods));
         Ok(())
     }
 
@@ -413,7 +437,8 @@ impl Assembly<'_> {
             settings.admin_tokens.clone(),
             &settings.admin_addr,
             listener,
-        );
+        )
+        .signing_in(self.sign_in.clone());
         if let Some(warning) = access.warning() {
             tracing::warn!("{warning}");
         }
@@ -493,10 +518,13 @@ impl Assembly<'_> {
             query_url: self.settings.query_url.clone(),
             ..CommandSettings::default()
         };
+        let sign_in = self.sign_in.as_ref();
         let document = command_document(name, deciders, multi_stream);
-        let router = command_router(service, settings)
-            .merge(feed)
-            .merge(docs_router(&document));
+        let document = sign_in::commands_secured(document, sign_in);
+        let routes = Routes {
+            guarded: command_router(service, settings).merge(feed),
+            open: docs_router(&document),
+        };
         let methods = [
             Method::GET,
             Method::HEAD,
@@ -504,7 +532,7 @@ impl Assembly<'_> {
             Method::PATCH,
             Method::DELETE,
         ];
-        running.command_router = Some(public("command", router, self.settings, &methods));
+        running.command_router = Some(public("command", routes, self.settings, sign_in, &methods));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The pages of the administration, and what looks at everything for them.
 
 use axum::Router;
-use tidelog_http::app;
+use tidelog_http::{app, open_to_all};
 use tidelog_query::store::ReadStore;
 use tidelog_query::{LiveViews, QueryService, QuerySettings, query_router};
 
@@ -51,7 +51,8 @@ impl Parts<'_> {
             app: self.program.name().to_owned(),
             access: self.access,
             api: app(self.api),
-            queries: app(query_router(queries, QuerySettings::default())),
+            // Who may see a page may see what it shows.
+            queries: open_to_all(app(query_router(queries, QuerySettings::default()))),
             catalog,
             subscriptions: self.subscriptions,
             samples,

@@ -34,6 +34,8 @@ pub enum Kind {
     Fraction,
     /// A number of bytes: `512MiB`, `2GiB`, `65536`.
     Bytes,
+    /// Whether something is so: `true` or `false`. As a flag it needs no value.
+    Flag,
     /// One word, or free text.
     Text,
 }
@@ -160,6 +162,63 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Secret,
         None,
         "The secret that the command line shows to a running process: of one of the admin_tokens of that process",
+    ),
+    // Who may use the services.
+    setting(
+        "auth_jwks",
+        &["TIDELOG_AUTH_JWKS"],
+        Kind::Text,
+        None,
+        "The keys that the tokens of callers are signed with, a JSON Web Key Set: an https:// URL (http:// on this machine), or a file",
+    ),
+    setting(
+        "auth_secret",
+        &["TIDELOG_AUTH_SECRET"],
+        Kind::Secret,
+        None,
+        "In place of auth_jwks, for development: a secret of 32 bytes or more that tokens are signed with (HS256)",
+    ),
+    setting(
+        "auth_issuer",
+        &["TIDELOG_AUTH_ISSUER"],
+        Kind::Text,
+        None,
+        "Who issues the tokens: their claim iss, to the letter",
+    ),
+    setting(
+        "auth_audience",
+        &["TIDELOG_AUTH_AUDIENCE"],
+        Kind::Text,
+        None,
+        "For whom the tokens are: one of their claim aud, to the letter",
+    ),
+    setting(
+        "auth_roles_claim",
+        &["TIDELOG_AUTH_ROLES_CLAIM"],
+        Kind::Text,
+        Some("roles"),
+        "The claim that has a caller's roles: a list, or a text with blanks; with dots for one within another, such as realm_access.roles",
+    ),
+    setting(
+        "auth_tenant_claim",
+        &["TIDELOG_AUTH_TENANT_CLAIM"],
+        Kind::Text,
+        None,
+        "The claim that says for which tenant a caller asks; where it is set, a token without it is refused",
+    ),
+    setting(
+        "roles",
+        &["TIDELOG_ROLES"],
+        Kind::Text,
+        None,
+        "Which roles may do what, before what the program declares: account/deposit=teller|manager, account/*=manager, view/statement=auditor, feed=follower, admin/read=ops, admin/operate=ops-lead",
+    ),
+    setting(
+        "insecure_no_auth",
+        &["TIDELOG_INSECURE_NO_AUTH"],
+        Kind::Flag,
+        Some("false"),
+        "Listen beyond this machine though nobody signs in: whoever reaches the listeners may do everything",
     ),
     setting(
         "query_url",

@@ -319,9 +319,10 @@ fn file_value(
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),
         toml::Value::Float(number) => number.to_string(),
+        toml::Value::Boolean(flag) => flag.to_string(),
         other => {
             let reason = format!(
-                "`{key}` is a {}; write it as a text or a number",
+                "`{key}` is a {}; write it as a text, a number, or true or false",
                 other.type_str()
             );
             return Err(InvalidSettings::File {

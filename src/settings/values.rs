@@ -7,6 +7,7 @@ use tidelog_domain::Partitions;
 use tidelog_http::CorsOrigins;
 
 use super::admin_tokens::{AdminSecret, AdminTokens};
+use super::auth::AuthSettings;
 use super::known::Setting;
 use super::sources::{InvalidSettings, Layers, Origin, shown};
 
@@ -113,6 +114,8 @@ pub struct Settings {
     pub admin_tokens: AdminTokens,
     /// What the command line shows to a running process.
     pub admin_token: Option<AdminSecret>,
+    /// Who may use the services, and for what.
+    pub auth: AuthSettings,
     /// The query service's address as clients see it.
     pub query_url: Option<String>,
     /// Which pages of other origins a browser lets use the command service and the query service. Never the admin listener.
@@ -159,6 +162,7 @@ impl Default for Settings {
             admin_addr: Role::All.admin_addr().to_owned(),
             admin_tokens: AdminTokens::default(),
             admin_token: None,
+            auth: AuthSettings::default(),
             query_url: None,
             cors_origins: CorsOrigins::none(),
             data_dir: text("data_dir").into(),
@@ -238,6 +242,7 @@ impl Settings {
                 Some(_) => Some(parsed(layers, "admin_token", SECRET, AdminSecret::parse)?),
                 None => None,
             },
+            auth: AuthSettings::from_layers(layers)?,
             query_url: text("query_url"),
             cors_origins: parsed(layers, "cors_origins", ORIGINS, CorsOrigins::parse)?,
             data_dir: text("data_dir").unwrap_or_default().into(),
@@ -272,7 +277,7 @@ const FRACTION: &str = "a number from 0 to 1, such as 0.25";
 const BYTES: &str = "a number of bytes above 0, such as 512MiB, 2GiB or 65536";
 
 /// Reads the value of `key` with `read`.
-fn parsed<T>(
+pub(super) fn parsed<T>(
     layers: &Layers,
     key: &'static str,
     expected: &str,

@@ -141,22 +141,22 @@ impl CommandKey {
     /// The key in its scope, as the log keeps it. `request` is the one that it came with.
     pub(super) fn scoped(&self, request: &CommandRequest) -> IdempotencyKey {
         let route = (request.category.as_str(), request.input.name.as_str());
-        self.in_scope(&request.metadata, route, || fingerprint(request))
+        self.in_scope(route, &request.metadata, || fingerprint(request))
     }
 
     /// The same for a command over several aggregates.
     pub(super) fn scoped_to_all(&self, request: &MultiStreamRequest) -> IdempotencyKey {
-        self.in_scope(&request.metadata, ("", &request.name), || {
+        self.in_scope(("", &request.name), &request.metadata, || {
             digest(b"request", &[sorted(&request.body).to_string().as_bytes()])
         })
     }
 
-    /// The scope is the tenant and the principal, where they are known, and the route: the aggregate, which a command over several does
-    /// not have, and the command.
+    /// The scope is the tenant and the principal, where there are any, and the route: the aggregate, which a command over several does not
+    /// have, and the command.
     fn in_scope(
         &self,
-        metadata: &Metadata,
         (category, command): (&str, &str),
+        metadata: &Metadata,
         fingerprint: impl FnOnce() -> [u8; 32],
     ) -> IdempotencyKey {
         let tenant = metadata.tenant.as_deref().unwrap_or_default();
@@ -249,6 +249,38 @@ mod tests {
         for other in others {
             assert_ne!(other.scoped, same.scoped);
         }
+    }
+
+    #[test]
+    fn a_key_is_that_of_one_principal_of_one_tenant() {
+        let by = |tenant: Option<&str>, actor: Option<&str>| {
+            let metadata = Metadata {
+                tenant: tenant.map(str::to_owned),
+                actor: actor.map(str::to_owned),
+                ..Metadata::default()
+            };
+            let request = CommandRequest::new("post", "create", Value::Null);
+            let one = scoped("k", &request.clone().with_metadata(metadata.clone()));
+            let several = MultiStreamRequest {
+                name: "move".to_owned(),
+                body: Value::Null,
+                metadata,
+                command_id: Uuid::nil(),
+                key: None,
+            };
+            let all = CommandKey::new("k").unwrap().scoped_to_all(&several);
+            [one.scoped, all.scoped]
+        };
+        let callers = [
+            by(None, None),
+            by(Some("acme"), None),
+            by(None, Some("acme")),
+            by(Some("acme"), Some("ann")),
+            by(Some("acme"), Some("bob")),
+            by(Some("ac"), Some("meann")),
+        ];
+        let all: std::collections::HashSet<_> = callers.iter().flatten().collect();
+        assert_eq!(all.len(), 2 * callers.len());
     }
 
     #[test]

@@ -19,8 +19,8 @@ use axum::routing::any;
 use serde_json::Value;
 use tidelog_domain::{CommandInput, Endpoint, Lifecycle, Metadata, StreamId};
 use tidelog_http::{
-    BodyLimits, Caller, JsonBody, Problem, ProblemKind, RequestContext, no_query, read_json,
-    require_json_answer,
+    BodyLimits, Caller, JsonBody, Operation, Problem, ProblemKind, RequestContext, no_query,
+    read_json, require_json_answer,
 };
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ pub struct CommandSettings {
 /// several aggregates.
 ///
 /// It is part of a service: [`tidelog_http::app`] gives it the problem documents for unknown paths, the correlation id
-/// and the answer to a panic.
+/// and the answer to a panic. It is behind a sign-in ([`tidelog_http::signed_in`]) or open to all ([`tidelog_http::open_to_all`]).
 pub fn command_router(service: Arc<CommandService>, settings: CommandSettings) -> Router {
     Router::new()
         .route("/{aggregate}", any(command))
@@ -75,9 +75,8 @@ async fn command(
             .filter(|(name, _)| ours(name))
             .map(|(_, segment)| segment)
             .collect();
-        commands
-            .handle(&segments, (&context, &caller), request)
-            .await
+        let from = From { context, caller };
+        commands.handle(&segments, &from, request).await
     };
     handled.await.unwrap_or_else(IntoResponse::into_response)
 }
@@ -93,19 +92,21 @@ impl Commands {
     async fn handle(
         &self,
         path: &[&str],
-        (context, caller): (&RequestContext, &Caller),
+        from: &From,
         request: Request,
     ) -> Result<Response, Problem> {
         if let [name] = path
             && self.service.multi_stream(name).is_some()
         {
-            return self
-                .handle_multi_stream(name, (context, caller), request)
-                .await;
+            return self.handle_multi_stream(name, from, request).await;
         }
         let (parts, body) = request.into_parts();
         let reads_at = self.settings.query_url.as_deref();
         let call = route::resolve(&self.service, &parts.method, path, reads_at)?;
+        from.caller.may(&Operation::Command {
+            aggregate: call.category,
+            command: &call.spec.name,
+        })?;
         no_query(&parts.uri)?;
         require_json_answer(&parts.headers)?;
         let creates = call.spec.lifecycle == Lifecycle::Missing;
@@ -149,7 +150,7 @@ impl Commands {
                 body,
             },
             precondition: preconditions.version.clone(),
-            metadata: metadata(context, caller),
+            metadata: from.metadata(),
             command_id: Uuid::now_v7(),
             key,
         });
@@ -206,14 +207,25 @@ fn bad_id(what: &str) -> Problem {
     )
 }
 
-/// What is recorded with the events of a request.
-fn metadata(context: &RequestContext, caller: &Caller) -> Metadata {
-    Metadata {
-        actor: caller.principal().map(str::to_owned),
-        tenant: caller.tenant().map(ToString::to_string),
-        correlation_id: context.correlation_id().to_owned(),
-        traceparent: context.traceparent().map(str::to_owned),
-        ..Metadata::default()
+/// Who sends a request, and in which conversation.
+struct From {
+    context: RequestContext,
+    caller: Caller,
+}
+
+impl From {
+    /// What is recorded with the events of the request.
+    fn metadata(&self) -> Metadata {
+        Metadata {
+            correlation_id: self.context.correlation_id().to_owned(),
+            traceparent: self.context.traceparent().map(str::to_owned),
+            actor: self.caller.principal().map(str::to_owned),
+            tenant: self
+                .caller
+                .tenant()
+                .map(|tenant| tenant.as_str().to_owned()),
+            ..Metadata::default()
+        }
     }
 }
 

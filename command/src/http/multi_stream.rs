@@ -5,23 +5,21 @@ use axum::http::{Method, header};
 use axum::response::Response;
 use serde_json::Value;
 use tidelog_domain::{Endpoint, Refusal};
-use tidelog_http::{
-    Caller, Problem, ProblemKind, RequestContext, no_query, read_json, require_json_answer,
-};
+use tidelog_http::{Operation, Problem, ProblemKind, no_query, read_json, require_json_answer};
 use uuid::Uuid;
 
 use crate::handling::{CommandError, MultiStreamRequest};
 
 use super::preconditions::Preconditions;
 use super::problems::Subject;
-use super::{Commands, accepted_types, answer, command_body, idempotency, metadata, route};
+use super::{Commands, From, accepted_types, answer, command_body, idempotency, route};
 
 impl Commands {
     /// Handles a request to the command over several aggregates that is called `name`.
     pub(super) async fn handle_multi_stream(
         &self,
         name: &str,
-        (context, caller): (&RequestContext, &Caller),
+        from: &From,
         request: Request,
     ) -> Result<Response, Problem> {
         let (parts, body) = request.into_parts();
@@ -29,6 +27,7 @@ impl Commands {
             let reads_at = self.settings.query_url.as_deref();
             return Err(route::not_allowed(&parts.method, "POST", reads_at));
         }
+        from.caller.may(&Operation::Several(name))?;
         no_query(&parts.uri)?;
         require_json_answer(&parts.headers)?;
         // It has no one version that they could be about.
@@ -57,7 +56,7 @@ impl Commands {
         let done = self.service.execute_multi_stream(MultiStreamRequest {
             name: name.to_owned(),
             body,
-            metadata: metadata(context, caller),
+            metadata: from.metadata(),
             command_id: Uuid::now_v7(),
             key,
         });

@@ -2,8 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::parse::Parser;
-use syn::{LitInt, LitStr, Path, Type};
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::{Ident, LitInt, LitStr, Path, Token, Type, parenthesized};
 
 /// The arguments of the macros for structs.
 #[derive(Default)]
@@ -12,6 +13,8 @@ pub(crate) struct Args {
     pub(crate) plural: Option<LitStr>,
     /// Each `index = "…"`, of which there may be several.
     pub(crate) indexes: Vec<LitStr>,
+    /// What stands in `roles(…)`.
+    pub(crate) roles: Option<Roles>,
     pub(crate) rule: Option<Path>,
     pub(crate) rejection: Option<Type>,
     pub(crate) version: Option<LitInt>,
@@ -30,6 +33,10 @@ impl Args {
                 read.plural = Some(meta.value()?.parse()?);
             } else if is("index") {
                 read.indexes.push(meta.value()?.parse()?);
+            } else if is("roles") {
+                let inner;
+                parenthesized!(inner in meta.input);
+                read.roles = Some(inner.parse()?);
             } else if is("rule") {
                 read.rule = Some(meta.value()?.parse()?);
             } else if is("rejection") {
@@ -47,6 +54,79 @@ impl Args {
         parser.parse2(args)?;
         Ok(read)
     }
+}
+
+/// What a role may not have: rules are written with it.
+const NO_ROLE: &str = "a role has 1 to 128 characters, and no blank, comma, `|` or `=`";
+
+/// The roles of which a caller needs one: for everything, or for some operations.
+#[derive(Default)]
+pub(crate) struct Roles {
+    pub(crate) all: Vec<LitStr>,
+    pub(crate) of: Vec<(Ident, Vec<LitStr>)>,
+}
+
+impl Parse for Roles {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut roles = Self::default();
+        while !input.is_empty() {
+            if input.peek(LitStr) {
+                roles.all.push(role(input)?);
+            } else {
+                let operation: Ident = input.parse()?;
+                let inner;
+                parenthesized!(inner in input);
+                let list = Punctuated::<LitStr, Token![,]>::parse_terminated_with(&inner, role)?;
+                if list.is_empty() {
+                    return Err(inner.error("name a role: without one, everybody may"));
+                }
+                roles.of.push((operation, list.into_iter().collect()));
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        if roles.all.is_empty() && roles.of.is_empty() {
+            return Err(input.error("name a role: without one, everybody may"));
+        }
+        Ok(roles)
+    }
+}
+
+impl Roles {
+    /// The function that gives those for everything.
+    pub(crate) fn function(roles: Option<&Self>) -> TokenStream {
+        let all = roles.map(|roles| roles.all.as_slice()).unwrap_or_default();
+        if all.is_empty() {
+            return quote! {};
+        }
+        quote! {
+            fn roles() -> &'static [&'static str] {
+                &[#(#all),*]
+            }
+        }
+    }
+
+    /// Requires that they are not for some operations alone.
+    pub(crate) fn require_for_all(roles: Option<&Self>) -> syn::Result<()> {
+        match roles.and_then(|roles| roles.of.first()) {
+            Some((operation, _)) => Err(syn::Error::new_spanned(
+                operation,
+                "roles are texts here: roles(\"teller\", \"manager\")",
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn role(input: ParseStream<'_>) -> syn::Result<LitStr> {
+    let role: LitStr = input.parse()?;
+    let text = role.value();
+    let wrong = |c: char| c.is_control() || c.is_whitespace() || "|,=".contains(c);
+    if (1..=128).contains(&text.chars().count()) && !text.contains(wrong) {
+        return Ok(role);
+    }
+    Err(syn::Error::new_spanned(role, NO_ROLE))
 }
 
 /// Reads the version of a shape.

@@ -4,10 +4,10 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{DeriveInput, Fields, Ident, Variant, parse_quote};
 
-use crate::args::require_none;
+use crate::args::{Roles, require_none};
 use crate::name::{Name, require_unique};
 use crate::plain::derives;
-use crate::variants::{take_flag, take_name, variants};
+use crate::variants::{take, take_flag, take_name, variants};
 
 /// One command.
 struct Command {
@@ -15,6 +15,7 @@ struct Command {
     name: Name,
     creates: bool,
     deletes: bool,
+    roles: Option<Roles>,
     /// Whether its variant has braces, if empty ones.
     fields: bool,
 }
@@ -26,9 +27,13 @@ impl Command {
             ident: variant.ident.clone(),
             creates: take_flag(variant, "create")?,
             deletes: take_flag(variant, "delete")?,
+            roles: take(variant, "roles")
+                .map(|attribute| attribute.parse_args())
+                .transpose()?,
             name: take_name(variant)?,
             fields: !matches!(variant.fields, Fields::Unit),
         };
+        Roles::require_for_all(command.roles.as_ref())?;
         let name = &command.name.text;
         variant.attrs.push(parse_quote!(#[serde(rename = #name)]));
         let wrong = |message: &str| Err(syn::Error::new_spanned(&variant.ident, message));
@@ -89,6 +94,7 @@ pub(crate) fn expand(args: TokenStream, mut item: DeriveInput) -> syn::Result<To
     let ident = &item.ident;
     let derives = derives();
     let specs = commands.iter().map(Command::spec);
+    let roles = roles(&commands);
     let without_fields = commands
         .iter()
         .filter(|command| !command.fields)
@@ -103,6 +109,7 @@ pub(crate) fn expand(args: TokenStream, mut item: DeriveInput) -> syn::Result<To
             fn specs() -> ::std::vec::Vec<::tidelog::__private::CommandSpec> {
                 ::tidelog::__private::command_specs::<Self>(&[#(#specs),*])
             }
+            #roles
             fn decode(
                 input: &::tidelog::__private::CommandInput,
             ) -> ::core::result::Result<Self, ::std::vec::Vec<::tidelog::__private::FieldError>> {
@@ -113,4 +120,24 @@ pub(crate) fn expand(args: TokenStream, mut item: DeriveInput) -> syn::Result<To
             }
         }
     })
+}
+
+/// The function that gives the roles of those commands that name some.
+fn roles(commands: &[Command]) -> TokenStream {
+    let arms = commands.iter().filter_map(|command| {
+        let (name, roles) = (&command.name.text, &command.roles.as_ref()?.all);
+        Some(quote! { #name => &[#(#roles),*], })
+    });
+    let arms: TokenStream = arms.collect();
+    if arms.is_empty() {
+        return arms;
+    }
+    quote! {
+        fn roles(command: &str) -> &'static [&'static str] {
+            match command {
+                #arms
+                _ => &[],
+            }
+        }
+    }
 }

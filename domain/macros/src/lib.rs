@@ -24,6 +24,7 @@ use syn::DeriveInput;
 /// | argument | means | without it |
 /// |---|---|---|
 /// | `name = "account"` | the category of its streams, and the first part of its paths | the struct's name |
+/// | `roles("teller", "manager")` | where callers sign in: the roles of which one is needed for each of its commands that does not name others itself | every caller that is signed in |
 ///
 /// ```
 /// # extern crate tidelog_domain as tidelog;
@@ -50,6 +51,7 @@ pub fn aggregate(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `#[create]` | it makes a new aggregate, and is served as `POST /{aggregate}/{command}` |
 /// | `#[delete]` | it is served as `DELETE /{aggregate}/{id}`; it has no fields |
 /// | `#[name("…")]` | its name, where the variant's will not do |
+/// | `#[roles("teller", "manager")]` | where callers sign in: the roles of which one is needed, in place of the aggregate's |
 ///
 /// What `#[schemars(…)]` says of a field (`range`, `length`, `pattern`) is checked before the command is decided, and
 /// fields that are not known are refused.
@@ -83,6 +85,7 @@ pub fn commands(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | argument | means | without it |
 /// |---|---|---|
 /// | `name = "transfer"` | its path | the struct's name |
+/// | `roles("teller", "manager")` | where callers sign in: the roles of which one is needed for it | every caller that is signed in |
 #[proc_macro_attribute]
 pub fn multi_stream_command(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(plain::multi_stream_command, args, item)
@@ -188,6 +191,7 @@ pub fn rejections(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `name = "statement"` | one document: `GET /{name}/{id}` | the struct's name |
 /// | `plural = "statements"` | their list: `GET /{plural}` | the name and an `s` |
 /// | `index = "owner,-balance"` | by what lists are searched and sorted, in the words of `sort`; as often as needed | none |
+/// | `roles("teller", "manager")` | where callers sign in: the roles of which one is needed for reading it | every caller that is signed in |
 #[proc_macro_attribute]
 pub fn view(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(plain::view, args, item)
@@ -204,6 +208,7 @@ pub fn view(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `name = "post"` | the category of its streams, and its path | the struct's name |
 /// | `plural = "posts"` | the path of its list | the name and an `s` |
 /// | `index = "author_name,-created_at"` | by what lists are searched and sorted, in the words of `sort`; as often as needed | none |
+/// | `roles("author")`, `roles(create("author"), read("reader"))` | where callers sign in: the roles of which one is needed for all of it, or to `create`, `patch`, `delete` or `read` it | every caller that is signed in |
 /// | `rule = a_function` | `fn(Change<'_, Post>, &Context) -> Result<(), PostRejection>`, which may say no to a change | everything that fits the schema may happen |
 /// | `rejection = PostRejection` | why the rule may say no | |
 /// | `version = 2` | the version of its shape | 1 |

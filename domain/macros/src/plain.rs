@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Data, DeriveInput, Fields};
 
-use crate::args::{Args, require_none, upcasters, version};
+use crate::args::{Args, Roles, require_none, upcasters, version};
 use crate::name::Name;
 use crate::variants::require_no_parameters;
 
@@ -33,8 +33,10 @@ pub(crate) fn data(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStr
 
 /// `#[aggregate]`.
 pub(crate) fn aggregate(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
-    let args = Args::parse(args, &["name"])?;
+    let args = Args::parse(args, &["name", "roles"])?;
+    Roles::require_for_all(args.roles.as_ref())?;
     require_record(&item, "aggregate", &["id", "version"])?;
+    let roles = Roles::function(args.roles.as_ref());
     let name = Name::new(args.name.as_ref(), &item.ident)?.text;
     let (derives, ident) = (derives(), &item.ident);
     Ok(quote! {
@@ -43,6 +45,7 @@ pub(crate) fn aggregate(args: TokenStream, item: DeriveInput) -> syn::Result<Tok
         #item
         impl ::tidelog::__private::Named for #ident {
             const NAME: &'static str = #name;
+            #roles
             fn stored_schema() -> ::core::option::Option<::tidelog::__private::serde_json::Value> {
                 ::core::option::Option::Some(::tidelog::__private::stored_schema::<Self>())
             }
@@ -55,7 +58,8 @@ pub(crate) fn multi_stream_command(
     args: TokenStream,
     item: DeriveInput,
 ) -> syn::Result<TokenStream> {
-    let args = Args::parse(args, &["name"])?;
+    let args = Args::parse(args, &["name", "roles"])?;
+    Roles::require_for_all(args.roles.as_ref())?;
     require_record(&item, "multi_stream_command", &[])?;
     let (derives, named) = (derives(), named(&args, &item)?);
     Ok(quote! {
@@ -68,7 +72,8 @@ pub(crate) fn multi_stream_command(
 
 /// `#[view]`.
 pub(crate) fn view(args: TokenStream, item: DeriveInput) -> syn::Result<TokenStream> {
-    let args = Args::parse(args, &["name", "plural", "index"])?;
+    let args = Args::parse(args, &["name", "plural", "index", "roles"])?;
+    Roles::require_for_all(args.roles.as_ref())?;
     require_record(
         &item,
         "view",
@@ -98,6 +103,7 @@ pub(crate) fn entity(args: TokenStream, item: DeriveInput) -> syn::Result<TokenS
         "name",
         "plural",
         "index",
+        "roles",
         "rule",
         "rejection",
         "version",
@@ -111,6 +117,7 @@ pub(crate) fn entity(args: TokenStream, item: DeriveInput) -> syn::Result<TokenS
     let (derives, named, plural) = (derives(), named(&args, &item)?, plural(&args)?);
     let (rejection, rule) = rule(&args)?;
     let indexes = indexes(&args);
+    let roles_of = roles_of(&args)?;
     let version = args.version.as_ref().map(version).transpose()?.unwrap_or(1);
     let upcasters = upcasters(args.upcasters.as_ref());
     let ident = &item.ident;
@@ -125,6 +132,7 @@ pub(crate) fn entity(args: TokenStream, item: DeriveInput) -> syn::Result<TokenS
             #upcasters
             #plural
             #indexes
+            #roles_of
             #rule
         }
     })
@@ -160,9 +168,11 @@ fn rule(args: &Args) -> syn::Result<(TokenStream, TokenStream)> {
 fn named(args: &Args, item: &DeriveInput) -> syn::Result<TokenStream> {
     let name = Name::new(args.name.as_ref(), &item.ident)?.text;
     let ident = &item.ident;
+    let roles = Roles::function(args.roles.as_ref());
     Ok(quote! {
         impl ::tidelog::__private::Named for #ident {
             const NAME: &'static str = #name;
+            #roles
         }
     })
 }
@@ -191,6 +201,33 @@ fn indexes(args: &Args) -> TokenStream {
             ::std::vec![#(#indexes),*]
         }
     }
+}
+
+/// The function that gives the roles for each operation on an entity, where they differ.
+fn roles_of(args: &Args) -> syn::Result<TokenStream> {
+    let of = args.roles.as_ref().map(|roles| roles.of.as_slice());
+    let of = of.unwrap_or_default();
+    if of.is_empty() {
+        return Ok(quote! {});
+    }
+    let mut arms = TokenStream::new();
+    for (operation, roles) in of {
+        let name = operation.to_string();
+        if !["create", "patch", "delete", "read"].contains(&&*name) {
+            let message =
+                "an entity is created, patched, deleted and read: create, patch, delete, read";
+            return Err(syn::Error::new_spanned(operation, message));
+        }
+        arms.extend(quote! { #name => &[#(#roles),*], });
+    }
+    Ok(quote! {
+        fn roles_of(operation: &str) -> &'static [&'static str] {
+            match operation {
+                #arms
+                _ => <Self as ::tidelog::__private::Named>::roles(),
+            }
+        }
+    })
 }
 
 /// Requires a struct with named fields, none of them `reserved`, and without parameters.

@@ -138,6 +138,10 @@ impl Decider for EntityDecider {
         &self.commands
     }
 
+    fn roles(&self, command: &str) -> Vec<&str> {
+        self.schema.roles(command)
+    }
+
     fn events(&self) -> Vec<EventShape> {
         self.schema.shapes()
     }

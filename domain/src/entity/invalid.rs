@@ -40,6 +40,14 @@ pub enum InvalidSchema {
         /// What it says, as JSON.
         found: String,
     },
+    /// `x-tidelog-roles` does not say who may do what.
+    #[error(
+        "\"x-tidelog-roles\" is {found}, but it is a list of roles, such as [\"author\"], or such a list for each of \"create\", \"patch\", \"delete\" and \"read\"; no list is empty, and no role has a blank, a comma, | or ="
+    )]
+    Roles {
+        /// What it says, as JSON.
+        found: String,
+    },
     /// `x-tidelog-indexes` is no list of texts.
     #[error(
         "\"x-tidelog-indexes\" is {found}, but it is a list of what lists are searched and sorted by, such as [\"author_name\", \"-created_at\"]"

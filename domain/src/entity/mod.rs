@@ -18,6 +18,9 @@
 //!   ([`EntitySchema::with_upcasters`]).
 //! - `"x-tidelog-indexes"` is a list of what lists are searched and sorted by, see
 //!   [`ViewDefinition::indexes`](crate::ViewDefinition::indexes); it means nothing else, and changes no version.
+//! - `"x-tidelog-roles"` says of which roles a caller needs one, where callers sign in: a list for all that is done with the entity, or one
+//!   for each of `create`, `patch`, `delete` and `read`; what it leaves out is for every caller that is signed in. It means nothing else, and
+//!   changes no version.
 //! - Nothing is ever fetched: a `$ref` leads to somewhere in the same document.
 //!
 //! # Example
@@ -60,6 +63,7 @@ mod invalid;
 mod outline;
 mod parts;
 mod publish;
+mod roles;
 mod schema;
 mod trace;
 mod typed;

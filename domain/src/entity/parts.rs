@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::invalid::InvalidSchema;
 
 /// Keywords that lead to other schemas, or say nothing about the value itself.
-const STRUCTURE: [&str; 35] = [
+const STRUCTURE: [&str; 36] = [
     "$ref",
     "$dynamicRef",
     "$id",
@@ -44,6 +44,7 @@ const STRUCTURE: [&str; 35] = [
     "maxContains",
     "x-tidelog-plural",
     "x-tidelog-indexes",
+    "x-tidelog-roles",
 ];
 
 /// One schema that applies at a place.

@@ -13,6 +13,7 @@ use super::event::EventNames;
 use super::explain::explain;
 use super::invalid::InvalidSchema;
 use super::outline::{Outline, SERVER_SET};
+use super::roles::{ROLES, Roles};
 use super::trace::{patterns, trace};
 use crate::decider::FieldError;
 use crate::stream::is_category;
@@ -46,6 +47,7 @@ struct Parts {
     name: String,
     plural: String,
     indexes: Vec<String>,
+    roles: Roles,
     schema: Value,
     validator: Validator,
     outline: Outline,
@@ -78,6 +80,7 @@ impl EntitySchema {
         require_dialect(&schema)?;
         let plural = plural(name, &schema)?;
         let indexes = indexes(&schema)?;
+        let roles = Roles::read(&schema)?;
         let events = EventNames::of(name, version(&schema)?);
         let upcasters = upcasters(&events, Vec::new());
         let validator = compile(&schema)?;
@@ -87,6 +90,7 @@ impl EntitySchema {
             name: name.to_owned(),
             plural,
             indexes,
+            roles,
             schema,
             validator,
             outline,
@@ -142,6 +146,12 @@ impl EntitySchema {
     #[must_use]
     pub fn indexes(&self) -> &[String] {
         &self.0.indexes
+    }
+
+    /// The roles of which a caller needs one to `create`, `patch`, `delete` or `read` it; without one every caller that is signed in may.
+    #[must_use]
+    pub fn roles(&self, operation: &str) -> Vec<&str> {
+        self.0.roles.of(operation)
     }
 
     /// The schema as it was written.
@@ -306,6 +316,7 @@ fn payload_schema(name: &str, schema: &Value) -> Value {
         keywords.shift_remove(PLURAL);
         keywords.shift_remove(VERSION);
         keywords.shift_remove(INDEXES);
+        keywords.shift_remove(ROLES);
         // References within it begin at the state, not at the payload.
         let id = Value::String(format!("urn:tidelog:{name}"));
         keywords.entry("$id").or_insert(id);

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::invalid::InvalidSchema;
+use super::roles::ROLES;
 use super::schema::{EntitySchema, INDEXES, PLURAL, VERSION};
 use crate::aggregate::{Data, DecodeError, Named, Rejection};
 use crate::context::Context;
@@ -43,6 +44,14 @@ pub trait Entity: Data + JsonSchema + Named {
     #[must_use]
     fn indexes() -> Vec<&'static str> {
         Vec::new()
+    }
+
+    /// The roles of which a caller needs one to `create`, `patch`, `delete` or `read` it, where that is not the same for all of it
+    /// ([`Named::roles`]).
+    #[must_use]
+    fn roles_of(operation: &str) -> &'static [&'static str] {
+        let _ = operation;
+        Self::roles()
     }
 
     /// Whether what fits the schema may happen. Without a rule all of it may.
@@ -114,6 +123,10 @@ impl EntitySchema {
             if !indexes.is_empty() {
                 keywords.insert(INDEXES.to_owned(), indexes.into());
             }
+        }
+        let roles = super::roles::written(|operation| E::roles_of(operation));
+        if let (Value::Object(keywords), Some(roles)) = (&mut schema, roles) {
+            keywords.insert(ROLES.to_owned(), roles);
         }
         let schema = Self::from_value(E::NAME, schema)?;
         Ok(schema.with_upcasters(E::upcasters()))

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::event::{EntityEventKind, read_state};
 use super::invalid::InvalidSchema;
 use super::publish;
+use super::roles::READ;
 use super::schema::{EntitySchema, require_plural};
 use crate::aggregate::DecodeError;
 use crate::event::RecordedEvent;
@@ -76,6 +77,10 @@ impl ViewDefinition for EntityView {
 
     fn plural(&self) -> &str {
         &self.plural
+    }
+
+    fn roles(&self) -> Vec<&str> {
+        self.entity.roles(READ)
     }
 
     fn schema(&self) -> &Value {

@@ -48,5 +48,6 @@ fn is_remark(keyword: &str) -> bool {
             | "deprecated"
             | "default"
             | "x-tidelog-indexes"
+            | "x-tidelog-roles"
     )
 }

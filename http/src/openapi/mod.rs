@@ -2,6 +2,7 @@
 
 mod embed;
 mod page;
+mod secured;
 
 use serde_json::{Map, Value, json};
 
@@ -9,6 +10,7 @@ use crate::context::{CORRELATION_ID, TRACEPARENT};
 use crate::problem::{Problem, ProblemKind};
 
 pub use page::docs_router;
+pub use secured::secured;
 
 /// The names below `/` that services need for themselves: no aggregate and no view may be called so.
 pub const RESERVED_NAMES: [&str; 8] = [

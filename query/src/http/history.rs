@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidelog_domain::{EventId, Metadata, RecordedEvent, StreamId, Version, ViewDefinition, causes};
 use tidelog_eventbus::Retry;
-use tidelog_http::{Caller, Problem, ProblemKind, require_json_answer};
+use tidelog_http::{Caller, Operation, Problem, ProblemKind, require_json_answer};
 use tokio::time::timeout;
 
 use super::problems::{RETRY_AFTER, bad_path};
@@ -62,6 +62,7 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     let Path(OfDocument { name, id }) = path.map_err(bad_path)?;
     let view = &**reads.one_of(&name)?;
+    caller.may(&Operation::View(view.name()))?;
     require_json_answer(&headers)?;
     check_id(view, &id)?;
     let stream = stream_of(view, &id, &Scope::of(&caller))?;

@@ -2,15 +2,15 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tidelog_domain::{ViewDefinition, causes, document_key};
-use tidelog_http::{Problem, ProblemKind};
+use tidelog_http::{Caller, Problem, ProblemKind};
 
 use super::filters::{self, Asked};
 use super::history::log_missing;
@@ -51,7 +51,7 @@ pub(super) async fn document(
     view: &Arc<dyn ViewDefinition>,
     id: &str,
     (asked, then): (Asked, Option<Then>),
-    headers: &HeaderMap,
+    asking: (&Caller, &HeaderMap),
 ) -> Result<Response, Problem> {
     if then.is_some() {
         return Err(Problem::new(
@@ -66,7 +66,7 @@ pub(super) async fn document(
         id: Some(id.to_owned()),
         question,
     };
-    begin(reads, live, asked, headers).await
+    begin(reads, live, asked, asking).await
 }
 
 /// All documents that fit, and then what changes about them.
@@ -74,8 +74,7 @@ pub(super) async fn list(
     reads: &Reads,
     view: &Arc<dyn ViewDefinition>,
     parameters: &[Parameter],
-    scope: &Scope,
-    headers: &HeaderMap,
+    asking: (&Caller, &HeaderMap),
 ) -> Result<Response, Problem> {
     let is_word =
         |parameter: &&Parameter, word| parameter.name == word && parameter.operator.is_none();
@@ -85,7 +84,8 @@ pub(super) async fn list(
     if let Some(parameter) = paged {
         return Err(parameter.unknown("a live list has all documents that fit, and no pages."));
     }
-    let mut asked = filters::page(&**view, parameters, scope, &reads.settings)?;
+    let scope = Scope::of(asking.0);
+    let mut asked = filters::page(&**view, parameters, &scope, &reads.settings)?;
     if !parameters.iter().any(|one| is_word(&one, "limit")) {
         asked.query.limit = reads.settings.max_limit;
     }
@@ -95,15 +95,15 @@ pub(super) async fn list(
         id: None,
         question: format!("{asked:?}"),
     };
-    begin(reads, live, asked, headers).await
+    begin(reads, live, asked, asking).await
 }
 
-/// Begins to tell, or says why it cannot be told.
+/// Begins to tell, until the caller's token counts no more, or says why it cannot be told.
 async fn begin(
     reads: &Reads,
     live: changes::Asked,
     asked: Asked,
-    headers: &HeaderMap,
+    (caller, headers): (&Caller, &HeaderMap),
 ) -> Result<Response, Problem> {
     let last = last_event(headers)?;
     let changes = reads.service.changes.clone().ok_or_else(log_missing)?;
@@ -126,12 +126,27 @@ async fn begin(
         let message = messages.poll_recv(context);
         message.map(|message| message.map(|message| Ok(frame(&asked, message))))
     });
+    let frames = frames.take_until(expired(caller));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (ACCEL_BUFFERING, HeaderValue::from_static("no")),
     ];
     Ok((headers, Body::from_stream(frames)).into_response())
+}
+
+/// Until the caller's token counts no more.
+fn expired(caller: &Caller) -> impl Future<Output = ()> + Send + 'static {
+    let end = caller.expires_at();
+    async move {
+        match end {
+            Some(end) => {
+                let left = end.duration_since(SystemTime::now());
+                tokio::time::sleep(left.unwrap_or_default()).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// What the client goes on from.

@@ -131,7 +131,8 @@ impl QueryService {
 
 /// The query service as HTTP.md has it: `GET /{view}/{id}`, `GET /{views}?…`, `GET /{view}?…`, `GET /{view}/{id}/history`.
 ///
-/// It is part of a service: [`tidelog_http::app`] gives it the problem documents for unknown paths and methods.
+/// It is part of a service: [`tidelog_http::app`] gives it the problem documents for unknown paths and methods. It is behind a sign-in
+/// ([`tidelog_http::signed_in`]) or open to all ([`tidelog_http::open_to_all`]).
 pub fn query_router(service: QueryService, settings: QuerySettings) -> Router {
     Router::new()
         .route("/{name}", get(read::documents))

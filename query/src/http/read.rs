@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
-use tidelog_http::{Caller, Problem, ProblemKind, require_json_answer};
+use tidelog_http::{Caller, Operation, Problem, ProblemKind, require_json_answer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -95,6 +95,7 @@ pub(super) async fn document(
 ) -> Result<Response, Problem> {
     let Path(OfDocument { name, id }) = path.map_err(bad_path)?;
     let view = reads.one_of(&name)?;
+    caller.may(&Operation::View(view.name()))?;
     let is_live = live::is_asked(&headers);
     if !is_live {
         require_json_answer(&headers)?;
@@ -106,7 +107,8 @@ pub(super) async fn document(
     if is_live {
         let read_of = ReadOf::Document(&stored);
         reads.settle(view.name(), read_of, &scope, &headers).await?;
-        return live::document(&reads, view, &stored, (asked, then), &headers).await;
+        let asking = (&caller, &headers);
+        return live::document(&reads, view, &stored, (asked, then), asking).await;
     }
     if let Some(then) = then {
         let found = history::document(&reads, &**view, (&id, &scope), then).await?;
@@ -134,13 +136,16 @@ pub(super) async fn documents(
     let Path(OfView { name }) = path.map_err(bad_path)?;
     let named = reads.service.catalog.named(&name);
     let named = named.ok_or_else(|| no_view(&name))?;
+    let (Named::One(view) | Named::Many(view)) = named;
+    caller.may(&Operation::View(view.name()))?;
     let scope = Scope::of(&caller);
     if let (Named::Many(view), true) = (named, live::is_asked(&headers)) {
         let parameters = parameters::parse(query.as_deref())?;
         reads
             .settle(view.name(), ReadOf::Any, &scope, &headers)
             .await?;
-        return live::list(&reads, view, &parameters, &scope, &headers).await;
+        let asking = (&caller, &headers);
+        return live::list(&reads, view, &parameters, asking).await;
     }
     require_json_answer(&headers)?;
     let parameters = parameters::parse(query.as_deref())?;

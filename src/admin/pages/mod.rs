@@ -143,7 +143,7 @@ pub(crate) fn router(site: Site) -> Router {
 async fn enter(State(site): Shared, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let is_part = parts.uri.path().starts_with("/live/");
-    let principal = match site.access.admit(&parts) {
+    let principal = match site.access.admit(&parts).await {
         Ok(principal) => principal.by_page(),
         Err(problem) => {
             refused(&parts, &problem);

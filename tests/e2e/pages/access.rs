@@ -159,7 +159,13 @@ async fn without_tokens_whoever_is_on_the_machine_may_act_and_no_page_of_anybody
 #[tokio::test]
 async fn beyond_the_machine_nobody_may_act_who_is_not_named() {
     let everywhere = crate::services::free_address().replace("127.0.0.1", "0.0.0.0");
-    let service = Service::launch(Role::Dev, &[("TIDELOG_ADMIN_ADDR", &everywhere)]);
+    let service = Service::launch(
+        Role::Dev,
+        &[
+            ("TIDELOG_ADMIN_ADDR", &everywhere),
+            ("TIDELOG_INSECURE_NO_AUTH", "true"),
+        ],
+    );
     let admin = crate::client::Client::new(&everywhere.replace("0.0.0.0", "127.0.0.1"));
     eventually("it to be ready", async || {
         let request = admin.request(reqwest::Method::GET, "/health/ready");

@@ -300,11 +300,12 @@ async fn no_header_leads_to_what_is_another_tenants() {
                 .problem(404, "not-found");
             assert_eq!(ground.reads("/posts", &[header]).await.data(200), json!([]));
             let body = json!({"title": "mine"});
+            let headers = [header];
             let tried = ground.tries(
                 &ground.commands,
                 Method::PATCH,
                 "/post/p1",
-                &[header],
+                &headers,
                 Some(&body),
             );
             tried.await.problem(404, "not-found");
@@ -323,11 +324,12 @@ async fn no_header_leads_to_what_is_another_tenants() {
             .problem(404, "not-found");
         let body = json!({"title": "mine"});
         for header in [("if-match", "\"1\""), ("if-match", ground.tag.as_str())] {
+            let headers = [header];
             let tried = ground.tries(
                 &ground.commands,
                 Method::PATCH,
                 "/post/p1",
-                &[header],
+                &headers,
                 Some(&body),
             );
             assert!([404, 412].contains(&tried.await.status));

@@ -5,6 +5,7 @@
 //! - [`RedisCluster`]: a Redis Cluster of servers of a test's own.
 //! - [`Process`]: a program under test, such as `tidelog serve`, with its output and its signals.
 //! - [`OtlpReceiver`]: a collector of traces, with what came to it.
+//! - [`Issuer`]: an issuer of tokens, which publishes its keys.
 //! - [`TcpProxy`]: a network between a client and a server that can be cut, delayed, stalled or made to lose an answer.
 //!
 //! The servers are the genuine ones, fetched by `tests/servers` when they are missing. Nothing started here outlives
@@ -23,6 +24,7 @@ mod cluster;
 mod ending;
 mod engine;
 mod installation;
+mod issuer;
 mod network;
 mod otlp;
 mod process;
@@ -33,6 +35,7 @@ pub use cluster::RedisCluster;
 pub use ending::Signal;
 pub use engine::Engine;
 pub use installation::{browser_path, promtool, python_path};
+pub use issuer::{AUDIENCE, ISSUER, Issuer, SigningKey};
 pub use network::{TcpProxy, free_port};
 pub use otlp::{OtlpReceiver, ReceivedSpan};
 pub use process::Process;

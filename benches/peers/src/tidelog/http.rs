@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tidelog_command::{CommandSettings, command_router};
-use tidelog_http::{ServerSettings, app, serve};
+use tidelog_http::{ServerSettings, app, open_to_all, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,7 @@ impl OverHttp {
         let router = command_router(Arc::clone(&inner.service), CommandSettings::default());
         let stop = CancellationToken::new();
         let settings = ServerSettings::default();
-        tokio::spawn(serve(listener, app(router), settings, stop.clone()));
+        tokio::spawn(serve(listener, open_to_all(app(router)), settings, stop.clone()));
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);

@@ -28,7 +28,7 @@ use axum::routing::get;
 use serde_json::json;
 use tidelog_domain::{Partition, RecordedEvent, causes};
 use tidelog_eventbus::{FeedCursor, LogError, LogIdentity, LogReader, wire};
-use tidelog_http::{Problem, ProblemKind, require_json_answer};
+use tidelog_http::{Caller, Operation, Problem, ProblemKind, require_json_answer};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -54,7 +54,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The feed of `log`, which is that of the program `app`: `GET /events` and `GET /events/heads`.
 ///
-/// It is part of a service: [`tidelog_http::app`] gives it the problem documents for other methods.
+/// It is part of a service: [`tidelog_http::app`] gives it the problem documents for other methods. It is behind a sign-in or open to all;
+/// to a caller with a tenant it says no, since it has the events of all.
 pub fn feed_router(app: &str, log: Arc<dyn LogReader>) -> Router {
     let feed = Feed {
         app: app.into(),
@@ -77,9 +78,11 @@ struct Feed {
 
 async fn events(
     State(feed): State<Feed>,
+    caller: Caller,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.may(&Operation::Feed)?;
     require_json_answer(&headers)?;
     let asked = Asked::read(query.as_deref().unwrap_or_default())?;
     // A place comes free within a page's time; who waits for longer asks again.
@@ -97,9 +100,11 @@ async fn events(
 /// No place is taken for it: it is two short reads, and a follower that is turned down would take the log for away.
 async fn heads(
     State(feed): State<Feed>,
+    caller: Caller,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.may(&Operation::Feed)?;
     require_json_answer(&headers)?;
     if let Some((name, _)) = parameters(query.as_deref().unwrap_or_default()).next() {
         return Err(unknown(name, "there is none here"));

@@ -21,7 +21,10 @@ struct Client {
 impl Client {
     fn new() -> Self {
         let store = WatchedStore::new();
-        let app = tidelog_http::app(feed_router("blog", Arc::clone(&store) as _));
+        let app = tidelog_http::open_to_all(tidelog_http::app(feed_router(
+            "blog",
+            Arc::clone(&store) as _,
+        )));
         Self { store, app }
     }
 
@@ -275,7 +278,7 @@ async fn a_log_that_is_away_is_said_without_its_internals() {
         let log = Arc::new(Away {
             silent: silent.into(),
         });
-        let app = tidelog_http::app(feed_router("blog", log));
+        let app = tidelog_http::open_to_all(tidelog_http::app(feed_router("blog", log)));
         let (status, body) = get_from(&app, "?partition=0").await;
         assert_eq!(status, 503);
         assert_eq!(body["type"], "urn:tidelog:problem:unavailable");

@@ -210,7 +210,10 @@ async fn without_the_log_only_the_past_is_unavailable() {
     let none = QueryService::new(catalog(), reads.clone(), LiveViews::default());
     let gone = QueryService::new(catalog(), reads, LiveViews::default()).with_log(Arc::new(Away));
     for (queries, says) in [(none, "`database_url`"), (gone, "cannot be reached")] {
-        service.app = tidelog_http::app(query_router(queries, QuerySettings::default()));
+        service.app = tidelog_http::open_to_all(tidelog_http::app(query_router(
+            queries,
+            QuerySettings::default(),
+        )));
         assert_eq!(service.get("/post/p1").await.status, 200);
         for path in ["/post/p1/history", "/post/p1?version=1"] {
             let answer = service.get(path).await;

@@ -171,7 +171,10 @@ async fn without_the_log_nothing_is_told_live() {
     let catalog = Catalog::new(vec![posts(), authors()]).unwrap();
     let reads = Arc::new(service.store.clone());
     let queries = QueryService::new(catalog, reads, LiveViews::default());
-    service.app = tidelog_http::app(query_router(queries, QuerySettings::default()));
+    service.app = tidelog_http::open_to_all(tidelog_http::app(query_router(
+        queries,
+        QuerySettings::default(),
+    )));
     let answer = service.send("GET", "/post/p1", &[("Accept", LIVE)]).await;
     assert_eq!(answer.problem(), (503, "unavailable"));
     let detail = answer.body["detail"].as_str().unwrap();
@@ -192,7 +195,7 @@ async fn live_connections_are_bounded_and_end_at_once_when_the_service_stops() {
         max_live: 2,
         ..QuerySettings::default()
     };
-    service.app = tidelog_http::app(query_router(queries, settings));
+    service.app = tidelog_http::open_to_all(tidelog_http::app(query_router(queries, settings)));
     let mut one = Live::open(&service.app, "/post/p1", &[]).await;
     let two = Live::open(&service.app, "/posts", &[]).await;
     let third = service.send("GET", "/post/p1", &[("Accept", LIVE)]).await;

@@ -1,0 +1,4 @@
+//! What attackers and mistakes must not get through: over real HTTP, against the real binary.
+
+mod sign_in;
+mod tenants;
