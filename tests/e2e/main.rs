@@ -28,6 +28,7 @@ mod consumer;
 mod containers;
 mod dev;
 mod faults;
+mod fuzz;
 mod idempotency;
 mod operations;
 mod own_app;
