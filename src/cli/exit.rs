@@ -134,7 +134,11 @@ fn of_backend(error: &BackendError) -> Option<Exit> {
 }
 
 fn of_opening(error: &OpenError) -> Option<Exit> {
-    matches!(error, OpenError::Unreachable(_)).then_some(Exit::Unavailable)
+    match error {
+        OpenError::Unreachable(_) => Some(Exit::Unavailable),
+        OpenError::MayNotMigrate { .. } => Some(Exit::Forbidden),
+        _ => None,
+    }
 }
 
 fn of_replay(error: &ReplayError) -> Option<Exit> {

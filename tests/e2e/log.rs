@@ -6,6 +6,10 @@ use serde_json::{Map, Value};
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, MySqlConnection};
+use tidelog_command::store::{MySqlEventStore, MySqlOptions};
+use tidelog_domain::Partitions;
+use tidelog_test_support::grants::administrator;
+use tidelog_test_support::{Server, SqlUsers, fresh_mysql_database};
 
 /// A row of the table `events`.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,9 +64,21 @@ pub(crate) async fn read_stream(url: &str, stream: &str) -> Vec<Row> {
     rows
 }
 
-/// A connection to the MySQL or MariaDB at `url`.
+/// A log in a database of its own on `server`, made by who may make it; and the database's users, who have the rights of `deploy/mysql/`.
+pub(crate) async fn fresh_log(server: &Server, partitions: Partitions) -> SqlUsers {
+    let users = SqlUsers::of(&fresh_mysql_database(server).await).await;
+    let mut options = MySqlOptions::from_url(&users.migrate).expect("a MySQL URL");
+    options.partitions = partitions;
+    MySqlEventStore::connect(options)
+        .await
+        .expect("the log is made");
+    users.grant().await;
+    users
+}
+
+/// A connection of the administrator to the MySQL or MariaDB at `url`, whoever's it is.
 pub(crate) async fn connect(url: &str) -> MySqlConnection {
-    let options: MySqlConnectOptions = url.parse().expect("a MySQL URL");
+    let options: MySqlConnectOptions = administrator(url).parse().expect("a MySQL URL");
     options
         .ssl_mode(MySqlSslMode::Disabled)
         .connect()

@@ -10,11 +10,11 @@ use tidelog::prelude::*;
 use tidelog::settings::{Role, Settings};
 use tidelog::{App, CommandId, CommandRequest, MultiStreamRequest, Running};
 use tidelog_domain::Partitions;
-use tidelog_test_support::{fresh_mysql_database, shared};
+use tidelog_test_support::shared;
 use tokio::task::JoinSet;
 
 use crate::client::{Answer, Client, must};
-use crate::log::{assert_dense, connect, read};
+use crate::log::{assert_dense, connect, fresh_log, read};
 use crate::store::kit::{Holder, until, waiting};
 
 /// An account that can be as large as it is told to be, and that can be kept busy.
@@ -143,6 +143,12 @@ fn bank() -> App {
         .multi_stream_command::<Transfer>()
 }
 
+/// A log of its own, by a user with a service's rights.
+async fn fresh() -> String {
+    let log = fresh_log(shared::mysql().await, Partitions::DEFAULT);
+    log.await.service
+}
+
 /// The command service of the program, on a log of its own.
 struct Bank {
     running: Running,
@@ -152,7 +158,7 @@ struct Bank {
 
 impl Bank {
     async fn new() -> Self {
-        Self::on(fresh_mysql_database(shared::mysql().await).await).await
+        Self::on(fresh().await).await
     }
 
     async fn on(url: String) -> Self {
@@ -364,7 +370,7 @@ const IN_FLIGHT: usize = 512;
 
 #[tokio::test]
 async fn a_command_that_is_too_large_or_unreadable_harms_no_other_of_its_batch() {
-    let url = fresh_mysql_database(shared::mysql().await).await;
+    let url = fresh().await;
     let bank = Bank::on(url.clone()).await;
     let mut opening = JoinSet::new();
     for number in 0..IN_FLIGHT {

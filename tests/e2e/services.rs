@@ -3,11 +3,13 @@
 use std::process::Command;
 
 use tempfile::TempDir;
+use tidelog_domain::Partitions;
 use tidelog_test_support::{
     Process, Server, Signal, free_port, fresh_mongodb_database, fresh_mysql_database, shared,
 };
 
 use crate::client::{Client, send};
+use crate::log::fresh_log;
 use crate::waiting::eventually;
 
 /// The stock binary.
@@ -22,7 +24,7 @@ pub(crate) struct Backends {
 }
 
 impl Backends {
-    /// Databases of this test's own on the shared servers.
+    /// Databases of this test's own on the shared servers; a log that is made, and a user of it with a service's rights.
     pub(crate) async fn fresh() -> Self {
         Self::fresh_on(shared::mysql().await).await
     }
@@ -30,9 +32,17 @@ impl Backends {
     /// The same with a log on `sql`.
     pub(crate) async fn fresh_on(sql: &Server) -> Self {
         Self {
-            database_url: fresh_mysql_database(sql).await,
+            database_url: fresh_log(sql, Partitions::DEFAULT).await.service,
             bus_url: shared::redis().await.url().to_owned(),
             mongodb_url: fresh_mongodb_database(shared::mongodb().await),
+        }
+    }
+
+    /// The same with a database that has no log yet, and a user who may make it.
+    pub(crate) async fn without_a_log() -> Self {
+        Self {
+            database_url: fresh_mysql_database(shared::mysql().await).await,
+            ..Self::fresh().await
         }
     }
 

@@ -1,6 +1,7 @@
 //! Start-up: each server is asked who it is, and what is wrong is said with the setting's name, never with a password.
 
 use sqlx::{AssertSqlSafe, Executor};
+use tidelog_test_support::grants::administrator;
 use tidelog_test_support::{
     Process, Server, Signal, free_port, fresh_mongodb_database, fresh_mysql_database, shared,
     unique_name,
@@ -335,7 +336,7 @@ async fn migrate_at_once(server: &Server) {
 
 #[tokio::test]
 async fn another_number_of_partitions_than_the_logs_is_refused() {
-    let backends = Backends::fresh().await;
+    let backends = Backends::without_a_log().await;
     let migrate = CommandLine::new(&["migrate", "--partitions", "4"]).with(backends.settings());
     migrate.run().await.succeeded();
     let mut settings = backends.settings().to_vec();
@@ -363,9 +364,8 @@ async fn a_password_that_is_right_is_never_shown() {
             .await
             .expect("a user is made");
     }
-    let url = backends
-        .database_url
-        .replace("root@", &format!("{user}:{PASSWORD}@"));
+    let url = administrator(&backends.database_url);
+    let url = url.replace("root@", &format!("{user}:{PASSWORD}@"));
     let settings = [
         ("DATABASE_URL", url.as_str()),
         ("TIDELOG_BUS_URL", &backends.bus_url),

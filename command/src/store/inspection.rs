@@ -25,6 +25,8 @@ pub struct Inspection {
     pub pending: Vec<PendingMigration>,
     /// The log, where it was made.
     pub log: Option<InspectedLog>,
+    /// Whether a server lets the user change or delete events; `false` where there is no server, or no log.
+    pub may_change_events: bool,
 }
 
 /// A migration that was not made yet.

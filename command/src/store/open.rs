@@ -53,6 +53,18 @@ pub enum OpenError {
     /// A migration failed, or another process is at it for too long.
     #[error("the database could not be migrated")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something of the log is to be made or migrated, which this user may not.
+    #[error(
+        "{}, and this user may not make that: run `migrate` with a user that may (deploy/mysql/users.sql), then give this one its \
+         rights (deploy/mysql/grants.sql)",
+        missing(due)
+    )]
+    MayNotMigrate {
+        /// The migrations that are due, each by its number and what it is about; empty where only the log itself is not made.
+        due: String,
+        /// What the server says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The log was never made, and was not to be made now.
     #[error("there is no log in the database yet: run `migrate`")]
     Missing,
@@ -87,6 +99,14 @@ pub enum OpenError {
         /// What, and why.
         what: String,
     },
+}
+
+/// What is missing of a log of which `due` is.
+fn missing(due: &str) -> String {
+    match due {
+        "" => "the log is not made yet".to_owned(),
+        due => format!("the log's database lacks the migrations {due}"),
+    }
 }
 
 /// A new history id.

@@ -33,6 +33,9 @@ impl Report {
             (true, _) => self.server(inspection),
         }
         self.migrations(inspection);
+        if is_server && inspection.log.is_some() {
+            self.rights(inspection.may_change_events);
+        }
         if let Some(clock) = inspection.clock {
             self.clock("the database's", now - clock);
         }
@@ -155,6 +158,19 @@ impl Report {
                 found,
                 "run `migrate` (with --dry-run it shows them); `serve` does it too",
             );
+        }
+    }
+
+    /// Whether the user may change what was recorded.
+    fn rights(&mut self, may_change_events: bool) {
+        const CHECK: &str = "rights";
+        match may_change_events {
+            false => self.ok(CHECK, "the user may not change or delete events"),
+            true => self.warn(
+                CHECK,
+                "the user may change or delete events, which a service never does",
+                "give the services a user with the rights of deploy/mysql/grants.sql",
+            ),
         }
     }
 

@@ -255,6 +255,7 @@ fn advice(error: &BackendError, key: &'static str) -> String {
             OpenError::Denied(_) => {
                 format!("correct the user, the password or the database in {variable}")
             }
+            OpenError::MayNotMigrate { .. } => format!("run `migrate` with another {variable}"),
             OpenError::Newer { .. } => "run the newer program that migrated it".to_owned(),
             OpenError::Changed { .. } => {
                 "the program and the database are of different makes: find out which one is right"

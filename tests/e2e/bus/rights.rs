@@ -1,4 +1,4 @@
-//! A user of Redis with the rights that `docs/redis.md` names can do what is needed, and one with fewer is told what is
+//! A user of Redis with the rights of `deploy/redis` can do what is needed, and one with fewer is told what is
 //! missing.
 
 use std::time::Duration;
@@ -10,19 +10,30 @@ use uuid::Uuid;
 
 use super::kit::{Log, partitions, redis_at};
 
+/// The user of one Redis, or of each node of a cluster, as the server loads it from its `aclfile`.
+const ALONE: &str = include_str!("../../../deploy/redis/users.acl");
+const ON_A_CLUSTER: &str = include_str!("../../../deploy/redis/users-cluster.acl");
+
 const DOCUMENT: &str = include_str!("../../../docs/redis.md");
 
-/// The command that gives `user` the rights for `app` in the document's line with `keys`.
+/// The command that gives `user` the rights for `app` in one of the files in `deploy/redis`, that with `keys`.
 pub(super) fn documented_rights(keys: &str, user: &str, app: &str) -> Vec<String> {
-    let lines = DOCUMENT.lines().map(str::trim);
-    let mut rules = lines.filter(|line| line.starts_with("ACL SETUSER tidelog "));
-    let rule = rules.find(|line| line.contains(&format!(" ~{keys} ")));
+    let mut files = [ALONE, ON_A_CLUSTER].into_iter();
+    let rule = files.find(|line| line.contains(&format!(" ~{keys} ")));
     let rule = rule.unwrap_or_else(|| panic!("no rule for {keys}"));
-    let words = rule.split(' ').map(|word| match word {
-        "tidelog" => user.to_owned(),
-        word => word.replace("APP", app),
-    });
-    words.collect()
+    let rights = rule.trim().strip_prefix("user tidelog ").unwrap();
+    let rights = rights.split(' ').map(|word| word.replace("APP", app));
+    let command = ["ACL", "SETUSER", user].map(str::to_owned);
+    command.into_iter().chain(rights).collect()
+}
+
+#[test]
+fn the_document_names_the_rights_of_the_files() {
+    for file in [ALONE, ON_A_CLUSTER] {
+        let rule = file.trim().replacen("user", "ACL SETUSER", 1);
+        let lines = DOCUMENT.lines().map(str::trim);
+        assert_eq!(lines.filter(|line| *line == rule).count(), 1, "{rule}");
+    }
 }
 
 /// Does all that a bus is asked for, trimming included.

@@ -113,7 +113,7 @@ async fn all_is_checked_whatever_is_wrong_before() {
 
 #[tokio::test]
 async fn a_log_that_was_changed_past_the_program_is_found() {
-    let backends = Backends::fresh().await;
+    let backends = Backends::without_a_log().await;
     let (report, code) = doctor(&backends, &[]).await;
     // Nothing was made by looking.
     assert_eq!(code, Some(0), "{report:#}");

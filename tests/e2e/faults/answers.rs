@@ -5,10 +5,10 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::Executor;
 use tidelog_domain::Partitions;
-use tidelog_test_support::{Engine, Server, TcpProxy, fresh_mysql_database, shared};
+use tidelog_test_support::{Engine, Server, TcpProxy, shared};
 
 use crate::client::{Answer, Client, must};
-use crate::log::{assert_dense, connect, read};
+use crate::log::{assert_dense, connect, fresh_log, read};
 use crate::services::{Backends, Role, Service};
 use crate::store::kit::{Holder, run, until, until_no_transaction_is_open, until_waiting, waiting};
 use crate::waiting::eventually;
@@ -24,7 +24,7 @@ struct Faulty {
 impl Faulty {
     async fn on(server: &Server) -> Self {
         let proxy = TcpProxy::start(server.port()).await;
-        let direct = fresh_mysql_database(server).await;
+        let direct = fresh_log(server, Partitions::DEFAULT).await.service;
         let backends = Backends {
             database_url: format!("{}?ssl-mode=DISABLED", proxy.url(&direct)),
             ..Backends::fresh().await

@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{Connection, Executor};
+use tidelog_domain::Partitions;
 use tidelog_test_support::{Server, Signal, shared, unique_name};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep};
@@ -11,7 +12,7 @@ use tokio::time::{Duration, sleep};
 use super::WRITES;
 use crate::client::send;
 use crate::load::Load;
-use crate::log::{connect, read};
+use crate::log::{connect, fresh_log, read};
 use crate::services::{Backends, Role, Service};
 use crate::view::View;
 use crate::waiting::eventually;
@@ -33,7 +34,11 @@ async fn another_command_service_goes_on_while_one_is_stopped_with_the_heads_loc
 }
 
 async fn another_goes_on(server: &Server) {
-    let backends = Backends::fresh_on(server).await;
+    let log = fresh_log(server, Partitions::new(1).expect("a number of partitions")).await;
+    let backends = Backends {
+        database_url: log.service,
+        ..Backends::fresh().await
+    };
     let mut settings = backends.settings().to_vec();
     // Every write needs the one head.
     settings.push(("TIDELOG_PARTITIONS", "1"));

@@ -1,9 +1,10 @@
 //! An older copy of the database's directory is put back under running services: the log went back in time.
 
-use tidelog_test_support::{Engine, Server, Signal, fresh_mysql_database};
+use tidelog_domain::Partitions;
+use tidelog_test_support::{Engine, Server, Signal};
 
 use crate::load::Load;
-use crate::log::{fold, read};
+use crate::log::{fold, fresh_log, read};
 use crate::services::{Backends, CommandLine, Role, Site};
 use crate::view::View;
 use crate::waiting::eventually;
@@ -11,8 +12,9 @@ use crate::waiting::eventually;
 #[tokio::test]
 async fn an_older_copy_of_mysql_under_running_views_is_noticed_and_repaired() {
     let mut database = Server::start(Engine::MySql).await;
+    let log = fresh_log(&database, Partitions::DEFAULT).await;
     let backends = Backends {
-        database_url: fresh_mysql_database(&database).await,
+        database_url: log.service.clone(),
         ..Backends::fresh().await
     };
     let mut site = Site::three(&backends).await;
@@ -63,11 +65,12 @@ async fn an_older_copy_of_mysql_under_running_views_is_noticed_and_repaired() {
             service.process().output()
         );
     }
-    CommandLine::new(&["doctor", "--new-history"])
-        .with(backends.settings())
-        .run()
-        .await
-        .succeeded();
+    let new_history = CommandLine::new(&["doctor", "--new-history"]).with(backends.settings());
+    let refused = new_history.run().await;
+    assert_ne!(refused.code, Some(0), "a service may not: {refused:?}");
+    let new_history = CommandLine::new(&["doctor", "--new-history"]).with(backends.settings());
+    let by_who_migrates = [("DATABASE_URL", log.migrate.as_str())];
+    new_history.with(by_who_migrates).run().await.succeeded();
     let mut site = Site::three(&backends).await;
     view.equals_the_fold("post").await;
     assert_ne!(folded, before, "the test restored something else");

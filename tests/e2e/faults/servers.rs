@@ -1,12 +1,14 @@
 //! A server is killed, or emptied, in the middle of 500 writes.
 
 use tidelog_test_support::{
-    Durability, Engine, Server, ServerOptions, fresh_mongodb_database, fresh_mysql_database, shared,
+    Durability, Engine, Server, ServerOptions, fresh_mongodb_database, shared,
 };
 
 use super::{MEANWHILE, MIDDLE, WRITES, nothing_is_lost, reads_see_writes};
 use crate::load::Load;
+use crate::log::fresh_log;
 use crate::services::{Backends, Role, Service, Site};
+use tidelog_domain::Partitions;
 
 #[tokio::test]
 async fn redis_is_killed_in_the_middle_of_writes() {
@@ -150,7 +152,7 @@ async fn mariadbd_is_killed_in_the_middle_of_writes() {
 async fn a_killed_database_loses_nothing(engine: Engine) {
     let mut database = Server::start(engine).await;
     let backends = Backends {
-        database_url: fresh_mysql_database(&database).await,
+        database_url: fresh_log(&database, Partitions::DEFAULT).await.service,
         bus_url: shared::redis().await.url().to_owned(),
         mongodb_url: fresh_mongodb_database(shared::mongodb().await),
     };

@@ -1,7 +1,9 @@
 //! `--wait-for-backends`: servers that come up later than the services.
 
-use tidelog_test_support::{Engine, Server, fresh_mongodb_database, fresh_mysql_database};
+use tidelog_domain::Partitions;
+use tidelog_test_support::{Engine, Server, fresh_mongodb_database};
 
+use crate::log::fresh_log;
 use crate::services::{Backends, Role, Service};
 
 #[tokio::test]
@@ -15,7 +17,7 @@ async fn a_service_that_waits_for_its_servers_starts_when_they_come_up() {
         let mut backends = Backends::fresh().await;
         match engine {
             Engine::MySql | Engine::MariaDb => {
-                backends.database_url = fresh_mysql_database(&server).await
+                backends.database_url = fresh_log(&server, Partitions::DEFAULT).await.service
             }
             Engine::Redis => backends.bus_url = server.url().to_owned(),
             Engine::MongoDb => backends.mongodb_url = fresh_mongodb_database(&server),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidelog_test_support::grants::administrator;
 use tidelog_test_support::{Engine, Server, Signal, fresh_mongodb_database};
 
 use super::Site;
@@ -55,7 +56,10 @@ async fn doctor_tells_of_a_redis_that_is_nearly_full_and_of_what_is_old_in_it() 
 
     assert_eq!(site.command.stop(Signal::Term).await, Some(0));
     let renew = CommandLine::new(&["doctor", "--new-history"]);
-    renew.with(site.backends.settings()).run().await.succeeded();
+    let operator = administrator(&site.backends.database_url);
+    let renew = renew.with(site.backends.settings());
+    let renew = renew.with([("DATABASE_URL", operator.as_str())]);
+    renew.run().await.succeeded();
     let (finding, found) = doctor(&site.backends, "bus keys").await;
     assert!(
         finding == "ok" && found.starts_with("1 stream of other histories"),

@@ -10,6 +10,7 @@ use tidelog::prelude::*;
 use tidelog::settings::Settings;
 use tidelog::{CommandId, CommandRequest, EventId, ReactionState, ReactionStatus, Running, Start};
 use tidelog_command::store::{EventStore, MySqlEventStore, MySqlOptions};
+use tidelog_test_support::grants::administrator;
 
 use crate::services::Backends;
 use crate::waiting::{BOUND, eventually};
@@ -229,8 +230,8 @@ pub(crate) async fn until_held(program: &Running) {
     .await;
 }
 
-/// The log on MySQL, beside the program.
+/// The log on MySQL, beside the program, as its administrator has it: one who may give it a new history.
 pub(crate) async fn log(url: &str) -> Arc<dyn EventStore> {
-    let options = MySqlOptions::from_url(url).unwrap();
+    let options = MySqlOptions::from_url(&administrator(url)).unwrap();
     Arc::new(MySqlEventStore::connect(options).await.unwrap())
 }

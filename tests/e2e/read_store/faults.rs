@@ -1,5 +1,7 @@
 //! MongoDB that dies, or loses an answer, in the middle of projecting: the views equal the fold of the log all the same.
 
+mod rights;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

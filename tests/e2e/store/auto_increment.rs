@@ -27,7 +27,7 @@ use tidelog_eventbus::{
 use tidelog_test_support::{fresh_mysql_database, shared};
 use tokio::sync::watch;
 
-use super::kit::{Holder, append_one, connect, partition_of, stream, until_waiting, write};
+use super::kit::{Holder, append_one, connect, fresh, partition_of, stream, until_waiting, write};
 
 /// A log whose positions come from an AUTO_INCREMENT column: a table for each partition, so that they are dense and order is
 /// all that can be wrong.
@@ -331,7 +331,7 @@ async fn a_reader_of_auto_increment_never_sees_what_is_committed_after_it_went_p
 
 #[tokio::test]
 async fn an_append_waits_for_the_one_that_has_the_head_so_no_reader_goes_past() {
-    let url = fresh_mysql_database(shared::mysql().await).await;
+    let url = fresh(shared::mysql().await).await;
     let store = Arc::new(connect(&url).await);
     let a = stream("a");
     let partition = partition_of(&a);

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 
 use tidelog_command::store::{AppendError, EventStore};
-use tidelog_test_support::{Server, fresh_mysql_database, shared};
+use tidelog_test_support::{Server, shared};
 
-use super::kit::{append_one, connect, exact, grow, partition_of, run, stream, whole_log, write};
+use super::kit::{
+    append_one, connect, exact, fresh, grow, partition_of, run, stream, whole_log, write,
+};
 
 /// How many batches of its own make a process trust what it knows of a head; and some more.
 const OWN: u64 = 4;
 
 async fn two_take_turns(server: &Server) {
-    let url = fresh_mysql_database(server).await;
+    let url = fresh(server).await;
     let stores = [connect(&url).await, connect(&url).await];
     let stream = stream("thing");
     let mut version = 0;
@@ -40,7 +42,7 @@ async fn processes_that_take_turns_find_the_head_where_the_other_left_it_on_mari
 }
 
 async fn the_clock_is_behind(server: &Server) {
-    let url = fresh_mysql_database(server).await;
+    let url = fresh(server).await;
     let store = connect(&url).await;
     let stream = stream("thing");
     for _ in 0..OWN {
@@ -81,7 +83,7 @@ async fn time_does_not_run_backwards_when_the_clock_does_on_mariadb() {
 
 /// The answer is what the log says, whichever way it was found.
 async fn answers_are_true(server: &Server) {
-    let store = connect(&fresh_mysql_database(server).await).await;
+    let store = connect(&fresh(server).await).await;
     let streams: Vec<_> = (0..6).map(|n| stream(&format!("thing-{n}"))).collect();
     let mut answered = Vec::new();
     for version in 0..OWN {
@@ -115,7 +117,7 @@ async fn an_append_is_answered_with_the_place_and_time_that_the_log_has_on_maria
 
 /// An older copy is put back into a server that goes on, and grows to where the log was: the positions are taken again.
 async fn a_copy_is_put_back_under_open_connections(server: &Server) {
-    let url = fresh_mysql_database(server).await;
+    let url = fresh(server).await;
     let (store, other) = (connect(&url).await, connect(&url).await);
     let stream = stream("thing");
     for _ in 0..OWN {
@@ -157,7 +159,7 @@ async fn positions_that_were_taken_again_are_noticed_on_mariadb() {
 }
 
 async fn a_head_is_lost(server: &Server) {
-    let url = fresh_mysql_database(server).await;
+    let url = fresh(server).await;
     let store = connect(&url).await;
     let stream = stream("thing");
     for _ in 0..OWN {

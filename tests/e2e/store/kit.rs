@@ -13,8 +13,10 @@ use tidelog_domain::{
     Append, Appended, Cursor, EventId, ExpectedVersion, NewEvent, Partition, Partitions, Payload,
     Position, RecordedEvent, StreamId, Version,
 };
-use tidelog_test_support::{Server, fresh_mysql_database};
+use tidelog_test_support::Server;
+use tidelog_test_support::grants::administrator;
 
+use crate::log::fresh_log;
 use crate::waiting::eventually;
 
 /// What becomes of an append.
@@ -26,10 +28,10 @@ pub(crate) struct DatabaseLog {
 }
 
 impl DatabaseLog {
-    /// A database without a log yet.
+    /// A database with a log that has no events yet.
     pub(crate) async fn fresh(server: &Server) -> Self {
         Self {
-            url: fresh_mysql_database(server).await,
+            url: fresh(server).await,
         }
     }
 }
@@ -54,6 +56,16 @@ impl SpoilableLog for DatabaseLog {
         );
         run(&self.url, &sql).await;
     }
+}
+
+/// The URL of a log in a database of its own, by a user with the rights of a service; and with the one that who renews the history
+/// needs, which the suite and some tests here do by the stores that they have.
+pub(crate) async fn fresh(server: &Server) -> String {
+    let users = fresh_log(server, partitions()).await;
+    let user = users.service.split(['/', '@']).nth(2).unwrap();
+    let grant = format!("GRANT UPDATE (history) ON log_meta TO '{user}'@'%'");
+    run(&users.administrator, &grant).await;
+    users.service
 }
 
 /// The partitions of all logs here.
@@ -172,9 +184,9 @@ pub(crate) async fn ids_of(store: &dyn EventStore, stream: &StreamId) -> Vec<Eve
     events.map(|event| event.id).collect()
 }
 
-/// Runs `sql` on the database `url`, past any store.
+/// Runs `sql` on the database `url` as its administrator, past any store.
 pub(crate) async fn run(url: &str, sql: &str) -> Vec<MySqlRow> {
-    let mut connection = MySqlConnection::connect(url).await.unwrap();
+    let mut connection = MySqlConnection::connect(&administrator(url)).await.unwrap();
     let rows = connection.fetch_all(AssertSqlSafe(sql.to_owned())).await;
     connection.close().await.unwrap();
     rows.unwrap()
@@ -186,7 +198,7 @@ pub(crate) struct Holder(MySqlConnection);
 impl Holder {
     /// Locks the heads of `partitions`.
     pub(crate) async fn of(url: &str, partitions: &[Partition]) -> Self {
-        let mut connection = MySqlConnection::connect(url).await.unwrap();
+        let mut connection = MySqlConnection::connect(&administrator(url)).await.unwrap();
         connection.execute("START TRANSACTION").await.unwrap();
         let mut holder = Self(connection);
         for partition in partitions {

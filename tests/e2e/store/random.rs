@@ -14,9 +14,9 @@ use tidelog_domain::{
     Append, AppendKey, Cursor, EventId, ExpectedVersion, IdempotencyKey, NewEvent, Partition,
     Payload, Position, StreamWrite, Version,
 };
-use tidelog_test_support::{Server, fresh_mysql_database, shared};
+use tidelog_test_support::{Server, shared};
 
-use super::kit::{Verdict, connect, partitions, stream};
+use super::kit::{Verdict, connect, fresh, partitions, stream};
 
 /// How many sequences of batches each store is given. Each has a log of its own.
 const CASES: u32 = 24;
@@ -192,7 +192,7 @@ fn random_batches_come_to_the_same(open: impl AsyncFn() -> Vec<Arc<dyn EventStor
 
 /// Two handles, as two processes have them.
 async fn two_on(server: &Server) -> Vec<Arc<dyn EventStore>> {
-    let url = fresh_mysql_database(server).await;
+    let url = fresh(server).await;
     let handles: [MySqlEventStore; 2] = [connect(&url).await, connect(&url).await];
     handles
         .into_iter()

@@ -24,6 +24,12 @@ struct Planted {
     header: String,
     /// The secret of somebody who may use the administration.
     token: String,
+    /// What a client shows in the header `Authorization`, whether anybody asked for it or not.
+    bearer: String,
+    /// What else a client shows: a cookie.
+    cookie: String,
+    /// An idempotency key: who has it can ask what came of the command.
+    key: String,
     /// What is in bodies, events and documents.
     payload: String,
 }
@@ -36,6 +42,9 @@ impl Planted {
             wrong: unique("wrong"),
             header: unique("header"),
             token: unique("token"),
+            bearer: unique("bearer"),
+            cookie: unique("cookie"),
+            key: unique("key"),
             payload: unique("payload"),
         }
     }
@@ -45,19 +54,42 @@ impl Planted {
         format!("ann:operate:{}", self.token)
     }
 
-    /// Makes sure that none of the texts is in `said`, which `who` said.
-    fn not_in(&self, who: &str, said: &str) {
+    /// The texts that nobody is told, whatever they ask for.
+    fn secrets(&self) -> [&str; 7] {
         let Self {
             password,
             wrong,
             header,
             token,
-            payload,
+            bearer,
+            cookie,
+            key,
+            payload: _,
         } = self;
-        for secret in [password, wrong, header, token, payload] {
-            let found = said.lines().find(|line| line.contains(secret.as_str()));
+        [password, wrong, header, token, bearer, cookie, key].map(String::as_str)
+    }
+
+    /// Makes sure that none of the texts is in `said`, which `who` said.
+    fn not_in(&self, who: &str, said: &str) {
+        self.no_secret_in(who, said);
+        let found = said.lines().find(|line| line.contains(&self.payload));
+        assert_eq!(found, None, "{who} tells a payload");
+    }
+
+    /// The same of what shows payloads to those who ask for them.
+    fn no_secret_in(&self, who: &str, said: &str) {
+        for secret in self.secrets() {
+            let found = said.lines().find(|line| line.contains(secret));
             assert_eq!(found, None, "{who} tells {secret}");
         }
+    }
+
+    /// The headers that a client shows.
+    fn shown(&self) -> [(&'static str, String); 2] {
+        [
+            ("authorization", format!("Bearer {}", self.bearer)),
+            ("cookie", format!("session={}", self.cookie)),
+        ]
     }
 }
 
@@ -170,23 +202,82 @@ async fn ask(service: &Service, path: &str, token: &str) -> Answer {
 }
 
 /// What a service says of itself to those who watch it.
-async fn pages(service: &Service, token: &str) -> String {
+const PAGES: [&str; 15] = [
+    "/metrics",
+    "/health/live",
+    "/health/ready",
+    "/admin",
+    "/admin/subscriptions",
+    "/admin/parked",
+    "/admin/audit",
+    "/admin/events",
+    "/admin/streams",
+    "/admin/api/subscriptions",
+    "/admin/api/parked",
+    "/admin/api/audit",
+    "/admin/api/events",
+    "/admin/api/streams",
+    "/admin/api/views",
+];
+
+/// What shows payloads to those who ask for them.
+const SHOWING: [&str; 4] = [
+    "/admin/api/events?payload=true",
+    "/admin/streams/post/fine",
+    "/admin/api/streams/post/fine",
+    "/admin/views/post",
+];
+
+async fn pages(service: &Service, paths: &[&str], token: &str) -> String {
     let mut pages = String::new();
-    for path in [
-        "/metrics",
-        "/health/ready",
-        "/admin",
-        "/admin/subscriptions",
-        "/admin/parked",
-        "/admin/audit",
-        "/admin/api/subscriptions",
-        "/admin/api/parked",
-        "/admin/api/audit",
-    ] {
+    for path in paths {
         pages += &ask(service, path, token).await.body;
         pages.push('\n');
     }
     pages
+}
+
+/// Shows the services what a client may show, where it is asked for and where it is not, rightly and wrongly; gives what they say.
+async fn shown_to(services: [&Service; 3], planted: &Planted) -> String {
+    let [command, eventbus, query] = services;
+    let mut said = String::new();
+    let (commands, queries) = (command.commands(), query.queries());
+    let bodies = [post("shown", "c"), json!({"title": 1})];
+    for body in &bodies {
+        // The second time it is a replay, or another request with the same key.
+        for _ in 0..2 {
+            let mut request = commands.request(reqwest::Method::POST, "/post").json(body);
+            request = request.header("idempotency-key", format!("\"{}\"", planted.key));
+            for (name, value) in planted.shown() {
+                request = request.header(name, value);
+            }
+            said += &format!("{:?}\n", must(request).await);
+        }
+    }
+    for path in [
+        "/post/shown",
+        "/posts",
+        "/posts?nothing=1",
+        "/nowhere/at/all/of/it",
+    ] {
+        let mut request = queries.request(reqwest::Method::GET, path);
+        for (name, value) in planted.shown() {
+            request = request.header(name, value);
+        }
+        said += &format!("{:?}\n", must(request).await);
+    }
+    // Where it does not belong, and is sent all the same.
+    for address in [
+        format!("/posts?access_token={}", planted.bearer),
+        format!("/post/{}", planted.bearer),
+    ] {
+        // An address that is not understood is told to who sent it, and to nobody else.
+        let _ = queries.get(&address).await;
+    }
+    let wrong = ask(eventbus, "/admin/api/events", &planted.bearer).await;
+    wrong.problem(401, "unauthenticated");
+    said += &format!("{wrong:?}\n");
+    said
 }
 
 /// Fails to sign in, and does, and acts; gives what is said about it, the cookie aside.
@@ -371,6 +462,7 @@ async fn nothing_is_told(format: &str) {
         ("TIDELOG_LOG", "trace"),
         ("TIDELOG_LOG_FORMAT", format),
         ("TIDELOG_ADMIN_TOKENS", &tokens),
+        // Every other setting of the kind that is never shown belongs here too, with a text in `Planted`: `auth_secret`.
         ("TIDELOG_OTLP_ENDPOINT", collector.endpoint()),
         ("OTEL_EXPORTER_OTLP_HEADERS", &headers),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
@@ -406,6 +498,8 @@ async fn nothing_is_told(format: &str) {
     assert_eq!(patched.status, 500, "{patched:?}");
     planted.not_in("a problem document", &patched.body);
     turned_down(&command, &query, secret).await;
+    let answers = shown_to([&command, &eventbus, &query], &planted).await;
+    planted.no_secret_in("an answer", &answers);
     cut(&servers.log, "log", &command, [&command, &query], secret).await;
     cut(&servers.bus, "bus", &eventbus, [&command, &query], secret).await;
     cut(
@@ -420,8 +514,14 @@ async fn nothing_is_told(format: &str) {
     planted.not_in("a sign-in", &sign_in(&eventbus, &planted).await);
 
     for service in [&writer, &command, &eventbus, &query] {
-        planted.not_in("a page", &pages(service, &planted.token).await);
+        let told = pages(service, &PAGES, &planted.token).await;
+        planted.not_in("a page", &told);
+        let shown = pages(service, &SHOWING, &planted.token).await;
+        planted.no_secret_in("a page of events", &shown);
     }
+    // That nothing is found says something: what is there to be found is.
+    let shown = pages(&eventbus, &SHOWING, &planted.token).await;
+    assert!(shown.contains(secret), "{shown}");
     let dev = in_dev(format, &planted).await;
     for service in [&writer, &command, &eventbus, &query, &dev] {
         if format == "json" {
@@ -484,6 +584,22 @@ async fn in_dev(format: &str, planted: &Planted) -> Service {
         planted.not_in("the command line", &ended.output);
     }
     service
+}
+
+/// Nothing is told by what cannot fail.
+#[test]
+fn whatever_is_planted_is_noticed_where_it_is_told() {
+    let planted = Planted::new();
+    planted.not_in("nobody", "all is well\nand nothing told");
+    let all = planted
+        .secrets()
+        .into_iter()
+        .chain([planted.payload.as_str()]);
+    for text in all {
+        let said = format!("first\n{{\"detail\": \"...{text}...\"}}\nlast");
+        let noticed = std::panic::catch_unwind(|| planted.not_in("somebody", &said));
+        assert!(noticed.is_err(), "{text} is not noticed");
+    }
 }
 
 #[tokio::test]

@@ -90,14 +90,20 @@ impl Engine {
     }
 
     /// Asks the server on `port` whether it is ready, which is true only of the one with its data in `data`; another may
-    /// have got the port first.
-    pub(crate) async fn is_ready(self, data: &Path, port: u16) -> Answer<bool> {
+    /// have got the port first. One that `is_guarded` is asked by [`make_root`]'s user.
+    pub(crate) async fn is_ready(self, data: &Path, port: u16, is_guarded: bool) -> Answer<bool> {
         // Refused at once while nothing listens; the drivers would try again for a while.
         TcpStream::connect(("127.0.0.1", port)).await?;
         let (directory, ready) = match self {
             Self::MySql | Self::MariaDb => (sql_directory(port).await?, true),
             Self::Redis => (redis_directory(port).await?, true),
-            Self::MongoDb => mongodb_directory_and_role(port).await?,
+            Self::MongoDb => {
+                let url = match is_guarded {
+                    true => url_of_root(port),
+                    false => self.url(port),
+                };
+                mongodb_directory_and_role(&url, port).await?
+            }
         };
         if Path::new(&directory) == data {
             Ok(ready)
@@ -207,9 +213,23 @@ async fn redis_directory(port: u16) -> Answer<String> {
     Ok(settings.remove("dir").unwrap_or_default())
 }
 
-/// The data directory, and whether the server is its replica set's primary; configures the set of a new server.
-async fn mongodb_directory_and_role(port: u16) -> Answer<(String, bool)> {
+/// Makes the user of [`url_of_root`].
+pub(crate) async fn make_root(port: u16) -> Answer<()> {
     let client = mongodb::Client::with_uri_str(Engine::MongoDb.url(port)).await?;
+    let create = doc! { "createUser": "root", "pwd": "root", "roles": ["root"] };
+    client.database("admin").run_command(create).await?;
+    Ok(())
+}
+
+/// The URL of the user of a guarded MongoDB who may do everything.
+pub(crate) fn url_of_root(port: u16) -> String {
+    let url = Engine::MongoDb.url(port).replace("://", "://root:root@");
+    format!("{url}&authSource=admin")
+}
+
+/// The data directory, and whether the server is its replica set's primary; configures the set of a new server.
+async fn mongodb_directory_and_role(url: &str, port: u16) -> Answer<(String, bool)> {
+    let client = mongodb::Client::with_uri_str(url).await?;
     let admin = client.database("admin");
     let options = admin.run_command(doc! { "getCmdLineOpts": 1 }).await?;
     let directory = options

@@ -3,6 +3,7 @@
 //! - [`shared`]: one server of each engine for all tests of a test binary; a test takes a database or names of its own.
 //! - [`Server`]: a server of a test's own, to kill, stop, pause, restart or roll back.
 //! - [`RedisCluster`]: a Redis Cluster of servers of a test's own.
+//! - [`SqlUsers`]: users of a database of a test's own, with the rights that `deploy/mysql/` gives and no others.
 //! - [`Process`]: a program under test, such as `tidelog serve`, with its output and its signals.
 //! - [`OtlpReceiver`]: a collector of traces, with what came to it.
 //! - [`Issuer`]: an issuer of tokens, which publishes its keys.
@@ -23,6 +24,7 @@
 mod cluster;
 mod ending;
 mod engine;
+pub mod grants;
 mod installation;
 mod issuer;
 mod network;
@@ -34,6 +36,7 @@ pub mod shared;
 pub use cluster::RedisCluster;
 pub use ending::Signal;
 pub use engine::Engine;
+pub use grants::SqlUsers;
 pub use installation::{browser_path, promtool, python_path};
 pub use issuer::{AUDIENCE, ISSUER, Issuer, SigningKey};
 pub use network::{TcpProxy, free_port};

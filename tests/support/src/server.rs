@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Signal;
 use crate::ending::Guard;
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::installation::{Installation, copy_directory};
 use crate::network::free_port;
 
@@ -203,6 +203,26 @@ impl Server {
         self.signal(Signal::Cont);
     }
 
+    /// Has a MongoDB ask everybody who they are, which it does not otherwise; gives the URL of the one user there is, who may do
+    /// everything. It is started again for that.
+    pub async fn guard(&mut self) -> String {
+        let key = self.dir().join("key");
+        let written = fs::write(&key, "knowntoallmembers").and_then(|()| {
+            let for_its_owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(&key, for_its_owner)
+        });
+        written.unwrap_or_else(|error| panic!("cannot write {}: {error}", key.display()));
+        if let Err(error) = engine::make_root(self.port).await {
+            panic!("cannot make a user of MongoDB: {error}");
+        }
+        // The members of a replica set ask each other too, by a key.
+        let arguments = ["--auth".to_owned(), format!("--keyFile={}", key.display())];
+        self.own_mut().options.arguments.extend(arguments);
+        self.stop().await;
+        self.restart().await;
+        engine::url_of_root(self.port)
+    }
+
     /// Copies the data. A running server is stopped for it, gracefully, and started again.
     pub async fn snapshot(&mut self) -> Snapshot {
         let running = self.process_id().is_some();
@@ -257,9 +277,15 @@ impl Server {
 
     async fn ready(&mut self, data: &Path) -> Result<(), String> {
         let deadline = Instant::now() + READY_BOUND;
+        let is_guarded = self
+            .own()
+            .options
+            .arguments
+            .iter()
+            .any(|own| own == "--auth");
         loop {
-            let answer = match timeout(QUESTION_BOUND, self.engine.is_ready(data, self.port)).await
-            {
+            let ready = self.engine.is_ready(data, self.port, is_guarded);
+            let answer = match timeout(QUESTION_BOUND, ready).await {
                 Ok(Ok(true)) => return Ok(()),
                 Ok(Ok(false)) => "not ready yet".to_owned(),
                 Ok(Err(error)) => error.to_string(),

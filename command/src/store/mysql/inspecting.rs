@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::MySqlOptions;
 use super::opening::{MIGRATIONS, connect, identity};
+use super::rights::may_change_events;
 use crate::store::OpenError;
 use crate::store::inspection::{InspectedLog, Inspection, MadeMigration, pending};
 use crate::store::migrations::{TABLE, migrator};
@@ -26,7 +27,7 @@ pub(super) async fn inspect(options: &MySqlOptions) -> Result<Inspection, OpenEr
     let mut connection = connect(options).await?;
     let looked = timeout(options.connect_timeout, look(&mut connection)).await;
     let looked = looked.map_err(|elapsed| OpenError::Unreachable(Box::new(elapsed)))?;
-    let (settings, clock, made, log) =
+    let (settings, clock, made, log, may_change_events) =
         looked.map_err(|error| OpenError::Unreachable(Box::new(error)))?;
     // The work is done; the server notices a lost goodbye by itself.
     let _ = connection.close().await;
@@ -36,15 +37,17 @@ pub(super) async fn inspect(options: &MySqlOptions) -> Result<Inspection, OpenEr
         clock: DateTime::from_timestamp_micros(clock),
         pending: pending(&migrator(&MIGRATIONS), &made)?,
         log,
+        may_change_events,
     })
 }
 
-/// The settings, the clock in microseconds since 1970, the migrations, the log.
+/// The settings, the clock in microseconds since 1970, the migrations, the log, and whether the user may change its events.
 type Looked = (
     BTreeMap<String, String>,
     i64,
     Vec<MadeMigration>,
     Option<InspectedLog>,
+    bool,
 );
 
 async fn look(connection: &mut MySqlConnection) -> Result<Looked, sqlx::Error> {
@@ -54,19 +57,17 @@ async fn look(connection: &mut MySqlConnection) -> Result<Looked, sqlx::Error> {
             settings.insert(text(&row, 0)?.to_ascii_lowercase(), text(&row, 1)?);
         }
     }
-    let made = match is_there(connection, TABLE).await? {
-        true => made(connection).await?,
-        false => Vec::new(),
-    };
+    let made = migrated(connection).await?;
     let log =
         match is_there(connection, "log_meta").await? && is_there(connection, "events").await? {
             true => log(connection).await?,
             false => None,
         };
+    let may_change_events = log.is_some() && may_change_events(connection).await;
     // Last, so that nothing but its own way to the server stands between it and our clock.
     let clock = "SELECT TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6))";
     let clock = raw_sql(clock).fetch_one(connection).await?.try_get(0)?;
-    Ok((settings, clock, made, log))
+    Ok((settings, clock, made, log, may_change_events))
 }
 
 fn text(row: &MySqlRow, column: usize) -> Result<String, sqlx::Error> {
@@ -82,7 +83,13 @@ async fn is_there(connection: &mut MySqlConnection, table: &str) -> Result<bool,
     Ok(row.await?.is_some())
 }
 
-async fn made(connection: &mut MySqlConnection) -> Result<Vec<MadeMigration>, sqlx::Error> {
+/// The migrations that were begun.
+pub(super) async fn migrated(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<MadeMigration>, sqlx::Error> {
+    if !is_there(connection, TABLE).await? {
+        return Ok(Vec::new());
+    }
     let sql = format!("SELECT version,checksum,success FROM {TABLE} ORDER BY version");
     let rows = raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
     let made = |row: &MySqlRow| {

@@ -8,6 +8,7 @@ mod lost;
 mod opening;
 mod options;
 mod reader;
+mod rights;
 mod script;
 mod searching;
 mod session;
@@ -60,6 +61,9 @@ pub struct MySqlEventStore {
 impl MySqlEventStore {
     /// Opens the log, after making or migrating it where that is needed (one program at a time).
     ///
+    /// A log that is made and migrated is opened by a user with the rights of `deploy/mysql/grants.sql`: nothing is made, and nothing but
+    /// read.
+    ///
     /// # Errors
     ///
     /// [`OpenError`].
@@ -97,8 +101,8 @@ impl MySqlEventStore {
         &self.facts.version
     }
 
-    /// What an operator should know of the server's settings, a sentence each: under some, a reader can see events that a crash
-    /// takes back.
+    /// What an operator should know of the server's settings and the user's rights, a sentence each: under some settings, a reader can
+    /// see events that a crash takes back.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.facts.warnings

@@ -10,8 +10,10 @@ use tidelog_domain::{HistoryId, Partitions};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::MySqlOptions;
+use super::rights::MAY_CHANGE_EVENTS;
 use super::session::SETTINGS;
+use super::{MySqlOptions, inspecting, rights};
+use crate::store::inspection::{PendingMigration, pending};
 use crate::store::migrations::{self, migrate, migration_error, migrator};
 use crate::store::open::{OpenError, StoredIdentity, random_history};
 
@@ -47,6 +49,9 @@ pub(super) const MIGRATIONS: [(i64, &str, &str); 5] = [
 /// How long a program waits for another that migrates the same database, in seconds.
 const MIGRATION_PATIENCE_S: u32 = 60;
 
+/// What the server says to who lacks a right: for a database, a table, a column, or a statement.
+const DENIED: [u16; 4] = [1044, 1142, 1143, 1227];
+
 /// How long a read waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -59,14 +64,23 @@ pub(super) struct ServerFacts {
     pub(super) warnings: Vec<String>,
 }
 
-/// Makes or migrates the log, checks that it is the one that `options` mean, and says who keeps it, and its history.
+/// Makes or migrates the log where that is due, checks that it is the one that `options` mean, and says who keeps it, and its
+/// history.
 pub(super) async fn open(options: &MySqlOptions) -> Result<(ServerFacts, HistoryId), OpenError> {
     let mut connection = connect(options).await?;
     // A server that greets and then says no more is not there. What comes after may wait for other programs.
     let facts = timeout(options.connect_timeout, facts(&mut connection)).await;
-    let facts = facts.map_err(|elapsed| OpenError::Unreachable(Box::new(elapsed)))??;
-    let log = made(&mut connection, options.partitions).await?;
+    let mut facts = facts.map_err(|elapsed| OpenError::Unreachable(Box::new(elapsed)))??;
+    let log = match found(&mut connection).await? {
+        Ok(log) => log,
+        Err(due) => made(&mut connection, options.partitions)
+            .await
+            .map_err(|error| denied(error, &due))?,
+    };
     let history = log.check(options.partitions)?;
+    if rights::may_change_events(&mut connection).await {
+        facts.warnings.push(MAY_CHANGE_EVENTS.to_owned());
+    }
     // The work is done; the server notices a lost goodbye by itself.
     let _ = connection.close().await;
     Ok((facts, history))
@@ -99,14 +113,17 @@ async fn listens(options: &MySqlOptions) -> bool {
 
 /// Why the server did not let us in.
 fn refusal(error: sqlx::Error) -> OpenError {
-    let number = error
-        .as_database_error()
-        .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
-        .map(MySqlDatabaseError::number);
-    match number {
+    match number(&error) {
         Some(1044 | 1045 | 1049 | 1698) => OpenError::Denied(Box::new(error)),
         _ => OpenError::Unreachable(Box::new(error)),
     }
+}
+
+/// The server's number of `error`, if it is the server's.
+fn number(error: &sqlx::Error) -> Option<u16> {
+    let error = error.as_database_error()?;
+    let error = error.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(error.number())
 }
 
 /// Asks the server about itself.
@@ -161,6 +178,49 @@ fn warnings<'a>(value: impl Fn(&str) -> &'a str) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// What the log is where it is whole, else the migrations that are due, none where only the log is not made yet. It asks for no
+/// right but to read.
+async fn found(
+    connection: &mut MySqlConnection,
+) -> Result<Result<StoredIdentity, Vec<PendingMigration>>, OpenError> {
+    let migrated = inspecting::migrated(connection).await;
+    let migrated = migrated.map_err(unreadable)?;
+    let due = pending(&migrator(&MIGRATIONS), &migrated)?;
+    if !due.is_empty() {
+        return Ok(Err(due));
+    }
+    match identity(connection).await {
+        Err(sqlx::Error::RowNotFound) => Ok(Err(due)),
+        log => Ok(Ok(log.map_err(unreadable)?)),
+    }
+}
+
+/// Why it cannot be told what the log is.
+fn unreadable(error: sqlx::Error) -> OpenError {
+    match number(&error) {
+        Some(code) if DENIED.contains(&code) => OpenError::Denied(Box::new(error)),
+        _ => failed(error),
+    }
+}
+
+/// Says what is due, where `error` is that the user may not do it.
+fn denied(error: OpenError, due: &[PendingMigration]) -> OpenError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(own) = cause {
+        let number = own.downcast_ref::<sqlx::Error>().and_then(number);
+        if number.is_some_and(|number| DENIED.contains(&number)) {
+            let name = |own: &PendingMigration| format!("{} ({})", own.number, own.description);
+            let due: Vec<_> = due.iter().map(name).collect();
+            return OpenError::MayNotMigrate {
+                due: due.join(", "),
+                source: Box::new(error),
+            };
+        }
+        cause = own.source();
+    }
+    error
 }
 
 /// Makes and migrates the log, one program at a time, and gives what it is.

@@ -20,6 +20,7 @@ pub(super) async fn inspect(options: &SqliteOptions) -> Result<Inspection, OpenE
             clock: None,
             pending: pending(&migrator(&MIGRATIONS), &[])?,
             log: None,
+            may_change_events: false,
         });
     }
     let settings = SqliteConnectOptions::new()
@@ -37,6 +38,7 @@ pub(super) async fn inspect(options: &SqliteOptions) -> Result<Inspection, OpenE
         clock: None,
         pending: pending(&migrator(&MIGRATIONS), &made)?,
         log,
+        may_change_events: false,
     })
 }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tidelog_domain::Partitions;
 use tidelog_test_support::{
-    Durability, Engine, Server, ServerOptions, fresh_mongodb_database, fresh_mysql_database, shared,
+    Durability, Engine, Server, ServerOptions, fresh_mongodb_database, shared,
 };
 use tokio::time::{Instant, sleep};
 
 use crate::chaos::kit::{Ground, Load, Program, Watcher, Writers};
+use crate::log::fresh_log;
 use crate::services::Backends;
 
 /// How long each seed lasts.
@@ -56,7 +58,9 @@ async fn chaos(seed: u32, lasts: Duration) {
     let mut redis = Server::start_with(Engine::Redis, options).await;
     let mut mongodb = Server::start(Engine::MongoDb).await;
     let backends = Backends {
-        database_url: fresh_mysql_database(shared::mysql().await).await,
+        database_url: fresh_log(shared::mysql().await, Partitions::DEFAULT)
+            .await
+            .service,
         bus_url: redis.url().to_owned(),
         mongodb_url: fresh_mongodb_database(&mongodb),
     };

@@ -7,11 +7,13 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use tidelog_command::store::{AppendError, EventStore, MySqlEventStore};
 use tidelog_domain::{ExpectedVersion, IdempotencyKey, Version};
 use tidelog_eventbus::Retry;
-use tidelog_test_support::{Server, TcpProxy, fresh_mysql_database, shared};
+use tidelog_test_support::grants::administrator;
+use tidelog_test_support::{Server, TcpProxy, shared};
 
 use crate::store::kit::{
-    Holder, Verdict, append_one, connect, connections, counts, exact, grow, ids, ids_of, options,
-    partition_of, spawn_append, stream, stream_of, until, until_waiting, waiting, whole_log, write,
+    Holder, Verdict, append_one, connect, connections, counts, exact, fresh, grow, ids, ids_of,
+    options, partition_of, spawn_append, stream, stream_of, until, until_waiting, waiting,
+    whole_log, write,
 };
 
 /// A log, and the way to it through a network that can be hurt.
@@ -24,7 +26,7 @@ impl Faulty {
     async fn on(server: &Server) -> Self {
         Self {
             proxy: TcpProxy::start(server.port()).await,
-            direct: fresh_mysql_database(server).await,
+            direct: fresh(server).await,
         }
     }
 
@@ -177,7 +179,9 @@ async fn a_batch_that_comes_late_is_written_once(server: &Server) {
         held_up.map(|(id, _)| id).collect::<Vec<_>>()
     };
     // The first statement of the batch needs the events; the look for it needs the heads first, then the events.
-    let mut locker = MySqlConnection::connect(&log.direct).await.unwrap();
+    let mut locker = MySqlConnection::connect(&administrator(&log.direct))
+        .await
+        .unwrap();
     locker.execute("LOCK TABLES events WRITE").await.unwrap();
     let append = write(&thing, ExpectedVersion::Any, 1);
     let appending = spawn_append(&store, append.clone());

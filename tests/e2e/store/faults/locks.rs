@@ -4,13 +4,12 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tidelog_command::store::{AppendError, EventStore};
 use tidelog_domain::{Append, ExpectedVersion, Partition};
 use tidelog_eventbus::{LogReader, Retry};
-use tidelog_test_support::{
-    Engine, Process, Server, Signal, TcpProxy, fresh_mysql_database, shared,
-};
+use tidelog_test_support::{Engine, Process, Server, Signal, TcpProxy, shared};
 
 use crate::store::kit::{
-    Holder, append_one, connect, connections, counts, exact, grow, ids, ids_of, partition_of, run,
-    spawn_append, stream, stream_of, until, until_waiting, waiting, whole_log, write,
+    Holder, append_one, connect, connections, counts, exact, fresh, grow, ids, ids_of,
+    partition_of, run, spawn_append, stream, stream_of, until, until_waiting, waiting, whole_log,
+    write,
 };
 
 /// Tells the program that `the_appender_that_is_stopped` is, where its log is.
@@ -18,7 +17,7 @@ const STOPPED_URL: &str = "TIDELOG_TEST_STOPPED_APPENDER_URL";
 
 /// Holds a head until the appender has waited in vain once, and is at it again.
 async fn a_lock_wait_that_times_out_is_tried_again(server: &Server) {
-    let url = fresh_mysql_database(server).await;
+    let url = fresh(server).await;
     let store = connect(&url).await;
     let thing = stream("thing");
     grow(&store, &thing, 1).await;
@@ -50,7 +49,7 @@ async fn a_wait_for_a_head_that_times_out_is_tried_again_on_mariadb() {
 
 #[tokio::test]
 async fn a_head_that_is_held_for_too_long_makes_the_log_unavailable_and_writes_nothing() {
-    let url = fresh_mysql_database(shared::mysql().await).await;
+    let url = fresh(shared::mysql().await).await;
     let store = connect(&url).await;
     let thing = stream("thing");
     grow(&store, &thing, 1).await;
@@ -70,7 +69,7 @@ async fn a_head_that_is_held_for_too_long_makes_the_log_unavailable_and_writes_n
 
 /// Makes the appender the victim of a deadlock with one who locks the heads in the wrong order.
 async fn a_deadlock_is_survived(server: &Server) {
-    let url = fresh_mysql_database(server).await;
+    let url = fresh(server).await;
     let store = connect(&url).await;
     let both = [stream_of(0), stream_of(1)];
     for stream in &both {
@@ -126,7 +125,7 @@ async fn the_appender_that_is_stopped() {
 
 /// Stops an appender's process between locking a head and writing, for as long as it takes.
 async fn a_stopped_process_frees_its_heads(server: &Server) {
-    let url = fresh_mysql_database(server).await;
+    let url = fresh(server).await;
     let other = connect(&url).await;
     let thing = stream("thing");
     let holder = Holder::of(&url, &[partition_of(&thing)]).await;
@@ -170,7 +169,7 @@ async fn a_stopped_process_gives_its_heads_back_on_mariadb() {
 #[tokio::test]
 async fn a_silent_network_gives_the_heads_back_too() {
     let server = shared::mysql().await;
-    let url = fresh_mysql_database(server).await;
+    let url = fresh(server).await;
     let proxy = TcpProxy::start(server.port()).await;
     let (silent, other) = (connect(&proxy.url(&url)).await, connect(&url).await);
     let thing = stream("thing");
@@ -191,7 +190,7 @@ async fn a_silent_network_gives_the_heads_back_too() {
 
 #[tokio::test]
 async fn a_refused_statement_spoils_no_other_append() {
-    let url = fresh_mysql_database(shared::mysql().await).await;
+    let url = fresh(shared::mysql().await).await;
     let store = connect(&url).await;
     run(
         &url,
@@ -266,7 +265,7 @@ async fn a_server_with_too_many_connections_is_unavailable_until_it_has_room() {
 
 #[tokio::test]
 async fn connections_that_the_server_has_closed_are_replaced() {
-    let url = fresh_mysql_database(shared::mysql().await).await;
+    let url = fresh(shared::mysql().await).await;
     let store = connect(&url).await;
     let thing = stream("thing");
     grow(&store, &thing, 1).await;

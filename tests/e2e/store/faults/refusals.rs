@@ -13,7 +13,9 @@ use tidelog_test_support::{
 };
 use tokio::task::JoinSet;
 
-use crate::store::kit::{connect, connections, grow, options, run, stream, until, whole_log};
+use crate::store::kit::{
+    connect, connections, fresh, grow, options, run, stream, until, whole_log,
+};
 
 /// Why the log in the database `url` is not opened.
 async fn refusal(url: &str) -> OpenError {
@@ -225,7 +227,7 @@ async fn unsafe_settings_are_warned_of(engine: Engine) {
     ];
     for (arguments, expected) in cases {
         let server = server_with(engine, arguments).await;
-        let store = connect(server.url()).await;
+        let store = connect(&fresh(&server).await).await;
         let warnings = store.warnings();
         assert_eq!(
             warnings.len(),
