@@ -47,6 +47,8 @@ pub enum ProblemKind {
     Rejected,
     /// 422: the idempotency key belongs to another request.
     IdempotencyKeyReused,
+    /// 429: more requests of one client than it may send.
+    RateLimited,
     /// 500: a defect of ours, or data that cannot be read.
     Internal,
     /// 503: too much to do.
@@ -132,6 +134,11 @@ impl ProblemKind {
                 "idempotency-key-reused",
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The idempotency key belongs to another request",
+            ),
+            Self::RateLimited => (
+                "rate-limited",
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests of this client",
             ),
             Self::Internal => (
                 "internal",

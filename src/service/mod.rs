@@ -17,6 +17,7 @@ mod reactions;
 mod recorded;
 mod source;
 mod stalls;
+mod tls;
 mod versions;
 mod waits;
 mod watch;
@@ -37,7 +38,9 @@ use tidelog_eventbus::{
     Cause, CommitSignal, EventStream, LogError, RelayStatus, Start, StreamError, StreamReader,
     SubscriptionOptions,
 };
-use tidelog_http::{Part, Readiness, ServerSettings, app, docs_router, serve, with_context_of};
+use tidelog_http::{
+    Part, Readiness, ServerSettings, Tls, TlsError, app, docs_router, serve, with_context_of,
+};
 use tidelog_query::store::ReadStore;
 use tidelog_query::{
     AwaitedLog, Catalog, LiveViews, QueryService, QuerySettings, Views, ViewsOptions,
@@ -54,7 +57,7 @@ use crate::app::{InvalidApp, Reacting};
 use crate::backends::{BackendError, Backends, Opened, is_embedded, is_on_server};
 use crate::client::Client;
 use crate::entities::InvalidEntities;
-use crate::settings::{Role, Settings};
+use crate::settings::{InvalidSettings, Role, Settings};
 use crate::subscriptions::{self, Subscriptions};
 use admin::Admin;
 use freshness::Freshness;
@@ -86,6 +89,12 @@ pub enum StartError {
     /// The program's entities cannot be used.
     #[error(transparent)]
     Entities(#[from] InvalidEntities),
+    /// A setting is missing.
+    #[error(transparent)]
+    Settings(#[from] InvalidSettings),
+    /// The certificate of the listeners, or its key, cannot be used.
+    #[error("tls_cert and tls_key cannot be used")]
+    Tls(#[from] TlsError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] CannotListen),
@@ -133,6 +142,9 @@ pub struct Running {
     query_addr: Option<String>,
     /// Where health is told.
     admin_addr: Option<String>,
+    /// What the listeners speak TLS with.
+    tls: Option<Tls>,
+    max_connections: u32,
     grace: Duration,
     ready: Part,
     admin: Admin,
@@ -164,6 +176,10 @@ pub(crate) async fn start(
 ) -> Result<Running, StartError> {
     program.check()?;
     let role = settings.role;
+    let tls = match listen {
+        Listen::AtAddresses => tls::open(settings)?,
+        Listen::Nowhere => None,
+    };
     let at =
         |wanted, key, address| listen_if(wanted && listen == Listen::AtAddresses, key, address);
     let command = at(
@@ -179,6 +195,8 @@ pub(crate) async fn start(
         command_addr: command.as_ref().map(address),
         query_addr: query.as_ref().map(address),
         admin_addr: health.as_ref().map(address),
+        tls,
+        max_connections: settings.max_connections,
         grace: settings.shutdown_grace,
         ready: readiness.part(role.name()),
         admin: Admin::new(readiness.clone(), role.name()),
@@ -194,10 +212,12 @@ pub(crate) async fn start(
         health: Group::default(),
     };
     if let Some(listener) = health {
-        let (router, bounds) = (running.admin_router(), running.bounds());
-        running
-            .health
-            .spawn(|stop| serve(listener, router, bounds, stop));
+        running.serve("admin", listener, running.admin_router(), &running.health);
+    }
+    if let Some(tls) = running.tls.clone() {
+        running.workers.spawn(async move |stop| {
+            stop.run_until_cancelled(tls.watch(tls::LOOK_EVERY)).await;
+        });
     }
     let assembly = Assembly {
         program,
@@ -413,7 +433,8 @@ impl Assembly<'_> {
             settings.admin_tokens.clone(),
             &settings.admin_addr,
             listener,
-        );
+        )
+        .over_tls(running.tls.is_some());
         if let Some(warning) = access.warning() {
             tracing::warn!("{warning}");
         }
@@ -612,22 +633,33 @@ impl Running {
 
     /// Serves each router on its listener.
     fn listen(&self, command: Option<TcpListener>, query: Option<TcpListener>) {
-        let routers = [(command, &self.command_router), (query, &self.query_router)];
-        for (listener, router) in routers {
+        let routers = [
+            ("command", command, &self.command_router),
+            ("query", query, &self.query_router),
+        ];
+        for (name, listener, router) in routers {
             if let (Some(listener), Some(router)) = (listener, router.clone()) {
-                let bounds = self.bounds();
-                self.servers
-                    .spawn(|stop| serve(listener, router, bounds, stop));
+                self.serve(name, listener, router, &self.servers);
             }
         }
     }
 
-    /// The bounds of each listener.
-    fn bounds(&self) -> ServerSettings {
-        ServerSettings {
+    /// Serves `router` on `listener`, as one of `group`.
+    fn serve(&self, service: &'static str, listener: TcpListener, router: Router, group: &Group) {
+        let bounds = ServerSettings {
+            service,
+            max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
             grace_ms: u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX),
             ..ServerSettings::default()
-        }
+        };
+        let tls = self.tls.clone();
+        group.spawn(move |stop| serve(listener, router, bounds, tls, stop));
+    }
+
+    /// Whether the listeners speak HTTPS, and nothing else.
+    #[must_use]
+    pub const fn is_https(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Waits until a task of the process has panicked: it is better started again than left without it.
