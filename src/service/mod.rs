@@ -385,6 +385,7 @@ impl Assembly<'_> {
         let statuses = move || [here.by_view(), reactions.statuses()].concat();
         let subscriptions = Subscriptions::of(
             self.program,
+            self.settings,
             &source.log,
             &store.backend,
             Arc::new(statuses),
@@ -468,7 +469,8 @@ impl Assembly<'_> {
             #[cfg(feature = "feed-client")]
             Some(followed) => {
                 let app = followed.app.clone();
-                let feed = FeedLogReader::new(&app, followed.feed.clone());
+                let access = self.settings.feed_access();
+                let feed = FeedLogReader::with_access(&app, followed.feed.clone(), &access);
                 let feed = feed.map_err(|source| StartError::Follow { app, source })?;
                 let interval = self.settings.follow_interval;
                 workers.spawn(|stop| follow::follow(keeper, Arc::new(feed), interval, stop));

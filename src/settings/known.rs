@@ -152,7 +152,7 @@ pub const SETTINGS: &[Setting] = &[
         &["TIDELOG_ADMIN_ADDR"],
         Kind::Address,
         None,
-        "Where health and administration listen; by default 127.0.0.1 at port 3001 (command), 4001 (query) or 5050",
+        "Where health and administration listen; by default 127.0.0.1 at port 3001 (command), 4001 (query) or 5050; the command line asks a process there, also at https://host:port",
     ),
     setting(
         "admin_tokens",

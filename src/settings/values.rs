@@ -223,6 +223,15 @@ impl Settings {
         }
     }
 
+    /// How the feeds of other programs are reached.
+    #[cfg(feature = "feed-client")]
+    pub(crate) fn feed_access(&self) -> tidelog_eventbus::FeedAccess {
+        tidelog_eventbus::FeedAccess {
+            ca: self.tls_ca.clone(),
+            token_file: self.follow_token_file.clone(),
+        }
+    }
+
     /// Reads the texts.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ mod reactions;
 mod read_store;
 mod replay;
 mod replay_under_load;
+mod security;
 mod settings;
 mod start_up;
 mod store;

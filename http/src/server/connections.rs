@@ -186,6 +186,12 @@ impl Activity {
         doing.is_blocked = is_blocked;
     }
 
+    /// Whether the client has more to take.
+    #[cfg(test)]
+    pub(super) fn is_blocked(&self) -> bool {
+        self.doing().is_blocked
+    }
+
     /// Nothing is under way.
     pub(super) fn idle(&self) {
         self.enter(Phase::Idle);

@@ -57,10 +57,11 @@ impl<S> Paced<S> {
         match written {
             Poll::Ready(Ok(bytes)) if bytes >= of => self.is_through(),
             Poll::Ready(Ok(bytes)) => {
+                let patience = self.patience;
                 let waiting = self.waiting();
                 waiting.taken += bytes;
                 if waiting.taken >= MIN_BYTES {
-                    self.waiting = None;
+                    *waiting = Waiting::new(patience);
                 }
             }
             Poll::Ready(Err(_)) => {}
@@ -84,11 +85,17 @@ impl<S> Paced<S> {
         let (activity, patience) = (&self.activity, self.patience);
         self.waiting.get_or_insert_with(|| {
             activity.told(true);
-            Waiting {
-                deadline: Box::pin(sleep(patience)),
-                taken: 0,
-            }
+            Waiting::new(patience)
         })
+    }
+}
+
+impl Waiting {
+    fn new(patience: Duration) -> Self {
+        Self {
+            deadline: Box::pin(sleep(patience)),
+            taken: 0,
+        }
     }
 }
 
@@ -197,6 +204,7 @@ mod tests {
         let mut server = paced(server);
         let (written, ()) = tokio::join!(server.write_all(&all), reading);
         written.unwrap();
+        assert!(!server.activity.is_blocked(), "it took all there was");
         assert!(began.elapsed() > 4 * PATIENCE);
     }
 

@@ -43,7 +43,7 @@ impl OverHttp {
         let router = command_router(Arc::clone(&inner.service), CommandSettings::default());
         let stop = CancellationToken::new();
         let settings = ServerSettings::default();
-        tokio::spawn(serve(listener, app(router), settings, stop.clone()));
+        tokio::spawn(serve(listener, app(router), settings, None, stop.clone()));
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
