@@ -140,11 +140,17 @@ impl ProblemKind {
                 StatusCode::TOO_MANY_REQUESTS,
                 "Too many requests of this client",
             ),
-            Self::Internal => (
-                "internal",
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "Something went wrong here",
-            ),
+            Self::Internal
+            | Self::Overloaded
+            | Self::Unavailable
+            | Self::NotYetProjected
+            | Self::InDoubt => self.parts_of_failure(),
+        }
+    }
+
+    /// The same of those that are not the client's.
+    const fn parts_of_failure(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
             Self::Overloaded => (
                 "overloaded",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -164,6 +170,11 @@ impl ProblemKind {
                 "in-doubt",
                 StatusCode::GATEWAY_TIMEOUT,
                 "Whether it was committed is not known",
+            ),
+            _ => (
+                "internal",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong here",
             ),
         }
     }
