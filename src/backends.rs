@@ -1,5 +1,8 @@
 //! The composition root: the one place that names concrete adapters.
 
+#[cfg(feature = "servers")]
+mod verified;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +20,10 @@ use crate::App;
 #[cfg(feature = "servers")]
 use crate::checks::{Check, Complaint, Found, UnfitServer};
 #[cfg(feature = "servers")]
-use crate::settings::shown_url;
+use crate::settings::{Backend, shown_url};
 use crate::settings::{IN_MEMORY, InvalidSettings, Role, Settings, flag, variable};
+#[cfg(feature = "servers")]
+pub(crate) use verified::verified;
 
 /// How long a server may take to say who it is.
 #[cfg(any(feature = "redis", feature = "mongodb"))]
@@ -322,6 +327,7 @@ async fn open_mysql_log(
     read_connections: Option<u32>,
 ) -> Result<Opened<tidelog_command::store::MySqlEventStore>, BackendError> {
     use tidelog_command::store::{MySqlEventStore, MySqlOptions};
+    let unverified = verified(Backend::MySql, "database_url", url, settings)?;
     let in_database = |source| BackendError::Log {
         place: format!("the database {}", shown_url(url)),
         source,
@@ -351,11 +357,11 @@ async fn open_mysql_log(
     };
     let store = check.until_answered(ask).await?.map_err(in_database)?;
     let description = format!("the log is on MySQL or MariaDB {}", store.server_version());
-    let warnings = store.warnings().to_vec();
+    let warnings = store.warnings().iter().cloned().chain(unverified);
     Ok(Opened {
+        warnings: warnings.collect(),
         backend: Arc::new(store),
         description,
-        warnings,
     })
 }
 
@@ -409,6 +415,7 @@ async fn open_redis_bus(
 ) -> Result<Opened<dyn EventBus>, BackendError> {
     use tidelog_eventbus::RedisEventBus;
     let can_do_without = settings.role == Role::Command;
+    let unverified = verified(Backend::Redis, "bus_url", url, settings)?;
     let bus = RedisEventBus::new(url, app)
         .map_err(|error| unusable("bus_url", url, causes(&error)))?
         .keeping(usize::try_from(settings.bus_keep_events).unwrap_or(usize::MAX))
@@ -441,14 +448,17 @@ async fn open_redis_bus(
                 server.name,
                 server.version
             ),
-            warnings: server.warnings,
+            warnings: server.warnings.into_iter().chain(unverified).collect(),
         }),
         Err(error) if can_do_without && error.may_pass() => Ok(Opened {
             backend: Arc::new(bus),
             description: "the event bus does not answer yet".to_owned(),
-            warnings: vec![format!(
+            warnings: [format!(
                 "starting without the event bus, which the log stands in for: {error}"
-            )],
+            )]
+            .into_iter()
+            .chain(unverified)
+            .collect(),
         }),
         Err(error) => Err(error.into()),
     }
@@ -556,6 +566,7 @@ async fn open_sqlite_read_store(_: PathBuf) -> Result<Opened<dyn ReadStore>, Bac
 #[cfg(feature = "mongodb")]
 async fn open_mongo(url: &str, settings: &Settings) -> Result<Opened<dyn ReadStore>, BackendError> {
     use tidelog_query::store::{MongoOptions, MongoReadStore, MongoServerError};
+    let unverified = verified(Backend::MongoDb, "mongodb_url", url, settings)?;
     let store = MongoReadStore::connect(url, &MongoOptions::default()).await;
     let store = store.map_err(|error| unusable("mongodb_url", url, error.to_string()))?;
     let check = Check {
@@ -571,8 +582,11 @@ async fn open_mongo(url: &str, settings: &Settings) -> Result<Opened<dyn ReadSto
         answer.map_err(|error| Complaint::of(&error, may_pass(&error)))
     };
     let server = check.until_answered(ask).await?;
-    let description = format!("the read models are on MongoDB {}", server.version);
-    Ok(Opened::new(Arc::new(store), description))
+    Ok(Opened {
+        backend: Arc::new(store),
+        description: format!("the read models are on MongoDB {}", server.version),
+        warnings: unverified.into_iter().collect(),
+    })
 }
 
 #[cfg(not(feature = "mongodb"))]

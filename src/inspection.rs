@@ -4,7 +4,11 @@ use tidelog_command::store::Inspection;
 #[cfg(any(feature = "redis", feature = "mongodb"))]
 use tidelog_domain::causes;
 
+#[cfg(feature = "servers")]
+use crate::backends::verified;
 use crate::backends::{BackendError, LogPlace, log_place};
+#[cfg(feature = "servers")]
+use crate::settings::Backend;
 use crate::settings::{InvalidSettings, Settings, variable};
 
 /// What can be seen of the log of `settings`. One that is in memory is not there to be looked at.
@@ -30,7 +34,11 @@ pub(crate) async fn inspect_bus(
     app: &str,
     history: tidelog_domain::HistoryId,
 ) -> Option<Result<tidelog_eventbus::RedisInspection, String>> {
-    let bus = tidelog_eventbus::RedisEventBus::new(settings.bus_url.as_deref()?, app);
+    let url = settings.bus_url.as_deref()?;
+    if let Err(error) = verified(Backend::Redis, "bus_url", url, settings) {
+        return Some(Err(error.to_string()));
+    }
+    let bus = tidelog_eventbus::RedisEventBus::new(url, app);
     Some(match bus {
         Ok(bus) => bus
             .inspect(history)
@@ -47,6 +55,9 @@ pub(crate) async fn inspect_read_store(
 ) -> Option<Result<tidelog_query::store::MongoServerInfo, String>> {
     use tidelog_query::store::{MongoOptions, MongoReadStore};
     let url = settings.mongodb_url.as_deref()?;
+    if let Err(error) = verified(Backend::MongoDb, "mongodb_url", url, settings) {
+        return Some(Err(error.to_string()));
+    }
     let store = MongoReadStore::connect(url, &MongoOptions::default()).await;
     Some(match store {
         Ok(store) => store
@@ -90,6 +101,7 @@ async fn sqlite(_: std::path::PathBuf, _: &Settings) -> Result<Inspection, Backe
 async fn mysql(url: &str, settings: &Settings) -> Result<Inspection, BackendError> {
     use crate::settings::shown_url;
     use tidelog_command::store::{MySqlEventStore, MySqlOptions, OpenError};
+    verified(Backend::MySql, "database_url", url, settings)?;
     let in_database = |source| BackendError::Log {
         place: format!("the database {}", shown_url(url)),
         source,

@@ -49,7 +49,7 @@ pub use bus::{BusError, EventBus};
 pub use event_stream::{EventStream, StreamError};
 pub use failure::{Classify, Failure, FailureKind, FailurePolicy};
 #[cfg(feature = "feed-client")]
-pub use feed::FeedLogReader;
+pub use feed::{FeedAccess, FeedLogReader};
 pub use feed::{FeedCursor, FeedUrl, InvalidFeedUrl};
 pub use gate::{Gate, gate};
 pub use group::{Share, has_share, to_ask_for};

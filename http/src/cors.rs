@@ -30,10 +30,10 @@ const REQUEST_HEADERS: [HeaderName; 10] = [
 
 /// What a page may read of an answer beside what browsers always let through.
 const EXPOSED_HEADERS: [HeaderName; 9] = [
-    header::WWW_AUTHENTICATE,
     header::ETAG,
     header::LOCATION,
     header::RETRY_AFTER,
+    header::WWW_AUTHENTICATE,
     HeaderName::from_static("consistency-token"),
     HeaderName::from_static("projection-lag"),
     HeaderName::from_static("preference-applied"),
@@ -167,8 +167,11 @@ mod tests {
         let (status, headers) = send(origins, "GET", "/fine", &[("origin", SHOP)]).await;
         assert_eq!((status, allowed(&headers)), (200, Some(SHOP)));
         assert_eq!(headers[header::VARY], "origin");
-        let exposed = headers[header::ACCESS_CONTROL_EXPOSE_HEADERS].to_str();
-        assert!(exposed.unwrap().contains("consistency-token"));
+        let exposed = &headers[header::ACCESS_CONTROL_EXPOSE_HEADERS];
+        let exposed = exposed.to_str().unwrap();
+        for name in ["consistency-token", "retry-after", "www-authenticate"] {
+            assert!(exposed.contains(name), "no {name}");
+        }
         for other in ["https://evil.example", "http://shop.example", "null"] {
             let (_, headers) = send(origins, "GET", "/fine", &[("origin", other)]).await;
             assert_eq!(allowed(&headers), None, "{other}");

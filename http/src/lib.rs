@@ -19,11 +19,12 @@ mod compression;
 mod context;
 mod cors;
 mod health;
-mod lingering;
+mod limits;
 mod observed;
 mod openapi;
 mod problem;
 mod query;
+mod rejected;
 mod roles;
 mod server;
 mod sign_in;
@@ -35,11 +36,12 @@ pub use compression::compressed;
 pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
 pub use cors::{CorsOrigins, cross_origin};
 pub use health::{Part, Readiness, health_router};
+pub use limits::{LoadLimits, RateLimit, limited, rated};
 pub use openapi::{ApiDocument, RESERVED_NAMES, docs_router, header, parameter, secured, with};
 pub use problem::{Problem, ProblemKind};
 pub use query::{no_query, require_json_answer};
 pub use roles::{InvalidRules, MAX_ROLE_CHARS, Operation, Rules};
-pub use server::{ServerSettings, serve};
+pub use server::{Peer, ServerSettings, Tls, TlsError, serve};
 pub use sign_in::{
     Expected, InvalidKeys, InvalidSource, KeySet, KeysFrom, MAX_TOKEN_BYTES, MIN_SECRET_BYTES,
     ROLES_CLAIM, Refused, Secret, SignIn, Unread, Verifier, count_refused, signed_in,

@@ -47,6 +47,8 @@ pub enum ProblemKind {
     Rejected,
     /// 422: the idempotency key belongs to another request.
     IdempotencyKeyReused,
+    /// 429: more requests of one client than it may send.
+    RateLimited,
     /// 500: a defect of ours, or data that cannot be read.
     Internal,
     /// 503: too much to do.
@@ -133,11 +135,22 @@ impl ProblemKind {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The idempotency key belongs to another request",
             ),
-            Self::Internal => (
-                "internal",
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "Something went wrong here",
+            Self::RateLimited => (
+                "rate-limited",
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests of this client",
             ),
+            Self::Internal
+            | Self::Overloaded
+            | Self::Unavailable
+            | Self::NotYetProjected
+            | Self::InDoubt => self.parts_of_failure(),
+        }
+    }
+
+    /// The same of those that are not the client's.
+    const fn parts_of_failure(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
             Self::Overloaded => (
                 "overloaded",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -157,6 +170,11 @@ impl ProblemKind {
                 "in-doubt",
                 StatusCode::GATEWAY_TIMEOUT,
                 "Whether it was committed is not known",
+            ),
+            _ => (
+                "internal",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong here",
             ),
         }
     }

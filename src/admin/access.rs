@@ -46,6 +46,8 @@ struct Rules {
     sign_in: Option<SignIn>,
     /// Where the process listens; `None` where its routers are mounted by somebody else, who guards them.
     listener: Option<SocketAddr>,
+    /// Whether it speaks TLS.
+    is_tls: bool,
     /// The host that the setting names.
     host: String,
     /// What forms are signed with where nobody signs in.
@@ -174,6 +176,7 @@ impl Access {
             tokens,
             sign_in: None,
             listener,
+            is_tls: false,
             host: host.to_ascii_lowercase(),
             key: random_key(),
         }))
@@ -187,9 +190,20 @@ impl Access {
         }))
     }
 
+    /// The same, where the listener speaks TLS.
+    pub(crate) fn over_tls(self, is_tls: bool) -> Self {
+        Self(Arc::new(Rules {
+            is_tls,
+            ..Rules::clone(&self.0)
+        }))
+    }
+
     /// What an operator should know of it.
     pub(crate) fn warning(&self) -> Option<String> {
         let beyond = self.0.listener.filter(|own| !own.ip().is_loopback())?;
+        if self.0.is_tls && !self.is_open() {
+            return None;
+        }
         let mut warning = format!("the administration listens beyond this machine, at {beyond}");
         let _ = if self.is_open() {
             let variable = variable("admin_tokens");
@@ -200,7 +214,9 @@ impl Access {
         } else {
             write!(
                 warning,
-                ", without TLS: put a proxy with TLS before it, or tokens can be read on the way"
+                ", without TLS: set {} and {}, or put a proxy with TLS before it, else tokens can be read on the way",
+                variable("tls_cert"),
+                variable("tls_key")
             )
         };
         Some(warning)
@@ -299,8 +315,9 @@ impl Access {
         let token = self.0.tokens.of_secret(secret)?;
         let value = session::begin(token, SystemTime::now());
         let cookie = format!(
-            "{COOKIE}={value}; Path=/admin; Max-Age={}; HttpOnly; SameSite=Strict",
-            session::LIFETIME.as_secs()
+            "{COOKIE}={value}; Path=/admin; Max-Age={}; HttpOnly; SameSite=Strict{}",
+            session::LIFETIME.as_secs(),
+            if self.0.is_tls { "; Secure" } else { "" }
         );
         Some((Principal::of(token), HeaderValue::from_str(&cookie).ok()?))
     }
@@ -459,6 +476,32 @@ mod tests {
 
     fn may_operate(admitted: &Result<Principal, u16>) -> bool {
         admitted.as_ref().unwrap().may(&actions::PAUSE)
+    }
+
+    #[test]
+    fn only_what_is_said_in_the_clear_is_warned_of() {
+        let warning =
+            |tokens, listener, is_tls| access(tokens, listener).over_tls(is_tls).warning();
+        assert_eq!(warning(TOKENS, "127.0.0.1:5050", false), None);
+        assert!(
+            warning(TOKENS, "0.0.0.0:5050", false)
+                .unwrap()
+                .contains("without TLS")
+        );
+        assert_eq!(warning(TOKENS, "0.0.0.0:5050", true), None);
+        let nobody = warning("", "0.0.0.0:5050", true).unwrap();
+        assert!(nobody.contains("for reading alone"), "{nobody}");
+    }
+
+    #[cfg(feature = "pages")]
+    #[test]
+    fn a_session_that_began_over_tls_is_shown_over_tls_alone() {
+        for (is_tls, is_secure) in [(false, false), (true, true)] {
+            let access = access(TOKENS, "127.0.0.1:5050").over_tls(is_tls);
+            let (_, cookie) = access.sign_in("fedcba9876543210").unwrap();
+            let cookie = cookie.to_str().unwrap();
+            assert_eq!(cookie.ends_with("; Secure"), is_secure, "{cookie}");
+        }
     }
 
     #[test]

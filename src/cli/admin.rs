@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, header};
+use axum::http::{Method, Request, Response, header};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidelog_command::store::{EventStore, OpenError};
 use tidelog_query::ReplayError;
 use tidelog_query::store::ReadStore;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tower::ServiceExt;
 
 use super::commands::{or_embedded, say_error};
+use super::https;
 use crate::App;
 use crate::admin::actions::Action;
 use crate::admin::audit::Outcome as Ending;
@@ -54,7 +58,10 @@ pub(super) struct Here {
 
 /// A running process.
 pub(super) struct There {
+    /// Its admin listener, `host:port`.
     address: String,
+    /// Where it speaks HTTPS: what makes sure that it is the one.
+    tls: Option<TlsConnector>,
     /// What it is shown.
     token: Option<AdminSecret>,
 }
@@ -96,16 +103,17 @@ impl Admin {
                 source: OpenError::InUse { .. },
                 ..
             }) => {
-                let (address, token) = (settings.admin_addr, settings.admin_token);
+                let there = There::of(settings)?;
                 say_error(&format!(
-                    "note: a running process has the log's file, so this asks the one at http://{address}"
+                    "note: a running process has the log's file, so this asks the one at {}",
+                    there.url()
                 ));
-                return Ok(Self::At(There { address, token }));
+                return Ok(Self::At(there));
             }
             opened => opened?.backend,
         };
         let store = backends::open_read_stores(&settings, app).await?.backend;
-        let all = Subscriptions::of(app, &log, &store, Arc::new(Vec::new))?;
+        let all = Subscriptions::of(app, &settings, &log, &store, Arc::new(Vec::new))?;
         let api = subscriptions::router(all).merge(log_view::router(app, log.clone()));
         let (audit, who) = (Audit::new(log.clone()), Principal::of_command_line());
         let api = in_process(api, &audit, who.clone());
@@ -173,9 +181,9 @@ impl Admin {
         parameters: &[(&str, &str)],
         body: Body,
     ) -> Result<Value, Failure> {
-        let host = match self {
-            Self::Here(_) => "localhost",
-            Self::At(there) => &there.address,
+        let (host, url) = match self {
+            Self::Here(_) => ("localhost", "http://localhost".to_owned()),
+            Self::At(there) => (there.address.as_str(), there.url()),
         };
         let mut request = Request::builder()
             .method(&method)
@@ -193,7 +201,7 @@ impl Admin {
         let request = request.body(body)?;
         let (status, body) = self.send(request).await?;
         let body: Value = serde_json::from_slice(&body)
-            .map_err(|_| format!("the answer of http://{host} is no JSON (status {status}): is it this program's admin address?"))?;
+            .map_err(|_| format!("the answer of {url} is no JSON (status {status}): is it this program's admin address?"))?;
         if status == 200 {
             return Ok(body);
         }
@@ -228,20 +236,56 @@ impl Admin {
     async fn send(&self, request: Request<Body>) -> Result<(u16, Vec<u8>), Failure> {
         let response = match self {
             Self::Here(here) => here.router.clone().oneshot(request).await?,
-            Self::At(There { address, .. }) => {
-                let stream = TcpStream::connect(address.as_str()).await;
-                let stream = stream.map_err(|error| unreachable(address, &error))?;
-                let (mut sender, connection) =
-                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-                // It ends with the answer, which says what is wrong with it.
-                tokio::spawn(connection);
-                sender.send_request(request).await?.map(Body::new)
-            }
+            Self::At(there) => there.send(request).await?,
         };
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), MAX_ANSWER_BYTES).await?;
         Ok((status, body.to_vec()))
     }
+}
+
+impl There {
+    /// The process that listens where `settings` say.
+    fn of(settings: Settings) -> Result<Self, Failure> {
+        let said = settings.admin_addr.strip_prefix("https://");
+        let is_https = said.is_some() || settings.tls_cert.is_some();
+        let tls = is_https.then(|| https::connector(&settings)).transpose()?;
+        Ok(Self {
+            address: said.unwrap_or(&settings.admin_addr).to_owned(),
+            tls,
+            token: settings.admin_token,
+        })
+    }
+
+    fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        let stream = TcpStream::connect(self.address.as_str()).await;
+        let stream = stream.map_err(|error| unreachable(&self.url(), &error))?;
+        match &self.tls {
+            None => converse(stream, request).await,
+            Some(tls) => {
+                let name = https::name(&self.address)?;
+                let stream = tls.connect(name, stream).await;
+                let stream = stream.map_err(|error| untrusted(&self.url(), &error))?;
+                converse(stream, request).await
+            }
+        }
+    }
+}
+
+/// Sends a request, and receives its answer.
+async fn converse<S>(stream: S, request: Request<Body>) -> Result<Response<Body>, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the answer, which says what is wrong with it.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?.map(Body::new))
 }
 
 impl Here {
@@ -307,9 +351,19 @@ fn path(first: &str, rest: &[&str], parameters: &[(&str, &str)]) -> Result<Strin
     Ok(url[url::Position::BeforePath..].to_owned())
 }
 
-fn unreachable(address: &str, error: &std::io::Error) -> Unreachable {
+fn untrusted(url: &str, error: &std::io::Error) -> Unreachable {
     Unreachable(format!(
-        "a running process has the log's file, and none answers at http://{address} ({error}): name its admin address with \
+        "the process at {url} is not trusted ({error}): name the certificate of whoever signed its own with --{} or {}, and a name that it \
+         is for with --{}",
+        flag("tls_ca"),
+        variable("tls_ca"),
+        flag("admin_addr"),
+    ))
+}
+
+fn unreachable(url: &str, error: &std::io::Error) -> Unreachable {
+    Unreachable(format!(
+        "a running process has the log's file, and none answers at {url} ({error}): name its admin address with \
          --{} or {}",
         flag("admin_addr"),
         variable("admin_addr"),

@@ -40,6 +40,7 @@ pub(super) fn embedded(mut layers: Layers) -> Layers {
 /// Everything in one process on one file.
 pub(super) async fn dev(app: App, settings: Settings) -> Outcome {
     let file = settings.data_dir.join(FILE);
+    let scheme = scheme(settings.tls_cert.is_some());
     let settings = Settings {
         role: Role::All,
         database_url: Some(format!("sqlite://{}", file.display())),
@@ -47,7 +48,7 @@ pub(super) async fn dev(app: App, settings: Settings) -> Outcome {
         mongodb_url: None,
         query_url: settings
             .query_url
-            .or_else(|| Some(format!("http://{}", settings.query_addr))),
+            .or_else(|| Some(format!("{scheme}://{}", settings.query_addr))),
         ..settings
     };
     let mut told = Told::new()?;
@@ -60,7 +61,9 @@ pub(super) async fn dev(app: App, settings: Settings) -> Outcome {
         running.admin_addr(),
     ) {
         let file = file.display().to_string();
-        say(&welcome(app.deciders(), command, query, admin, &file));
+        let [command, query, admin] =
+            [command, query, admin].map(|address| format!("{scheme}://{address}"));
+        say(&welcome(app.deciders(), &command, &query, &admin, &file));
     }
     until_told(running, told).await
 }
@@ -76,15 +79,21 @@ pub(super) async fn serve(app: App, settings: Settings) -> Outcome {
         ("queries", running.query_addr()),
         ("health", running.admin_addr()),
     ];
+    let scheme = scheme(running.is_https());
     let parts = parts
         .iter()
-        .filter_map(|(name, address)| Some(format!("{name} http://{}", (*address)?)));
+        .filter_map(|(name, address)| Some(format!("{name} {scheme}://{}", (*address)?)));
     say(&format!(
         "role {} is ready: {}",
         settings.role.name(),
         parts.collect::<Vec<_>>().join(", ")
     ));
     until_told(running, told).await
+}
+
+/// What a listener's address begins with.
+const fn scheme(is_https: bool) -> &'static str {
+    if is_https { "https" } else { "http" }
 }
 
 /// Starts the services; nothing when it was told to stop before they were ready.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 use tidelog_domain::{CommandInput, Decider, Endpoint};
 
-/// The addresses, and a create, read, patch and delete of the first entity there is.
+/// The addresses, which are URLs, and a create, read, patch and delete of the first entity there is.
 pub(crate) fn welcome(
     deciders: &[std::sync::Arc<dyn Decider>],
     command: &str,
@@ -14,11 +14,11 @@ pub(crate) fn welcome(
     file: &str,
 ) -> String {
     let pages = match cfg!(feature = "pages") {
-        true => format!("  pages     http://{admin}/admin\n"),
+        true => format!("  pages     {admin}/admin\n"),
         false => String::new(),
     };
     let mut text = format!(
-        "\n  commands  http://{command}\n  queries   http://{query}\n{pages}  health    http://{admin}/health/ready\n  data      {file}\n"
+        "\n  commands  {command}\n  queries   {query}\n{pages}  health    {admin}/health/ready\n  data      {file}\n"
     );
     let lines = deciders
         .iter()
@@ -53,10 +53,10 @@ fn curl_lines(decider: &dyn Decider, command: &str, query: &str) -> Option<Strin
     body.shift_insert(0, "id".to_owned(), Value::from(id.as_str()));
     let json = "-H 'content-type: application/json'";
     Some(format!(
-        "  curl -s http://{command}/{name} {json} -d '{}'; echo\n  \
-           curl -s http://{query}/{name}/{id}; echo\n  \
-           curl -s -X PATCH http://{command}/{name}/{id} {json} -d '{}'; echo\n  \
-           curl -s -X DELETE http://{command}/{name}/{id}; echo\n",
+        "  curl -s {command}/{name} {json} -d '{}'; echo\n  \
+           curl -s {query}/{name}/{id}; echo\n  \
+           curl -s -X PATCH {command}/{name}/{id} {json} -d '{}'; echo\n  \
+           curl -s -X DELETE {command}/{name}/{id}; echo\n",
         quoted(&Value::Object(body)),
         quoted(&change),
     ))

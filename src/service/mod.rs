@@ -18,6 +18,7 @@ mod recorded;
 mod sign_in;
 mod source;
 mod stalls;
+mod tls;
 mod versions;
 mod waits;
 mod watch;
@@ -39,7 +40,8 @@ use tidelog_eventbus::{
     SubscriptionOptions,
 };
 use tidelog_http::{
-    Part, Readiness, ServerSettings, SignIn, app, docs_router, serve, with_context_of,
+    Part, Readiness, ServerSettings, SignIn, Tls, TlsError, app, docs_router, serve,
+    with_context_of,
 };
 use tidelog_query::store::ReadStore;
 use tidelog_query::{
@@ -57,7 +59,7 @@ use crate::app::{InvalidApp, Reacting};
 use crate::backends::{BackendError, Backends, Opened, is_embedded, is_on_server};
 use crate::client::Client;
 use crate::entities::InvalidEntities;
-use crate::settings::{Role, Settings};
+use crate::settings::{InvalidSettings, Role, Settings};
 use crate::subscriptions::{self, Subscriptions};
 use admin::Admin;
 use freshness::Freshness;
@@ -93,6 +95,12 @@ pub enum StartError {
     /// Nobody can sign in as the settings say, or somebody would have to.
     #[error(transparent)]
     SignIn(#[from] InvalidSignIn),
+    /// A setting is missing.
+    #[error(transparent)]
+    Settings(#[from] InvalidSettings),
+    /// The certificate of the listeners, or its key, cannot be used.
+    #[error("tls_cert and tls_key cannot be used")]
+    Tls(#[from] TlsError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] CannotListen),
@@ -140,6 +148,9 @@ pub struct Running {
     query_addr: Option<String>,
     /// Where health is told.
     admin_addr: Option<String>,
+    /// What the listeners speak TLS with.
+    tls: Option<Tls>,
+    max_connections: u32,
     grace: Duration,
     ready: Part,
     admin: Admin,
@@ -172,6 +183,10 @@ pub(crate) async fn start(
     program.check()?;
     let sign_in = sign_in::of(program, settings)?;
     let role = settings.role;
+    let tls = match listen {
+        Listen::AtAddresses => tls::open(settings)?,
+        Listen::Nowhere => None,
+    };
     let at =
         |wanted, key, address| listen_if(wanted && listen == Listen::AtAddresses, key, address);
     let command = at(
@@ -197,6 +212,8 @@ pub(crate) async fn start(
         command_addr: command.as_ref().map(address),
         query_addr: query.as_ref().map(address),
         admin_addr: health.as_ref().map(address),
+        tls,
+        max_connections: settings.max_connections,
         grace: settings.shutdown_grace,
         ready: readiness.part(role.name()),
         admin: Admin::new(readiness.clone(), role.name()),
@@ -212,10 +229,12 @@ pub(crate) async fn start(
         health: Group::default(),
     };
     if let Some(listener) = health {
-        let (router, bounds) = (running.admin_router(), running.bounds());
-        running
-            .health
-            .spawn(|stop| serve(listener, router, bounds, stop));
+        running.serve("admin", listener, running.admin_router(), &running.health);
+    }
+    if let Some(tls) = running.tls.clone() {
+        running.workers.spawn(async move |stop| {
+            stop.run_until_cancelled(tls.watch(tls::LOOK_EVERY)).await;
+        });
     }
     if let Some(sign_in) = sign_in.clone() {
         running
@@ -389,6 +408,7 @@ impl Assembly<'_> {
         let statuses = move || [here.by_view(), reactions.statuses()].concat();
         let subscriptions = Subscriptions::of(
             self.program,
+            self.settings,
             &source.log,
             &store.backend,
             Arc::new(statuses),
@@ -438,7 +458,8 @@ impl Assembly<'_> {
             &settings.admin_addr,
             listener,
         )
-        .signing_in(self.sign_in.clone());
+        .signing_in(self.sign_in.clone())
+        .over_tls(running.tls.is_some());
         if let Some(warning) = access.warning() {
             tracing::warn!("{warning}");
         }
@@ -472,7 +493,8 @@ impl Assembly<'_> {
             #[cfg(feature = "feed-client")]
             Some(followed) => {
                 let app = followed.app.clone();
-                let feed = FeedLogReader::new(&app, followed.feed.clone());
+                let access = self.settings.feed_access();
+                let feed = FeedLogReader::with_access(&app, followed.feed.clone(), &access);
                 let feed = feed.map_err(|source| StartError::Follow { app, source })?;
                 let interval = self.settings.follow_interval;
                 workers.spawn(|stop| follow::follow(keeper, Arc::new(feed), interval, stop));
@@ -640,22 +662,33 @@ impl Running {
 
     /// Serves each router on its listener.
     fn listen(&self, command: Option<TcpListener>, query: Option<TcpListener>) {
-        let routers = [(command, &self.command_router), (query, &self.query_router)];
-        for (listener, router) in routers {
+        let routers = [
+            ("command", command, &self.command_router),
+            ("query", query, &self.query_router),
+        ];
+        for (name, listener, router) in routers {
             if let (Some(listener), Some(router)) = (listener, router.clone()) {
-                let bounds = self.bounds();
-                self.servers
-                    .spawn(|stop| serve(listener, router, bounds, stop));
+                self.serve(name, listener, router, &self.servers);
             }
         }
     }
 
-    /// The bounds of each listener.
-    fn bounds(&self) -> ServerSettings {
-        ServerSettings {
+    /// Serves `router` on `listener`, as one of `group`.
+    fn serve(&self, service: &'static str, listener: TcpListener, router: Router, group: &Group) {
+        let bounds = ServerSettings {
+            service,
+            max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
             grace_ms: u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX),
             ..ServerSettings::default()
-        }
+        };
+        let tls = self.tls.clone();
+        group.spawn(move |stop| serve(listener, router, bounds, tls, stop));
+    }
+
+    /// Whether the listeners speak HTTPS, and nothing else.
+    #[must_use]
+    pub const fn is_https(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Waits until a task of the process has panicked: it is better started again than left without it.

@@ -3,7 +3,8 @@
 use axum::Router;
 use axum::http::Method;
 use tidelog_http::{
-    SignIn, app, compressed, cross_origin, open_to_all, signed_in, with_context_of,
+    LoadLimits, SignIn, app, compressed, cross_origin, limited, open_to_all, rated, signed_in,
+    with_context_of,
 };
 
 use crate::settings::Settings;
@@ -17,7 +18,7 @@ pub(super) struct Routes {
 }
 
 /// Makes `routes` a whole service ([`app`]) for clients anywhere: compressed, and open to the pages of the origins in `settings`, which
-/// may use these methods. It is measured as `name`.
+/// may use these methods; bounded in what it does at a time, and in what it does for each client. It is measured as `name`.
 pub(super) fn public(
     name: &'static str,
     routes: Routes,
@@ -25,11 +26,25 @@ pub(super) fn public(
     sign_in: Option<&SignIn>,
     methods: &[Method],
 ) -> Router {
+    let rated = match settings.rate_limit {
+        Some(limit) => rated(name, routes.guarded, limit),
+        None => routes.guarded,
+    };
+    // Who it is must be known before it is counted.
     let guarded = match sign_in {
-        Some(sign_in) => signed_in(routes.guarded, sign_in, name),
-        None => open_to_all(routes.guarded),
+        Some(sign_in) => signed_in(rated, sign_in, name),
+        None => open_to_all(rated),
     };
     let service = compressed(app(guarded.merge(routes.open)));
+    let service = limited(name, service, load_limits(settings));
     // Also what a browser asks beforehand has a correlation id.
     with_context_of(name, cross_origin(service, &settings.cors_origins, methods))
+}
+
+fn load_limits(settings: &Settings) -> LoadLimits {
+    // What does not fit is more than there is.
+    LoadLimits {
+        max_requests: usize::try_from(settings.max_requests).unwrap_or(usize::MAX),
+        max_body_bytes: usize::try_from(settings.max_body_bytes_in_flight).unwrap_or(usize::MAX),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use metrics::{describe_counter, describe_histogram};
+use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// The bounds of times, in seconds: from an append in memory to what somebody gives up on.
@@ -51,6 +51,11 @@ fn describe() {
         "tidelog_http_request_duration_seconds",
         "How long it took until an answer began."
     );
+    describe_counter!(
+        "tidelog_http_rejected_total",
+        "Requests and connections that were turned away for the sake of the others."
+    );
+    describe_gauge!("tidelog_http_connections", "Connections that are open.");
     describe_counter!("tidelog_commands_total", "Commands, by how they came out.");
     describe_histogram!(
         "tidelog_append_duration_seconds",

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidelog_domain::Partitions;
-use tidelog_http::CorsOrigins;
+use tidelog_http::{CorsOrigins, RateLimit};
 
 use super::admin_tokens::{AdminSecret, AdminTokens};
 use super::auth::AuthSettings;
+use super::insecure_backends::InsecureBackends;
 use super::known::Setting;
 use super::sources::{InvalidSettings, Layers, Origin, shown};
 
@@ -104,6 +105,8 @@ pub struct Settings {
     pub bus_keep_bytes: u64,
     /// The read models' store; `None`: the log's SQLite file.
     pub mongodb_url: Option<String>,
+    /// Which servers beyond this machine may be spoken to without verified TLS.
+    pub insecure_backends: InsecureBackends,
     /// Where the command service listens.
     pub command_addr: String,
     /// Where the query service listens.
@@ -120,6 +123,20 @@ pub struct Settings {
     pub query_url: Option<String>,
     /// Which pages of other origins a browser lets use the command service and the query service. Never the admin listener.
     pub cors_origins: CorsOrigins,
+    /// The certificate of all listeners, in a PEM file; `tls_key` goes with it.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, in a PEM file.
+    pub tls_key: Option<PathBuf>,
+    /// Whose certificates are trusted beside the public ones, in a PEM file.
+    pub tls_ca: Option<PathBuf>,
+    /// The most connections of each listener at a time.
+    pub max_connections: u32,
+    /// The most requests that each service handles at a time.
+    pub max_requests: u32,
+    /// The most bytes that the bodies of the requests have together that a service handles.
+    pub max_body_bytes_in_flight: u64,
+    /// How many requests each client may send to each service.
+    pub rate_limit: Option<RateLimit>,
     /// Where `dev` keeps its file.
     pub data_dir: PathBuf,
     /// A directory of entities.
@@ -132,6 +149,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How often the feed of another program is asked for news while it is quiet.
     pub follow_interval: Duration,
+    /// A file with the token that feeds of other programs are shown.
+    pub follow_token_file: Option<PathBuf>,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -157,6 +176,7 @@ impl Default for Settings {
             bus_keep_events: 100_000,
             bus_keep_bytes: 512 * 1024 * 1024,
             mongodb_url: None,
+            insecure_backends: InsecureBackends::default(),
             command_addr: text("command_addr"),
             query_addr: text("query_addr"),
             admin_addr: Role::All.admin_addr().to_owned(),
@@ -165,12 +185,20 @@ impl Default for Settings {
             auth: AuthSettings::default(),
             query_url: None,
             cors_origins: CorsOrigins::none(),
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
+            max_connections: 4096,
+            max_requests: 512,
+            max_body_bytes_in_flight: 64 * 1024 * 1024,
+            rate_limit: None,
             data_dir: text("data_dir").into(),
             entities: None,
             partitions: Partitions::DEFAULT,
             wait_for_backends: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
             follow_interval: Duration::from_millis(200),
+            follow_token_file: None,
             log: text("log"),
             log_format: LogFormat::Text,
             otlp_endpoint: None,
@@ -199,6 +227,15 @@ impl Settings {
         }
     }
 
+    /// How the feeds of other programs are reached.
+    #[cfg(feature = "feed-client")]
+    pub(crate) fn feed_access(&self) -> tidelog_eventbus::FeedAccess {
+        tidelog_eventbus::FeedAccess {
+            ca: self.tls_ca.clone(),
+            token_file: self.follow_token_file.clone(),
+        }
+    }
+
     /// Reads the texts.
     ///
     /// # Errors
@@ -206,6 +243,7 @@ impl Settings {
     /// [`InvalidSettings::Value`] for the first that is not of its kind.
     pub fn from_layers(layers: &Layers) -> Result<Self, InvalidSettings> {
         let text = |key| layers.get(key).map(|(value, _)| value.to_owned());
+        let path = |key| text(key).map(PathBuf::from);
         let role = parsed(
             layers,
             "role",
@@ -228,6 +266,12 @@ impl Settings {
             )?,
             bus_keep_bytes: parsed(layers, "bus_keep_bytes", BYTES, bytes)?,
             mongodb_url: url(layers, "mongodb_url", &["mongodb", "mongodb+srv"])?,
+            insecure_backends: parsed(
+                layers,
+                "insecure_backends",
+                BACKENDS,
+                InsecureBackends::parse,
+            )?,
             command_addr: parsed(layers, "command_addr", ADDRESS, address)?,
             query_addr: parsed(layers, "query_addr", ADDRESS, address)?,
             admin_addr: match layers.get("admin_addr") {
@@ -245,6 +289,16 @@ impl Settings {
             auth: AuthSettings::from_layers(layers)?,
             query_url: text("query_url"),
             cors_origins: parsed(layers, "cors_origins", ORIGINS, CorsOrigins::parse)?,
+            tls_cert: path("tls_cert"),
+            tls_key: path("tls_key"),
+            tls_ca: path("tls_ca"),
+            max_connections: parsed(layers, "max_connections", COUNT, count)?,
+            max_requests: parsed(layers, "max_requests", COUNT, count)?,
+            max_body_bytes_in_flight: parsed(layers, "max_body_bytes_in_flight", BYTES, bytes)?,
+            rate_limit: match layers.get("rate_limit") {
+                Some(_) => Some(parsed(layers, "rate_limit", RATE, RateLimit::parse)?),
+                None => None,
+            },
             data_dir: text("data_dir").unwrap_or_default().into(),
             entities: text("entities").map(PathBuf::from),
             partitions: parsed(
@@ -256,6 +310,7 @@ impl Settings {
             wait_for_backends: parsed(layers, "wait_for_backends", DURATION, duration)?,
             shutdown_grace: parsed(layers, "shutdown_grace", DURATION, duration)?,
             follow_interval: parsed(layers, "follow_interval", DURATION, duration)?,
+            follow_token_file: path("follow_token_file"),
             log: text("log").unwrap_or_default(),
             log_format: parsed(layers, "log_format", "text or json", log_format)?,
             otlp_endpoint: otlp_endpoint(layers)?,
@@ -266,6 +321,9 @@ impl Settings {
     }
 }
 
+const BACKENDS: &str = "a list of mysql, redis and mongodb, separated by commas";
+const COUNT: &str = "a whole number from 1 to 1000000";
+const RATE: &str = "a number of requests in a second or minute, such as 100/s or 6000/m, and maybe how many at once: 100/s:200";
 const ADDRESS: &str = "an address to listen on, such as 127.0.0.1:3000";
 const ORIGINS: &str =
     "*, or origins as browsers write them, such as https://shop.example,http://localhost:8080";
@@ -371,6 +429,13 @@ fn duration(text: &str) -> Option<Duration> {
     }
 }
 
+/// Reads how many there may be of something.
+fn count(text: &str) -> Option<u32> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1_000_000).contains(count))
+}
+
 /// Reads a number of bytes and its unit.
 fn bytes(text: &str) -> Option<u64> {
     let digits = text
@@ -432,6 +497,15 @@ mod tests {
             ("cors_origins", "shop.example", "https://shop.example"),
             ("admin_tokens", "ann:operate:hunter2", "16 to 256"),
             ("partitions", "0", "1 to 1024"),
+            (
+                "insecure_backends",
+                "mysql,postgres",
+                "mysql, redis and mongodb",
+            ),
+            ("max_connections", "0", "1 to 1000000"),
+            ("max_requests", "many", "1 to 1000000"),
+            ("max_body_bytes_in_flight", "0", "512MiB"),
+            ("rate_limit", "100", "100/s"),
             ("wait_for_backends", "30", "30s"),
             ("bus_keep_events", "0", "1 to"),
             ("bus_keep_bytes", "1GB", "2GiB"),

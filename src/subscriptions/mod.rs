@@ -16,6 +16,7 @@ use tidelog_query::store::{ReadError, ReadStore};
 use tokio::time::{Instant, sleep};
 
 use crate::app::Reacting;
+use crate::settings::Settings;
 use crate::{App, StartError};
 
 pub(crate) mod http;
@@ -129,13 +130,14 @@ pub enum SubscriptionError {
 }
 
 impl Subscriptions {
-    /// Those of `program`, whose log is `log` and whose views are in `store`. Those that run in this process are in `statuses`.
+    /// Those of `program` with these `settings`, whose log is `log` and whose views are in `store`. Those that run in this process are in `statuses`.
     ///
     /// # Errors
     ///
     /// [`StartError::Follow`] when no client can be made for another program that is followed.
     pub(crate) fn of(
         program: &App,
+        settings: &Settings,
         log: &Arc<dyn EventStore>,
         store: &Arc<dyn ReadStore>,
         statuses: Statuses,
@@ -152,7 +154,7 @@ impl Subscriptions {
             Ok(Known {
                 name: reacting.subscription(),
                 kind: SubscriptionKind::Reaction,
-                log: followed(reacting, log)?,
+                log: followed(reacting, settings, log)?,
                 records: Records::Named(log.clone()),
             })
         });
@@ -438,6 +440,11 @@ async fn outcomes(
 /// The log that a reaction follows: the program's own, or another's by way of its feed.
 fn followed(
     reacting: &Reacting,
+    #[cfg_attr(
+        not(feature = "feed-client"),
+        expect(unused, reason = "nothing is followed")
+    )]
+    settings: &Settings,
     log: &Arc<dyn EventStore>,
 ) -> Result<Arc<dyn LogReader>, StartError> {
     match &reacting.follows {
@@ -445,7 +452,8 @@ fn followed(
         #[cfg(feature = "feed-client")]
         Some(followed) => {
             let app = followed.app.clone();
-            let feed = FeedLogReader::new(&app, followed.feed.clone());
+            let access = settings.feed_access();
+            let feed = FeedLogReader::with_access(&app, followed.feed.clone(), &access);
             let feed = feed.map_err(|source| StartError::Follow { app, source })?;
             Ok(Arc::new(feed))
         }

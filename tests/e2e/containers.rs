@@ -132,6 +132,22 @@ fn compose_names_only_settings_that_the_program_knows() {
 }
 
 #[test]
+fn compose_says_that_its_network_is_trusted_where_its_servers_do_not_show_who_they_are() {
+    let compose = compose();
+    for (name, service) in services(&compose)
+        .into_iter()
+        .filter(|(name, _)| OURS.contains(&name.as_str()))
+    {
+        let variables = entries(get(service, "environment").expect("an environment"));
+        let trusted = variables
+            .iter()
+            .find(|(variable, _)| variable == "TIDELOG_INSECURE_BACKENDS");
+        let trusted = trusted.and_then(|(_, value)| value.as_str());
+        assert_eq!(trusted, Some("mysql,redis,mongodb"), "{name}");
+    }
+}
+
+#[test]
 fn compose_and_the_dockerfile_check_health() {
     let compose = compose();
     for (name, service) in services(&compose) {

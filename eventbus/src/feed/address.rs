@@ -49,6 +49,20 @@ impl FeedUrl {
     }
 }
 
+impl FeedUrl {
+    /// Whether what is said to it can be read on the way: it is beyond this machine, and without TLS.
+    #[cfg(feature = "feed-client")]
+    pub(super) fn is_in_the_clear(&self) -> bool {
+        let is_here = match self.0.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        self.0.scheme() == "http" && !is_here
+    }
+}
+
 impl fmt::Display for FeedUrl {
     /// Without what may be secret in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,6 +94,22 @@ mod tests {
             assert_eq!(url.at(&["heads"], &[]), heads);
             let page = Url::parse("http://h:1/write/events?partition=3").unwrap();
             assert_eq!(url.at(&[], &[("partition", "3".to_owned())]), page);
+        }
+    }
+
+    #[cfg(feature = "feed-client")]
+    #[test]
+    fn what_is_said_beyond_this_machine_without_tls_can_be_read() {
+        for (text, is_in_the_clear) in [
+            ("http://shop.example/events", true),
+            ("http://10.0.0.1/events", true),
+            ("https://shop.example/events", false),
+            ("http://localhost:3000/events", false),
+            ("http://127.0.0.2/events", false),
+            ("http://[::1]/events", false),
+        ] {
+            let url: FeedUrl = text.parse().unwrap();
+            assert_eq!(url.is_in_the_clear(), is_in_the_clear, "{text}");
         }
     }
 

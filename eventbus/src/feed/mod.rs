@@ -10,4 +10,4 @@ mod reader;
 pub use address::{FeedUrl, InvalidFeedUrl};
 pub use cursor::FeedCursor;
 #[cfg(feature = "feed-client")]
-pub use reader::FeedLogReader;
+pub use reader::{FeedAccess, FeedLogReader};

@@ -1,10 +1,13 @@
 //! Another program's log, read through its feed.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::{Client, StatusCode};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -29,8 +32,21 @@ const MAX_PAGE_EVENTS: usize = 1_000;
 /// The most bytes of an answer. A page of large events has about 16 MiB of them, and one event at most a few more.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
+/// The most bytes of a token.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
 /// The most characters of a text that is repeated from an answer.
 const MAX_QUOTED: usize = 200;
+
+/// How the feeds of other programs are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedAccess {
+    /// A PEM file of the certificates that are trusted beside the public ones.
+    pub ca: Option<PathBuf>,
+    /// A file with the token that feeds are shown (`Authorization: Bearer`), and nothing else. It is read for each request: who writes
+    /// another into it has it taken at once. A feed that redirects is not followed then.
+    pub token_file: Option<PathBuf>,
+}
 
 /// The log of another program, as its feed gives it.
 ///
@@ -41,6 +57,7 @@ pub struct FeedLogReader {
     app: String,
     url: FeedUrl,
     http: Client,
+    token_file: Option<PathBuf>,
     /// The history that the log had last.
     history: Mutex<Option<HistoryId>>,
     /// Why it cannot be read now.
@@ -85,15 +102,33 @@ impl FeedLogReader {
     ///
     /// When there can be no HTTP client: TLS cannot be set up.
     pub fn new(app: &str, url: FeedUrl) -> Result<Self, Cause> {
-        let http = Client::builder()
+        Self::with_access(app, url, &FeedAccess::default())
+    }
+
+    /// The same, reached by `access`.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no HTTP client: TLS cannot be set up, or the file of the certificates cannot be used.
+    pub fn with_access(app: &str, url: FeedUrl, access: &FeedAccess) -> Result<Self, Cause> {
+        let mut http = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
-            .user_agent(concat!("tidelog/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .user_agent(concat!("tidelog/", env!("CARGO_PKG_VERSION")));
+        if let Some(file) = &access.ca {
+            http = http.tls_certs_merge(certificates(file)?);
+        }
+        if access.token_file.is_some() {
+            http = http.redirect(Policy::none());
+            if url.is_in_the_clear() {
+                tracing::warn!(app, %url, "a token is shown to a feed without TLS, and can be read on the way: name the feed by https://");
+            }
+        }
         Ok(Self {
             app: app.to_owned(),
             url,
-            http,
+            http: http.build()?,
+            token_file: access.token_file.clone(),
             history: Mutex::default(),
             problem: watch::Sender::new(None),
         })
@@ -141,8 +176,12 @@ impl FeedLogReader {
 
     /// The answer's status and body.
     async fn get(&self, url: Url) -> Result<(StatusCode, Vec<u8>), LogError> {
+        let mut request = self.http.get(url);
+        if let Some(file) = &self.token_file {
+            request = request.header(AUTHORIZATION, bearer(file)?);
+        }
         let asking = async {
-            let mut answer = self.http.get(url).send().await?;
+            let mut answer = request.send().await?;
             let mut body = Vec::new();
             while let Some(chunk) = answer.chunk().await? {
                 body.extend_from_slice(&chunk);
@@ -234,6 +273,46 @@ impl LogReader for FeedLogReader {
         };
         self.noted(self.page(after, limit).await)
     }
+}
+
+/// The certificates in a PEM file.
+fn certificates(file: &Path) -> Result<Vec<Certificate>, Cause> {
+    let unusable = |why: &dyn std::fmt::Display| -> Cause {
+        format!(
+            "the certificates in {} cannot be used: {why}",
+            file.display()
+        )
+        .into()
+    };
+    let text = std::fs::read(file).map_err(|error| unusable(&error))?;
+    let certificates = Certificate::from_pem_bundle(&text).map_err(|error| unusable(&error))?;
+    if certificates.is_empty() {
+        return Err(unusable(&"there is none in PEM form (BEGIN CERTIFICATE)"));
+    }
+    Ok(certificates)
+}
+
+/// The header that shows the token in `file`.
+fn bearer(file: &Path) -> Result<HeaderValue, LogError> {
+    let unusable = |why: &dyn std::fmt::Display| {
+        unavailable(format!(
+            "the token in {} cannot be used: {why}",
+            file.display()
+        ))
+    };
+    // A file of one line, which is in the system's cache: not worth a thread.
+    let token = std::fs::read_to_string(file).map_err(|error| unusable(&error))?;
+    let token = token.trim();
+    if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+        return Err(unusable(&format!(
+            "it has to have 1 to {MAX_TOKEN_BYTES} characters"
+        )));
+    }
+    let value = HeaderValue::from_str(&format!("Bearer {token}"));
+    // The error would not repeat it either.
+    let mut value = value.map_err(|_| unusable(&"it has characters that no header may have"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The events of a page, which are those that follow the cursor.

@@ -199,7 +199,10 @@ fn problem_response(kinds: &[ProblemKind]) -> Value {
         headers.insert(name.to_owned(), header(description));
     };
     add(CORRELATION_ID.as_str(), "The conversation.");
-    if kinds.iter().all(|kind| kind.status() == 503) {
+    if kinds
+        .iter()
+        .all(|kind| matches!(kind.status().as_u16(), 429 | 503))
+    {
         add("Retry-After", "After how many seconds to ask again.");
     }
     json!({

@@ -20,10 +20,11 @@ const MAX_LISTED_FIELDS: usize = 200;
 const MAX_LISTED_FILTERS: usize = 1_000;
 
 /// What may go wrong with any read.
-const ANY_READ: [ProblemKind; 7] = [
+const ANY_READ: [ProblemKind; 8] = [
     ProblemKind::MalformedRequest,
     ProblemKind::UnknownParameter,
     ProblemKind::NotAcceptable,
+    ProblemKind::RateLimited,
     ProblemKind::Internal,
     ProblemKind::Unavailable,
     ProblemKind::Overloaded,
@@ -232,6 +233,7 @@ fn history(api: &mut ApiDocument, name: &str, settings: &QuerySettings) {
         ProblemKind::UnknownParameter,
         ProblemKind::NotFound,
         ProblemKind::NotAcceptable,
+        ProblemKind::RateLimited,
         ProblemKind::Internal,
         ProblemKind::Unavailable,
         ProblemKind::Overloaded,

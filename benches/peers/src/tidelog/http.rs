@@ -43,7 +43,8 @@ impl OverHttp {
         let router = command_router(Arc::clone(&inner.service), CommandSettings::default());
         let stop = CancellationToken::new();
         let settings = ServerSettings::default();
-        tokio::spawn(serve(listener, open_to_all(app(router)), settings, stop.clone()));
+        let router = open_to_all(app(router));
+        tokio::spawn(serve(listener, router, settings, None, stop.clone()));
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);

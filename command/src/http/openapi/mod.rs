@@ -15,7 +15,7 @@ use super::{accepted_types, feed};
 use crate::handling::MAX_KEY_LENGTH;
 
 /// What may go wrong with any command.
-const ANY_COMMAND: [ProblemKind; 15] = [
+const ANY_COMMAND: [ProblemKind; 16] = [
     ProblemKind::MalformedRequest,
     ProblemKind::UnknownParameter,
     ProblemKind::NotAcceptable,
@@ -27,6 +27,7 @@ const ANY_COMMAND: [ProblemKind; 15] = [
     ProblemKind::Invalid,
     ProblemKind::Rejected,
     ProblemKind::IdempotencyKeyReused,
+    ProblemKind::RateLimited,
     ProblemKind::Internal,
     ProblemKind::Overloaded,
     ProblemKind::Unavailable,

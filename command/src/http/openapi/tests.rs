@@ -241,7 +241,7 @@ fn a_command_says_all_that_may_go_wrong_with_it() {
         responses.unwrap().keys().cloned().collect::<Vec<_>>()
     };
     let common = [
-        "400", "406", "409", "412", "413", "415", "422", "500", "503", "504",
+        "400", "406", "409", "412", "413", "415", "422", "429", "500", "503", "504",
     ];
     for status in common {
         assert!(

@@ -69,3 +69,37 @@ fn the_heads_are_read_as_they_are_written() {
     let heads: Vec<_> = data.heads.iter().map(|Decimal(head)| *head).collect();
     assert_eq!((data.app.as_str(), heads), ("blog", vec![0, u64::MAX]));
 }
+
+#[test]
+fn the_token_is_what_the_file_has_now_and_is_never_shown() {
+    let file = std::env::temp_dir().join(format!("tidelog-token-{}", Uuid::new_v4()));
+    for token in ["first", "second\n"] {
+        std::fs::write(&file, token).unwrap();
+        let value = bearer(&file).unwrap();
+        assert_eq!(value.to_str().unwrap(), format!("Bearer {}", token.trim()));
+        assert!(value.is_sensitive());
+    }
+    for bad in ["", " \n", "hunter2\nhunter2", "hunter2\u{7f}"] {
+        std::fs::write(&file, bad).unwrap();
+        let error = causes(&bearer(&file).unwrap_err());
+        assert!(
+            error.contains("tidelog-token-") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(bearer(&file).is_err());
+}
+
+#[test]
+fn a_file_without_certificates_is_refused_by_its_name() {
+    let file = std::env::temp_dir().join(format!("tidelog-ca-{}", Uuid::new_v4()));
+    for text in [None, Some("no certificate")] {
+        if let Some(text) = text {
+            std::fs::write(&file, text).unwrap();
+        }
+        let error = certificates(&file).unwrap_err().to_string();
+        assert!(error.contains("tidelog-ca-"), "{error}");
+    }
+    std::fs::remove_file(&file).unwrap();
+}

@@ -1,0 +1,285 @@
+//! What a service does at a time: the requests that it handles, and the bytes of their bodies that it holds.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
+use metrics::Counter;
+use tokio::sync::Semaphore;
+
+use crate::problem::{Problem, ProblemKind};
+use crate::rejected::rejected;
+
+/// When a client may try again whose request was too much.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How much a service does at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadLimits {
+    /// The most requests that are handled at a time, those that wait for something included. A request is handled until its answer begins:
+    /// live connections, and answers that are on the way, do not count. 512 unless said otherwise.
+    pub max_requests: usize,
+    /// The most bytes that the bodies of all requests have together while these are handled; 64 MiB unless said otherwise.
+    pub max_body_bytes: usize,
+}
+
+impl Default for LoadLimits {
+    fn default() -> Self {
+        Self {
+            max_requests: 512,
+            max_body_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Turns down at once, with [`ProblemKind::Overloaded`], what is more than `limits` to `router`, which is counted as `service`.
+pub fn limited(service: &'static str, router: Router, limits: LoadLimits) -> Router {
+    router.layer(from_fn_with_state(Load::new(service, limits), bear))
+}
+
+/// What a service is doing. Cloning gives another handle to the same.
+#[derive(Clone)]
+struct Load {
+    places: Arc<Semaphore>,
+    bytes_left: Arc<AtomicUsize>,
+    too_many: Counter,
+    too_large: Counter,
+}
+
+impl Load {
+    fn new(service: &'static str, limits: LoadLimits) -> Self {
+        let places = limits.max_requests.min(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            bytes_left: Arc::new(AtomicUsize::new(limits.max_body_bytes)),
+            too_many: rejected(service, "requests"),
+            too_large: rejected(service, "bodies"),
+        }
+    }
+}
+
+async fn bear(State(load): State<Load>, request: Request, next: Next) -> Response {
+    let Ok(_place) = load.places.try_acquire() else {
+        load.too_many.increment(1);
+        return overloaded("More requests are being handled than this service bears.");
+    };
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let share = Arc::new(Share::new(&load.bytes_left));
+    let counted = Arc::clone(&share);
+    let request = request.map(|body| {
+        Body::new(Counted {
+            body,
+            share: counted,
+        })
+    });
+    let response = next.run(request).await;
+    if share.was_refused.load(Ordering::Relaxed) {
+        load.too_large.increment(1);
+        return overloaded(
+            "The requests being handled have larger bodies than this service bears.",
+        );
+    }
+    response
+}
+
+fn overloaded(what: &str) -> Response {
+    let detail = format!("{what} Send it again in a moment.");
+    Problem::new(ProblemKind::Overloaded, detail)
+        .retry_after(RETRY_AFTER)
+        .into_response()
+}
+
+/// What one request takes of the bytes that there are for all. It gives them back when the request is answered.
+struct Share {
+    left: Arc<AtomicUsize>,
+    taken: AtomicUsize,
+    was_refused: AtomicBool,
+}
+
+impl Share {
+    fn new(left: &Arc<AtomicUsize>) -> Self {
+        Self {
+            left: Arc::clone(left),
+            taken: AtomicUsize::new(0),
+            was_refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes so many more. Says whether they were there.
+    fn take(&self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        match taken {
+            Ok(_) => self.taken.fetch_add(bytes, Ordering::Relaxed),
+            Err(_) => usize::from(self.was_refused.swap(true, Ordering::Relaxed)),
+        };
+        taken.is_ok()
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.left
+            .fetch_add(*self.taken.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// A body whose bytes are counted.
+struct Counted {
+    body: Body,
+    share: Arc<Share>,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            if !self.share.take(bytes) {
+                let error = axum::Error::new("too many bytes at a time");
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header;
+    use axum::routing::post;
+    use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::body::tests::problem;
+
+    /// A service that reads a body, says so, and answers when it may.
+    struct Slow {
+        router: Router,
+        has_read: Arc<Semaphore>,
+        go_on: CancellationToken,
+    }
+
+    fn slow(limits: LoadLimits) -> Slow {
+        let (has_read, go_on) = (Arc::new(Semaphore::new(0)), CancellationToken::new());
+        let (read, wait) = (has_read.clone(), go_on.clone());
+        let handler = post(async move |body: Body| {
+            let bytes = axum::body::to_bytes(body, usize::MAX).await;
+            read.add_permits(1);
+            wait.cancelled().await;
+            bytes.map_or_else(|_| "broken".to_owned(), |bytes| bytes.len().to_string())
+        });
+        let router = Router::new().route("/", handler);
+        Slow {
+            router: limited("test", router, limits),
+            has_read,
+            go_on,
+        }
+    }
+
+    impl Slow {
+        async fn send(&self, body: Body) -> Response {
+            let request = Request::post("/").body(body).unwrap();
+            self.router.clone().oneshot(request).await.unwrap()
+        }
+    }
+
+    async fn assert_overloaded(response: Response) {
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let (status, document) = problem(response).await;
+        let kind = document["type"].as_str().unwrap();
+        assert_eq!((status, kind), (503, "urn:tidelog:problem:overloaded"));
+    }
+
+    #[tokio::test]
+    async fn one_request_more_than_there_may_be_is_turned_down_at_once() {
+        let service = slow(LoadLimits {
+            max_requests: 2,
+            ..LoadLimits::default()
+        });
+        let third = async {
+            service.has_read.acquire_many(2).await.unwrap().forget();
+            assert_overloaded(service.send(Body::empty()).await).await;
+            service.go_on.cancel();
+        };
+        let (first, second, ()) = tokio::join!(
+            service.send(Body::empty()),
+            service.send(Body::empty()),
+            third
+        );
+        assert!(first.status().is_success() && second.status().is_success());
+        assert!(service.send(Body::empty()).await.status().is_success());
+    }
+
+    #[tokio::test]
+    async fn bodies_that_are_too_large_together_are_turned_down_until_one_is_through() {
+        let service = slow(LoadLimits {
+            max_body_bytes: 100,
+            ..LoadLimits::default()
+        });
+        let second = async {
+            service.has_read.acquire().await.unwrap().forget();
+            // What is left over is enough for a small one.
+            service.go_on.cancel();
+            assert!(
+                service
+                    .send(Body::from(vec![0; 40]))
+                    .await
+                    .status()
+                    .is_success()
+            );
+        };
+        let (first, ()) = tokio::join!(service.send(Body::from(vec![0; 60])), second);
+        assert!(first.status().is_success());
+        assert_overloaded(service.send(Body::from(vec![0; 101])).await).await;
+        let again = service.send(Body::from(vec![0; 100])).await;
+        assert!(again.status().is_success(), "the bytes were not given back");
+    }
+
+    #[tokio::test]
+    async fn a_body_beside_a_large_one_waits_for_its_turn() {
+        let service = slow(LoadLimits {
+            max_body_bytes: 100,
+            ..LoadLimits::default()
+        });
+        let second = async {
+            service.has_read.acquire().await.unwrap().forget();
+            let too_much = service.send(Body::from(vec![0; 41]));
+            let let_go = async {
+                service.has_read.acquire().await.unwrap().forget();
+                service.go_on.cancel();
+            };
+            let (too_much, ()) = tokio::join!(too_much, let_go);
+            assert_overloaded(too_much).await;
+        };
+        let (first, ()) = tokio::join!(service.send(Body::from(vec![0; 60])), second);
+        assert!(first.status().is_success());
+    }
+}

@@ -1,0 +1,7 @@
+//! What a service bears: how many requests at a time, how many bytes of them, and how many of each client.
+
+mod load;
+mod rate;
+
+pub use load::{LoadLimits, limited};
+pub use rate::{RateLimit, rated};

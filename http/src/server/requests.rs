@@ -1,0 +1,106 @@
+//! What is done to each request and answer of a connection: who sends it is noted, and how long the body may take is bounded.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::HttpBody;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+use super::connections::Busy;
+
+/// Who is at the other end of the connection that a request came by. It is among the request's extensions.
+///
+/// Behind a proxy it is the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// The body of a request, which has to come within a time once it is read. (One that nobody reads, hyper does not read either: it
+/// closes the connection after the answer.)
+pub(super) struct Timed<B> {
+    body: B,
+    within: Duration,
+    /// Only of a body that does not come at once.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> Timed<B> {
+    pub(super) const fn new(body: B, within: Duration) -> Self {
+        Self {
+            body,
+            within,
+            late: None,
+        }
+    }
+}
+
+impl<B: HttpBody<Error: Into<BoxError>> + Unpin> HttpBody for Timed<B> {
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let is_late = |late: &mut Pin<Box<Sleep>>| late.as_mut().poll(cx).is_ready();
+        // However steadily it drips.
+        if self.late.as_mut().is_some_and(is_late) {
+            return Poll::Ready(Some(Err(too_late())));
+        }
+        let within = self.within;
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Pending => {
+                let late = self.late.get_or_insert_with(|| Box::pin(sleep(within)));
+                late.as_mut().poll(cx).map(|()| Some(Err(too_late())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn too_late() -> BoxError {
+    "the body did not arrive in time".into()
+}
+
+/// The body of an answer, with which the connection is busy.
+pub(super) struct Held<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B> Held<B> {
+    pub(super) const fn new(body: B, busy: Busy) -> Self {
+        Self { body, _busy: busy }
+    }
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Held<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
