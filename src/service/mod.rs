@@ -197,16 +197,7 @@ pub(crate) async fn start(
     .await?;
     let query = at(role.runs(Role::Query), "query_addr", &settings.query_addr).await?;
     let health = at(true, "admin_addr", &settings.admin_addr).await?;
-    let listeners = [
-        ("command_addr", &command),
-        ("query_addr", &query),
-        ("admin_addr", &health),
-    ];
-    for (key, listener) in listeners {
-        if let Some(Ok(at)) = listener.as_ref().map(TcpListener::local_addr) {
-            sign_in::require(key, at, settings, sign_in.as_ref())?;
-        }
-    }
+    sign_in::require([&command, &query, &health], settings, sign_in.as_ref())?;
     let readiness = Readiness::new();
     let mut running = Running {
         command_addr: command.as_ref().map(address),

@@ -66,6 +66,10 @@ fn describe() {
         "Operators' actions, by how they came out."
     );
     describe_counter!(
+        "tidelog_sign_ins_refused_total",
+        "Requests of callers who were not signed in, by why."
+    );
+    describe_counter!(
         "tidelog_events_appended_total",
         "Events that were appended to the log."
     );

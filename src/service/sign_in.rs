@@ -8,6 +8,8 @@ use tidelog_http::{
     Expected, InvalidRules, InvalidSource, KeysFrom, Operation, Rules, SignIn, secured,
 };
 
+use tokio::net::TcpListener;
+
 use crate::App;
 use crate::settings::{AuthSettings, Settings, flag, variable};
 
@@ -124,8 +126,27 @@ fn rules(program: &App) -> Rules {
     Rules::declared(commands.chain(several).chain(views))
 }
 
-/// Whether a listener at `address`, which the setting `key` names, may be opened.
+/// Whether these listeners, for commands, queries and the administration, may be open.
 pub(super) fn require(
+    [command, query, admin]: [&Option<TcpListener>; 3],
+    settings: &Settings,
+    sign_in: Option<&SignIn>,
+) -> Result<(), InvalidSignIn> {
+    let listeners = [
+        ("command_addr", command),
+        ("query_addr", query),
+        ("admin_addr", admin),
+    ];
+    for (key, listener) in listeners {
+        if let Some(Ok(address)) = listener.as_ref().map(TcpListener::local_addr) {
+            require_at(key, address, settings, sign_in)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a listener at `address`, which the setting `key` names, may be open.
+fn require_at(
     key: &'static str,
     address: SocketAddr,
     settings: &Settings,
@@ -237,7 +258,7 @@ mod tests {
     fn a_listener_beyond_this_machine_needs_a_sign_in_or_to_be_told() {
         let require = |key, address: &str, settings: &Settings| {
             let sign_in = of(&app(), settings).unwrap();
-            require(key, address.parse().unwrap(), settings, sign_in.as_ref())
+            require_at(key, address.parse().unwrap(), settings, sign_in.as_ref())
         };
         let (nobody, signed) = (Settings::in_memory(), signed(AuthSettings::default()));
         for key in ["command_addr", "query_addr", "admin_addr"] {

@@ -1,4 +1,5 @@
 //! Who may do what, as the macros take it.
+#![allow(clippy::expect_used, reason = "tests fail loudly")]
 
 extern crate tidelog_domain as tidelog;
 

@@ -126,8 +126,19 @@ async fn the_pages_are_as_prometheus_wants_them_and_as_documented() {
     .await
     .data(200);
     act(&eventbus).await;
+    let signed = [
+        (
+            "TIDELOG_AUTH_SECRET",
+            "a-secret-of-at-least-32-bytes-for-tests",
+        ),
+        ("TIDELOG_AUTH_ISSUER", "https://issuer.example"),
+        ("TIDELOG_AUTH_AUDIENCE", "tests"),
+    ];
+    let signed = Service::start_with(Role::Dev, &signed).await;
+    let nobody = signed.queries().get("/posts").await;
+    nobody.problem(401, "unauthenticated");
     let mut all = Families::new();
-    for service in [&command, &eventbus, &query, &dev] {
+    for service in [&command, &eventbus, &query, &dev, &signed] {
         let admin = service.admin();
         let page = eventually("the backends to be told", async || {
             let page = admin.get("/metrics").await.body;

@@ -376,6 +376,7 @@ async fn a_token_that_was_verified_is_remembered_and_what_it_may_do() {
 /// How long it takes to find out who asks. Not a check: `cargo test -p tidelog-http --release -- --ignored --nocapture cost`.
 #[tokio::test]
 #[ignore = "it measures, and checks nothing"]
+#[allow(clippy::print_stdout, reason = "it is there to be read")]
 async fn the_cost_of_a_sign_in() {
     let key = SigningKey::new("c");
     let issuer = Issuer::start(&[&key]).await;
