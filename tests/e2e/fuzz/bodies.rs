@@ -17,6 +17,19 @@ const BODIES: Target = Target {
         r#"{"author":{"name":"Bob","year":null}}"#,
         r#"{"author":null,"tags":[]}"#,
     ],
+    near: &[
+        DEEP[0],
+        DEEP[1],
+        "{\"title\":",
+        "{\"title\":\"A\",\"title\":\"B\"}",
+        "{\"stars\":9223372036854775808}",
+        "{\"weight\":1e400}",
+        "{\"author\":{}}",
+        "[]",
+        "null",
+        "\"a\"",
+        "{\"title\":\"\\ud834\"}",
+    ],
     words: &[
         "{",
         "}",
@@ -45,6 +58,12 @@ const BODIES: Target = Target {
         "\"__proto__\":",
     ],
 };
+
+/// A body that is nested as deep as it may be, and one that is nested a little deeper.
+const DEEP: [&str; 2] = [
+    r#"{"tags":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}"#,
+    r#"{"tags":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}"#,
+];
 
 /// How deep a value is nested.
 fn depth(value: &Value) -> usize {
@@ -88,9 +107,14 @@ fn json_is_read_as_it_was_written(bytes: &[u8]) {
 
 #[test]
 fn bodies() {
-    let mut site = Site::new();
+    let (mut site, mut tried) = (Site::new(), 0_u64);
     fuzz(&BODIES, move |bytes| {
         json_is_read_as_it_was_written(bytes);
+        tried += 1;
+        // What no parser takes needs no whole program to say so, each time.
+        if tried % 8 != 1 && serde_json::from_slice::<Value>(bytes).is_err() {
+            return false;
+        }
         let text = String::from_utf8_lossy(bytes);
         let kinds = [
             (Method::PATCH, "/note/a", "application/merge-patch+json"),

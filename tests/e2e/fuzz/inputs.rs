@@ -79,6 +79,8 @@ pub(super) struct Target {
     pub(super) name: &'static str,
     /// What is understood as it is.
     pub(super) examples: &'static [&'static str],
+    /// What is not, but nearly.
+    pub(super) near: &'static [&'static str],
     /// What the language has for words.
     pub(super) words: &'static [&'static str],
 }
@@ -88,7 +90,9 @@ impl Target {
     pub(super) fn input(&self, seed: u64) -> Vec<u8> {
         let mut random = StdRng::seed_from_u64(seed);
         let mut input = self.beginning(&mut random);
-        for _ in 0..random.random_range(0..=MAX_CHANGES) {
+        // Few changes, mostly: what is far from any example is refused at its first byte.
+        let most = random.random_range(0..=MAX_CHANGES);
+        for _ in 0..random.random_range(0..=most) {
             self.change(&mut input, &mut random);
         }
         input.truncate(MAX_BYTES);
@@ -97,7 +101,8 @@ impl Target {
 
     /// An example, the one half of an example and the other of another, or nothing.
     fn beginning(&self, random: &mut StdRng) -> Vec<u8> {
-        let mut one = || self.examples.choose(random).unwrap_or(&"").as_bytes();
+        let all = [self.examples, self.near].concat();
+        let mut one = || all.choose(random).unwrap_or(&"").as_bytes();
         let (first, second) = (one(), one());
         match random.random_range(0..8) {
             0 => Vec::new(),
@@ -156,6 +161,7 @@ fn a_seed_makes_the_same_input_each_time_and_another_one_another() {
     let target = Target {
         name: "test",
         examples: &["one=two&three", "four"],
+        near: &["=&"],
         words: &["="],
     };
     let inputs: std::collections::BTreeSet<_> = (0..1_000).map(|seed| target.input(seed)).collect();

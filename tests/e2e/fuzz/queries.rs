@@ -16,6 +16,15 @@ const FILTERS: Target = Target {
         "rating[gte]=1.5&rating[lt]=5&published=true&id[ne]=a",
         "author[exists]=false&version[lte]=7",
     ],
+    near: &[
+        "title[$where]=1",
+        "match=some",
+        "after=!!",
+        "sort=-",
+        "limit=0",
+        "rating[gte]=NaN",
+        "tags[in]=",
+    ],
     words: &[
         "title",
         "rating",
@@ -79,6 +88,15 @@ const READS: Target = Target {
         "c/events?partition=3&limit=10",
         "c/events/heads",
     ],
+    near: &[
+        "q/note/%2e%2e",
+        "q/note/a?version=0",
+        "q/notes?sort=x",
+        "q/notes?after=Mjpb",
+        "c/events?partition=99",
+        "c/events",
+        "q/note/%ff",
+    ],
     words: &[
         "q/",
         "c/",
@@ -138,6 +156,14 @@ const SEARCHES: Target = Target {
         "/streams/note/a?version=1",
         "/views/note?title=Note",
         "",
+    ],
+    near: &[
+        "/api/events?type=",
+        "/api/events?limit=0",
+        "/api/events?since=yesterday",
+        "/api/events?stream=note",
+        "/api/streams/note/%2f",
+        "/nothing",
     ],
     words: &[
         "/api",
