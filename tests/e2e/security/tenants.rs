@@ -83,7 +83,7 @@ impl Ground {
         let history = must(self.acme("/post/p1/history")).await;
         self.event = history.data(200)[0]["id"].as_str().unwrap().to_owned();
         let live = self.acme("/posts").header("accept", "text/event-stream");
-        let (id, page) = first_event(live).await;
+        let (id, page) = told(live, "page").await;
         assert!(page.contains(SECRET));
         self.live_id = id;
     }
@@ -149,20 +149,18 @@ fn post(id: &str) -> Value {
     json!({"id": id, "title": format!("{SECRET} {id}"), "content": SECRET, "author_name": SECRET})
 }
 
-/// Id and text of the first event of a live connection that tells documents.
-async fn first_event(request: RequestBuilder) -> (String, String) {
+/// Id and text of the first event called `name` of a live connection.
+async fn told(request: RequestBuilder, name: &str) -> (String, String) {
     let mut response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let mut read = String::new();
+    let (mut read, name) = (String::new(), format!("event: {name}\n"));
     loop {
         let chunk = response.chunk().await.unwrap().expect("an event");
         read.push_str(&String::from_utf8_lossy(&chunk));
-        let page = read.split("\n\n").find(|frame| {
-            frame.contains("\ndata: ") && !frame.contains("event: reset") && read.ends_with("\n\n")
-        });
-        if let Some(page) = page {
-            let id = page.lines().find_map(|line| line.strip_prefix("id: "));
-            return (id.unwrap().to_owned(), page.to_owned());
+        let (whole, _) = read.rsplit_once("\n\n").unwrap_or_default();
+        if let Some(told) = whole.split("\n\n").find(|frame| frame.contains(&name)) {
+            let id = told.lines().find_map(|line| line.strip_prefix("id: "));
+            return (id.unwrap_or_default().to_owned(), told.to_owned());
         }
     }
 }
@@ -340,19 +338,19 @@ async fn no_header_leads_to_what_is_another_tenants() {
             .request(Method::GET, "/posts")
             .bearer_auth(ground.beta());
         let request = request.header("accept", "text/event-stream");
-        let (_, page) = first_event(request.header("last-event-id", &ground.live_id)).await;
+        let (_, page) = told(request.header("last-event-id", &ground.live_id), "page").await;
         assert!(
             page.contains("\"data\":[]") && !page.contains(SECRET),
             "{page}"
         );
-        let live = [
-            ("accept", "text/event-stream"),
-            ("last-event-id", ground.live_id.as_str()),
-        ];
-        ground
-            .reads("/post/p1", &live)
-            .await
-            .problem(404, "not-found");
+        // Of one document that he does not have he is told that it begins anew, and no more.
+        let request = ground
+            .queries
+            .request(Method::GET, "/post/p1")
+            .bearer_auth(ground.beta());
+        let request = request.header("accept", "text/event-stream");
+        let request = request.header("last-event-id", &ground.live_id);
+        told(request, "reset").await;
         assert_eq!(ground.log().await.len(), 3);
     })
     .await;
