@@ -36,15 +36,20 @@ pub(super) fn public(
         None => open_to_all(rated),
     };
     let service = compressed(app(guarded.merge(routes.open)));
-    let service = limited(name, service, load_limits(settings));
+    let service = limited(name, service, load_limits(name, settings));
     // Also what a browser asks beforehand has a correlation id.
     with_context_of(name, cross_origin(service, &settings.cors_origins, methods))
 }
 
-fn load_limits(settings: &Settings) -> LoadLimits {
+/// The most reads of a process that wait for a write, as many as there may be live connections.
+const MAX_WAITING: usize = 2_000;
+
+fn load_limits(name: &str, settings: &Settings) -> LoadLimits {
     // What does not fit is more than there is.
     LoadLimits {
         max_requests: usize::try_from(settings.max_requests).unwrap_or(usize::MAX),
+        // Commands wait for nobody's write.
+        max_waiting: if name == "query" { MAX_WAITING } else { 0 },
         max_body_bytes: usize::try_from(settings.max_body_bytes_in_flight).unwrap_or(usize::MAX),
     }
 }

@@ -71,7 +71,10 @@ pub(super) fn of(program: &App, settings: &Settings) -> Result<Option<SignIn>, I
             KeysFrom::Secret(secret.clone())
         }
         (Some(place), None) => match place.parse() {
-            Ok(url) if place.contains("://") => KeysFrom::Url(url),
+            Ok(url) if place.contains("://") => KeysFrom::Url {
+                url,
+                ca: settings.tls_ca.clone(),
+            },
             Err(_) if place.contains("://") => return Err(InvalidSource::Url.into()),
             _ => KeysFrom::File(PathBuf::from(place)),
         },

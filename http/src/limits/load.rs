@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
+use axum::http::HeaderName;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
@@ -18,15 +19,21 @@ use tokio::sync::Semaphore;
 use crate::problem::{Problem, ProblemKind};
 use crate::rejected::rejected;
 
+/// What a read brings that waits for a write.
+const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
+
 /// When a client may try again whose request was too much.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How much a service does at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadLimits {
-    /// The most requests that are handled at a time, those that wait for something included. A request is handled until its answer begins:
-    /// live connections, and answers that are on the way, do not count. 512 unless said otherwise.
+    /// The most requests that are handled at a time. A request is handled until its answer begins: live connections, and answers that are on the
+    /// way, do not count. 512 unless said otherwise.
     pub max_requests: usize,
+    /// The most requests beside them that bring a `Consistency-Token`: what those wait for costs next to nothing, and may take seconds. 0,
+    /// unless said otherwise: then they count like all others.
+    pub max_waiting: usize,
     /// The most bytes that the bodies of all requests have together while these are handled; 64 MiB unless said otherwise.
     pub max_body_bytes: usize,
 }
@@ -35,6 +42,7 @@ impl Default for LoadLimits {
     fn default() -> Self {
         Self {
             max_requests: 512,
+            max_waiting: 0,
             max_body_bytes: 64 * 1024 * 1024,
         }
     }
@@ -49,6 +57,8 @@ pub fn limited(service: &'static str, router: Router, limits: LoadLimits) -> Rou
 #[derive(Clone)]
 struct Load {
     places: Arc<Semaphore>,
+    /// For those that wait; none, where they count like the others.
+    waiting: Option<Arc<Semaphore>>,
     bytes_left: Arc<AtomicUsize>,
     too_many: Counter,
     too_large: Counter,
@@ -56,9 +66,10 @@ struct Load {
 
 impl Load {
     fn new(service: &'static str, limits: LoadLimits) -> Self {
-        let places = limits.max_requests.min(Semaphore::MAX_PERMITS);
+        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            places: places(limits.max_requests),
+            waiting: (limits.max_waiting > 0).then(|| places(limits.max_waiting)),
             bytes_left: Arc::new(AtomicUsize::new(limits.max_body_bytes)),
             too_many: rejected(service, "requests"),
             too_large: rejected(service, "bodies"),
@@ -67,7 +78,9 @@ impl Load {
 }
 
 async fn bear(State(load): State<Load>, request: Request, next: Next) -> Response {
-    let Ok(_place) = load.places.try_acquire() else {
+    let waits = request.headers().contains_key(CONSISTENCY_TOKEN);
+    let places = load.waiting.as_ref().filter(|_| waits);
+    let Ok(_place) = places.unwrap_or(&load.places).try_acquire() else {
         load.too_many.increment(1);
         return overloaded("More requests are being handled than this service bears.");
     };
@@ -236,6 +249,28 @@ mod tests {
         );
         assert!(first.status().is_success() && second.status().is_success());
         assert!(service.send(Body::empty()).await.status().is_success());
+    }
+
+    #[tokio::test]
+    async fn requests_that_wait_have_places_of_their_own() {
+        let service = slow(LoadLimits {
+            max_requests: 1,
+            max_waiting: 1,
+            ..LoadLimits::default()
+        });
+        let wait = async || {
+            let request = Request::post("/").header(CONSISTENCY_TOKEN, "1");
+            let request = request.body(Body::empty()).unwrap();
+            service.router.clone().oneshot(request).await.unwrap()
+        };
+        let others = async {
+            service.has_read.acquire_many(2).await.unwrap().forget();
+            assert_overloaded(wait().await).await;
+            assert_overloaded(service.send(Body::empty()).await).await;
+            service.go_on.cancel();
+        };
+        let (waited, done, ()) = tokio::join!(wait(), service.send(Body::empty()), others);
+        assert!(waited.status().is_success() && done.status().is_success());
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
 //! Fetches keys from a URL.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::{Certificate, Client, StatusCode};
 use url::{Host, Url};
 
 use super::source::{InvalidSource, MAX_BYTES, Unread};
@@ -20,19 +21,24 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     /// A client for `url`, which is the only one that it ever asks: it follows nobody elsewhere.
-    pub(super) fn new(url: &Url) -> Result<Self, InvalidSource> {
+    ///
+    /// It trusts public authorities, and those in the PEM file `ca`.
+    pub(super) fn new(url: &Url, ca: Option<&Path>) -> Result<Self, InvalidSource> {
         if !is_ours_to_trust(url) {
             return Err(InvalidSource::Url);
         }
-        // Certificates are verified as the client for feeds does. The certificate of an authority of one's own is to be added here.
-        let http = Client::builder()
+        let mut http = Client::builder()
             .timeout(TIMEOUT)
             .redirect(Policy::none())
-            .user_agent(concat!("tidelog/", env!("CARGO_PKG_VERSION")))
-            .build();
+            .user_agent(concat!("tidelog/", env!("CARGO_PKG_VERSION")));
+        if let Some(file) = ca {
+            http = http.tls_certs_merge(certificates(file)?);
+        }
         Ok(Self {
             url: url.clone(),
-            http: http.map_err(|error| InvalidSource::Client(error.to_string()))?,
+            http: http
+                .build()
+                .map_err(|error| InvalidSource::Client(error.to_string()))?,
         })
     }
 
@@ -58,6 +64,20 @@ impl Fetcher {
         }
         Ok(text)
     }
+}
+
+/// The certificates in a PEM file.
+fn certificates(file: &Path) -> Result<Vec<Certificate>, InvalidSource> {
+    let unusable = |why: &dyn std::fmt::Display| {
+        let file = file.display();
+        InvalidSource::Client(format!("the certificates in {file} cannot be used: {why}"))
+    };
+    let text = std::fs::read(file).map_err(|error| unusable(&error))?;
+    let certificates = Certificate::from_pem_bundle(&text).map_err(|error| unusable(&error))?;
+    if certificates.is_empty() {
+        return Err(unusable(&"there is none in PEM form (BEGIN CERTIFICATE)"));
+    }
+    Ok(certificates)
 }
 
 /// Whether what is fetched from `url` cannot be changed on its way here.

@@ -32,7 +32,12 @@ pub enum KeysFrom {
     /// A file with a JSON Web Key Set. It is read again when it changes.
     File(PathBuf),
     /// A URL where a JSON Web Key Set is. It is fetched again by and by.
-    Url(url::Url),
+    Url {
+        /// Which.
+        url: url::Url,
+        /// A PEM file with authorities that are trusted beside the public ones.
+        ca: Option<PathBuf>,
+    },
 }
 
 /// Something that is never shown.
@@ -135,9 +140,9 @@ impl Keys {
             KeysFrom::Secret(_) => Origin::Fixed,
             KeysFrom::File(path) => Origin::File(path.clone()),
             #[cfg(feature = "jwks-client")]
-            KeysFrom::Url(url) => Origin::Url(Fetcher::new(url)?),
+            KeysFrom::Url { url, ca } => Origin::Url(Fetcher::new(url, ca.as_deref())?),
             #[cfg(not(feature = "jwks-client"))]
-            KeysFrom::Url(_) => {
+            KeysFrom::Url { .. } => {
                 let missing = "the program was built without the feature jwks-client";
                 return Err(InvalidSource::Client(missing.to_owned()));
             }
@@ -162,7 +167,7 @@ impl Keys {
                 let set = KeySet::parse(&text).map_err(|error| unread(error.into()))?;
                 keys.replace(set, text);
             }
-            KeysFrom::Url(_) => {}
+            KeysFrom::Url { .. } => {}
         }
         Ok(keys)
     }

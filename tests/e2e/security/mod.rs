@@ -1,6 +1,6 @@
 //! What attackers and mistakes must not get through: over real HTTP, against the real binary.
 
 mod limits;
-mod sign_in;
+pub(crate) mod sign_in;
 mod tenants;
 mod transport;

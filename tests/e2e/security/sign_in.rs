@@ -73,8 +73,8 @@ fn now() -> u64 {
         .as_secs()
 }
 
-/// `token`, signed by a secret instead.
-fn by_secret(secret: &[u8], header: &Value) -> String {
+/// A token that is signed by a secret.
+pub(crate) fn by_secret(secret: &[u8], header: &Value) -> String {
     use base64::Engine;
     let encoded = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
     let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "exp": now() + 60});

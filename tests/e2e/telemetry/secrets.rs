@@ -6,11 +6,13 @@
 use mongodb::bson::doc;
 use serde_json::{Value, json};
 use tidelog_test_support::{
-    OtlpReceiver, Process, TcpProxy, fresh_mongodb_database, fresh_mysql_database, shared,
+    AUDIENCE, ISSUER, OtlpReceiver, Process, TcpProxy, fresh_mongodb_database,
+    fresh_mysql_database, shared,
 };
 
 use crate::client::{Answer, must, send};
 use crate::log::connect;
+use crate::security::sign_in::by_secret;
 use crate::services::{CommandLine, Role, Service};
 use crate::waiting::eventually;
 
@@ -24,6 +26,8 @@ struct Planted {
     header: String,
     /// The secret of somebody who may use the administration.
     token: String,
+    /// What tokens are signed with.
+    shared: String,
     /// What a client shows in the header `Authorization`, whether anybody asked for it or not.
     bearer: String,
     /// What else a client shows: a cookie.
@@ -42,6 +46,7 @@ impl Planted {
             wrong: unique("wrong"),
             header: unique("header"),
             token: unique("token"),
+            shared: unique("shared"),
             bearer: unique("bearer"),
             cookie: unique("cookie"),
             key: unique("key"),
@@ -55,18 +60,19 @@ impl Planted {
     }
 
     /// The texts that nobody is told, whatever they ask for.
-    fn secrets(&self) -> [&str; 7] {
+    fn secrets(&self) -> [&str; 8] {
         let Self {
             password,
             wrong,
             header,
             token,
+            shared,
             bearer,
             cookie,
             key,
             payload: _,
         } = self;
-        [password, wrong, header, token, bearer, cookie, key].map(String::as_str)
+        [password, wrong, header, token, shared, bearer, cookie, key].map(String::as_str)
     }
 
     /// Makes sure that none of the texts is in `said`, which `who` said.
@@ -462,7 +468,7 @@ async fn nothing_is_told(format: &str) {
         ("TIDELOG_LOG", "trace"),
         ("TIDELOG_LOG_FORMAT", format),
         ("TIDELOG_ADMIN_TOKENS", &tokens),
-        // Every other setting of the kind that is never shown belongs here too, with a text in `Planted`: `auth_secret`.
+        // Every other setting of the kind that is never shown belongs here too, with a text in `Planted`; `auth_secret` is in `signed_in`.
         ("TIDELOG_OTLP_ENDPOINT", collector.endpoint()),
         ("OTEL_EXPORTER_OTLP_HEADERS", &headers),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
@@ -523,7 +529,8 @@ async fn nothing_is_told(format: &str) {
     let shown = pages(&eventbus, &SHOWING, &planted.token).await;
     assert!(shown.contains(secret), "{shown}");
     let dev = in_dev(format, &planted).await;
-    for service in [&writer, &command, &eventbus, &query, &dev] {
+    let signed = signed_in(format, &planted).await;
+    for service in [&writer, &command, &eventbus, &query, &dev, &signed] {
         if format == "json" {
             assert_is_json(service.process());
         }
@@ -583,6 +590,56 @@ async fn in_dev(format: &str, planted: &Planted) -> Service {
         assert_eq!(ended.code, Some(code), "{}", ended.output);
         planted.not_in("the command line", &ended.output);
     }
+    service
+}
+
+/// The program where tokens are signed with a secret, asked with tokens that are right and wrong, and without one.
+async fn signed_in(format: &str, planted: &Planted) -> Service {
+    let settings = [
+        ("TIDELOG_LOG", "trace"),
+        ("TIDELOG_LOG_FORMAT", format),
+        ("TIDELOG_AUTH_SECRET", &planted.shared),
+        ("TIDELOG_AUTH_ISSUER", ISSUER),
+        ("TIDELOG_AUTH_AUDIENCE", AUDIENCE),
+    ];
+    let service = Service::start_with(Role::Dev, &settings).await;
+    let token = by_secret(planted.shared.as_bytes(), &json!({"alg": "HS256"}));
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    let wrong = token.replace(signature, &planted.bearer);
+    let (mut said, mut statuses) = (String::new(), Vec::new());
+    for client in [service.commands(), service.queries(), service.admin()] {
+        for shown in [Some(&token), Some(&wrong), Some(&planted.shared), None] {
+            let path = if client.address() == service.admin().address() {
+                "/admin/api/views"
+            } else {
+                "/posts"
+            };
+            let mut request = client.request(reqwest::Method::GET, path);
+            if let Some(shown) = shown {
+                request = request.bearer_auth(shown);
+            }
+            let answer = must(request).await;
+            statuses.push(answer.status);
+            said += &format!("{answer:?}\n");
+        }
+    }
+    assert_eq!(statuses[4..8], [200, 401, 401, 401], "{said}");
+    let config = CommandLine::new(&["config"]).with(settings).run().await;
+    let weak = [("TIDELOG_AUTH_SECRET", &planted.shared[..20])];
+    let refused = CommandLine::new(&["dev"])
+        .with(settings)
+        .with(weak)
+        .run()
+        .await;
+    assert_ne!(refused.code, Some(0), "{}", refused.output);
+    said += &config.succeeded().output;
+    said += &refused.output;
+    said += &pages(&service, &PAGES, &token).await;
+    for text in [signature, &planted.shared[..20]] {
+        let told = [said.as_str(), &service.process().output()].concat();
+        assert!(!told.contains(text), "{text} is told");
+    }
+    planted.not_in("who signs in", &said);
     service
 }
 

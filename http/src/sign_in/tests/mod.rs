@@ -36,7 +36,10 @@ fn sign_in(from: &KeysFrom) -> SignIn {
 }
 
 fn url_of(issuer: &Issuer) -> KeysFrom {
-    KeysFrom::Url(issuer.jwks_url().parse().unwrap())
+    KeysFrom::Url {
+        url: issuer.jwks_url().parse().unwrap(),
+        ca: None,
+    }
 }
 
 /// Headers with these values of `Authorization`.
