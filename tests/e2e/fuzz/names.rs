@@ -2,7 +2,7 @@
 
 use tidelog::axum::Router;
 use tidelog::axum::http::Method;
-use tidelog_domain::{ConsistencyToken, StreamId};
+use tidelog_domain::{ConsistencyToken, StreamId, document_key, document_tenant};
 use tidelog_eventbus::FeedCursor;
 use tidelog_http::{CorsOrigins, cross_origin};
 
@@ -13,7 +13,13 @@ const HISTORY: &str = "0190a4f1b2c37d4e8f9012345678abcd";
 
 const STREAMS: Target = Target {
     name: "streams",
-    examples: &["post/7f3a", "tidelog/audit", "a-b_c9/a.B~1_-"],
+    examples: &[
+        "post/7f3a",
+        "tidelog/audit",
+        "a-b_c9/a.B~1_-",
+        "acme:post/7f3a",
+        "A.c-1_:a/b",
+    ],
     near: &[
         "post",
         "Post/a",
@@ -22,8 +28,11 @@ const STREAMS: Target = Target {
         "post/a%20",
         "/a",
         "post/",
+        ":post/a",
+        "a:b:post/a",
+        "a/b:c",
     ],
-    words: &["/", "post", ".", "..", "~", "%2f", "A"],
+    words: &["/", ":", "post", ".", "..", "~", "%2f", "A", "␟"],
 };
 
 #[test]
@@ -34,10 +43,12 @@ fn streams() {
             return false;
         };
         assert_eq!(stream.as_str(), text);
-        assert_eq!(
-            StreamId::new(stream.category(), stream.id()),
-            Ok(stream.clone())
-        );
+        let tenant = stream.tenant();
+        let again = StreamId::of(tenant.as_ref(), stream.category(), stream.id());
+        assert_eq!(again, Ok(stream.clone()));
+        let document = stream.document_id();
+        assert_eq!(document_tenant(&document), tenant);
+        assert_eq!(document_key(&document), stream.id());
         assert_eq!(StreamId::parse(&stream.to_string()), Ok(stream));
         true
     });
@@ -48,6 +59,7 @@ const PLACES: Target = Target {
     examples: &[
         "1.0190a4f1b2c37d4e8f9012345678abcd.3-17.4-1",
         "1.0190a4f1-b2c3-7d4e-8f90-12345678abcd.0-0",
+        "1.0190a4f1b2c37d4e8f9012345678abcd.t00c0ffee00c0ffee.3-17",
         "1.0190a4f1b2c37d4e8f9012345678abcd.3-17-0190a4f1b2c37d4e8f9012345678abce",
     ],
     near: &[
