@@ -1,10 +1,10 @@
 //! What a service does at a time: the requests that it handles, and the bytes of their bodies that it holds.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -14,8 +14,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
 use metrics::Counter;
-use tokio::sync::Semaphore;
 
+use super::bound::Bound;
 use crate::problem::{Problem, ProblemKind};
 use crate::rejected::rejected;
 
@@ -29,7 +29,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadLimits {
     /// The most requests that are handled at a time. A request is handled until its answer begins: live connections, and answers that are on the
-    /// way, do not count. 512 unless said otherwise.
+    /// way, do not count. So many are a burst: while more than can be done is asked for, they become fewer. 512 unless said otherwise.
     pub max_requests: usize,
     /// The most requests beside them that bring a `Consistency-Token`: what those wait for costs next to nothing, and may take seconds. 0,
     /// unless said otherwise: then they count like all others.
@@ -56,9 +56,9 @@ pub fn limited(service: &'static str, router: Router, limits: LoadLimits) -> Rou
 /// What a service is doing. Cloning gives another handle to the same.
 #[derive(Clone)]
 struct Load {
-    places: Arc<Semaphore>,
+    places: Places,
     /// For those that wait; none, where they count like the others.
-    waiting: Option<Arc<Semaphore>>,
+    waiting: Option<Places>,
     bytes_left: Arc<AtomicUsize>,
     too_many: Counter,
     too_large: Counter,
@@ -66,10 +66,9 @@ struct Load {
 
 impl Load {
     fn new(service: &'static str, limits: LoadLimits) -> Self {
-        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         Self {
-            places: places(limits.max_requests),
-            waiting: (limits.max_waiting > 0).then(|| places(limits.max_waiting)),
+            places: Places::new(limits.max_requests),
+            waiting: (limits.max_waiting > 0).then(|| Places::new(limits.max_waiting)),
             bytes_left: Arc::new(AtomicUsize::new(limits.max_body_bytes)),
             too_many: rejected(service, "requests"),
             too_large: rejected(service, "bodies"),
@@ -77,10 +76,46 @@ impl Load {
     }
 }
 
+/// Places for requests. Cloning gives another handle to the same.
+#[derive(Clone)]
+struct Places {
+    bound: Arc<Mutex<Bound>>,
+    began: Instant,
+}
+
+/// A place that is taken while this lives.
+struct Place<'a>(&'a Places);
+
+impl Places {
+    fn new(count: usize) -> Self {
+        Self {
+            bound: Arc::new(Mutex::new(Bound::new(count))),
+            began: Instant::now(),
+        }
+    }
+
+    fn enter(&self) -> Option<Place<'_>> {
+        let time = self.began.elapsed();
+        let may = self.bound().enter(time);
+        may.then(|| Place(self))
+    }
+
+    fn bound(&self) -> MutexGuard<'_, Bound> {
+        // Nothing panics while it is held.
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.bound().leave();
+    }
+}
+
 async fn bear(State(load): State<Load>, request: Request, next: Next) -> Response {
     let waits = request.headers().contains_key(CONSISTENCY_TOKEN);
     let places = load.waiting.as_ref().filter(|_| waits);
-    let Ok(_place) = places.unwrap_or(&load.places).try_acquire() else {
+    let Some(_place) = places.unwrap_or(&load.places).enter() else {
         load.too_many.increment(1);
         return overloaded("More requests are being handled than this service bears.");
     };
@@ -187,6 +222,7 @@ impl HttpBody for Counted {
 mod tests {
     use axum::http::header;
     use axum::routing::post;
+    use tokio::sync::Semaphore;
     use tokio_util::sync::CancellationToken;
     use tower::ServiceExt;
 

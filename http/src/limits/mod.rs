@@ -1,5 +1,6 @@
 //! What a service bears: how many requests at a time, how many bytes of them, and how many of each client.
 
+mod bound;
 mod load;
 mod rate;
 
