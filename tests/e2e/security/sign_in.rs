@@ -510,6 +510,12 @@ async fn a_live_query_ends_when_the_token_does() {
     assert!(live.body.contains("event: page"), "{}", live.body);
 }
 
+/// What who shows `token` gets for the list of posts.
+async fn read_posts(service: &Service, token: &str) -> Answer {
+    let what = (Method::GET, "/posts");
+    ask(&service.queries(), what, token, &Value::Null).await
+}
+
 #[tokio::test]
 async fn tokens_can_be_signed_with_a_shared_secret_or_with_the_keys_in_a_file() {
     let common = [
@@ -520,25 +526,13 @@ async fn tokens_can_be_signed_with_a_shared_secret_or_with_the_keys_in_a_file() 
     let settings = [&common[..], &[("TIDELOG_AUTH_SECRET", secret)]].concat();
     let service = Service::start_with(Role::Dev, &settings).await;
     let token = by_secret(secret.as_bytes(), &json!({"alg": "HS256"}));
-    let read = ask(
-        &service.queries(),
-        (Method::GET, "/posts"),
-        &token,
-        &Value::Null,
-    )
-    .await;
+    let read = read_posts(&service, &token).await;
     assert_eq!(read.status, 200, "{read:?}");
     let forged = by_secret(
         b"another-secret-of-at-least-32-bytes",
         &json!({"alg": "HS256"}),
     );
-    let read = ask(
-        &service.queries(),
-        (Method::GET, "/posts"),
-        &forged,
-        &Value::Null,
-    )
-    .await;
+    let read = read_posts(&service, &forged).await;
     read.problem(401, "unauthenticated");
     let output = service.process().output();
     assert!(
@@ -553,26 +547,14 @@ async fn tokens_can_be_signed_with_a_shared_secret_or_with_the_keys_in_a_file() 
     let settings = [&common[..], &[("TIDELOG_AUTH_JWKS", path)]].concat();
     let service = Service::start_with(Role::Dev, &settings).await;
     let token = rsa["RS256"].as_str().unwrap();
-    let read = ask(
-        &service.queries(),
-        (Method::GET, "/posts"),
-        token,
-        &Value::Null,
-    )
-    .await;
+    let read = read_posts(&service, token).await;
     assert_eq!(read.status, 200, "{read:?}");
     for secret in [
         rsa["jwk"].to_string(),
         rsa["jwk"]["n"].as_str().unwrap().to_owned(),
     ] {
         let forged = by_secret(secret.as_bytes(), &json!({"alg": "HS256", "kid": "r"}));
-        let read = ask(
-            &service.queries(),
-            (Method::GET, "/posts"),
-            &forged,
-            &Value::Null,
-        )
-        .await;
+        let read = read_posts(&service, &forged).await;
         read.problem(401, "unauthenticated");
     }
 }
