@@ -14,11 +14,12 @@ const WINDOWS_TO_OPEN: usize = 16;
 /// How many there may be at a time.
 ///
 /// A burst may be as large as there is room for. Where somebody is turned away, window after window, more is asked for than is done, so that those
-/// who are let in only wait for each other: then there may be a quarter less after each, down to [`LEAST`]. When nobody is turned away any more, it
+/// who are let in only wait for each other: then there may be half as many after each, down to [`LEAST`]. When nobody is turned away any more, it
 /// opens again in 1.6 s.
 #[derive(Debug)]
 pub(super) struct Bound {
     most: usize,
+    least: usize,
     now: usize,
     taken: usize,
     was_full: bool,
@@ -27,9 +28,19 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    pub(super) const fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
+        Self::between(LEAST.min(most), most)
+    }
+
+    /// A bound that stays as it is: for what does not keep the others waiting.
+    pub(super) const fn fixed(most: usize) -> Self {
+        Self::between(most, most)
+    }
+
+    const fn between(least: usize, most: usize) -> Self {
         Self {
             most,
+            least,
             now: most,
             taken: 0,
             was_full: false,
@@ -58,7 +69,7 @@ impl Bound {
         }
         let mut quiet = usize::try_from(windows).unwrap_or(usize::MAX);
         if std::mem::take(&mut self.was_full) {
-            self.now = (self.now - self.now / 4).max(LEAST.min(self.most));
+            self.now = (self.now / 2).max(self.least);
             quiet -= 1;
         }
         let step = self.most.div_ceil(WINDOWS_TO_OPEN);
@@ -96,8 +107,7 @@ mod tests {
     fn who_keeps_it_full_gets_a_shorter_queue_and_who_stops_gets_all_of_it_back() {
         let mut bound = Bound::new(512);
         let room: Vec<_> = (0..12).map(|n| fill(&mut bound, at(n))).collect();
-        assert_eq!(room[..4], [512, 384, 288, 216]);
-        assert_eq!(room[10..], [LEAST, LEAST]);
+        assert_eq!(room[..6], [512, 256, 128, 64, LEAST, LEAST]);
         // One window was full, the others were not.
         assert!(bound.enter(at(13)));
         assert_eq!(fill(&mut bound, at(13)), LEAST + 32 - 1);
@@ -105,10 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn a_small_bound_stays_what_it_is() {
-        let mut bound = Bound::new(2);
-        for n in 0..20 {
-            assert_eq!(fill(&mut bound, at(n)), 2);
+    fn a_small_bound_and_a_fixed_one_stay_what_they_are() {
+        for (mut bound, most) in [(Bound::new(2), 2), (Bound::fixed(2_000), 2_000)] {
+            for n in 0..20 {
+                assert_eq!(fill(&mut bound, at(n)), most);
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use hyper::body::{Frame, SizeHint};
 use metrics::Counter;
 
 use super::bound::Bound;
+use super::refusals::Refusals;
 use crate::problem::{Problem, ProblemKind};
 use crate::rejected::rejected;
 
@@ -48,7 +49,8 @@ impl Default for LoadLimits {
     }
 }
 
-/// Turns down at once, with [`ProblemKind::Overloaded`], what is more than `limits` to `router`, which is counted as `service`.
+/// Turns down, with [`ProblemKind::Overloaded`], what is more than `limits` to `router`, which is counted as `service`. Up to a thousand a second are told
+/// at once; where it is more, the others wait for that answer, for a second at most.
 pub fn limited(service: &'static str, router: Router, limits: LoadLimits) -> Router {
     router.layer(from_fn_with_state(Load::new(service, limits), bear))
 }
@@ -62,16 +64,19 @@ struct Load {
     bytes_left: Arc<AtomicUsize>,
     too_many: Counter,
     too_large: Counter,
+    refusals: Refusals,
 }
 
 impl Load {
     fn new(service: &'static str, limits: LoadLimits) -> Self {
         Self {
-            places: Places::new(limits.max_requests),
-            waiting: (limits.max_waiting > 0).then(|| Places::new(limits.max_waiting)),
+            places: Places::new(Bound::new(limits.max_requests)),
+            waiting: (limits.max_waiting > 0)
+                .then(|| Places::new(Bound::fixed(limits.max_waiting))),
             bytes_left: Arc::new(AtomicUsize::new(limits.max_body_bytes)),
             too_many: rejected(service, "requests"),
             too_large: rejected(service, "bodies"),
+            refusals: Refusals::new(),
         }
     }
 }
@@ -87,9 +92,9 @@ struct Places {
 struct Place<'a>(&'a Places);
 
 impl Places {
-    fn new(count: usize) -> Self {
+    fn new(bound: Bound) -> Self {
         Self {
-            bound: Arc::new(Mutex::new(Bound::new(count))),
+            bound: Arc::new(Mutex::new(bound)),
             began: Instant::now(),
         }
     }
@@ -115,8 +120,9 @@ impl Drop for Place<'_> {
 async fn bear(State(load): State<Load>, request: Request, next: Next) -> Response {
     let waits = request.headers().contains_key(CONSISTENCY_TOKEN);
     let places = load.waiting.as_ref().filter(|_| waits);
-    let Some(_place) = places.unwrap_or(&load.places).enter() else {
+    let Some(place) = places.unwrap_or(&load.places).enter() else {
         load.too_many.increment(1);
+        load.refusals.turn().await;
         return overloaded("More requests are being handled than this service bears.");
     };
     if request.body().is_end_stream() {
@@ -133,6 +139,9 @@ async fn bear(State(load): State<Load>, request: Request, next: Next) -> Respons
     let response = next.run(request).await;
     if share.was_refused.load(Ordering::Relaxed) {
         load.too_large.increment(1);
+        // Others may have its place and its bytes while it waits.
+        drop((place, share));
+        load.refusals.turn().await;
         return overloaded(
             "The requests being handled have larger bodies than this service bears.",
         );
@@ -285,6 +294,27 @@ mod tests {
         );
         assert!(first.status().is_success() && second.status().is_success());
         assert!(service.send(Body::empty()).await.status().is_success());
+    }
+
+    #[tokio::test]
+    async fn clients_without_patience_are_turned_down_a_thousand_a_second() {
+        let service = slow(LoadLimits {
+            max_requests: 1,
+            ..LoadLimits::default()
+        });
+        let others = async {
+            service.has_read.acquire().await.unwrap().forget();
+            let begun = Instant::now();
+            let many = (0..64).map(|_| async {
+                assert_overloaded(service.send(Body::empty()).await).await;
+            });
+            futures_util::future::join_all(many).await;
+            service.go_on.cancel();
+            begun.elapsed()
+        };
+        let (first, took) = tokio::join!(service.send(Body::empty()), others);
+        assert!(first.status().is_success());
+        assert!(took >= Duration::from_millis(63), "{took:?}");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 mod bound;
 mod load;
 mod rate;
+mod refusals;
 
 pub use load::{LoadLimits, limited};
 pub use rate::{RateLimit, rated};

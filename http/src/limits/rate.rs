@@ -17,6 +17,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tidelog_domain::Tenant;
 
+use super::refusals::Refusals;
 use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
 use crate::rejected::rejected;
@@ -102,6 +103,7 @@ pub fn rated(service: &'static str, router: Router, limit: RateLimit) -> Router 
             .time_to_idle(limit.forgotten_after())
             .build(),
         too_often: rejected(service, "rate"),
+        refusals: Refusals::new(),
     };
     router.layer(from_fn_with_state(rates, count))
 }
@@ -112,6 +114,7 @@ struct Rates {
     limit: RateLimit,
     clients: Cache<Client, Arc<DefaultDirectRateLimiter>>,
     too_often: Counter,
+    refusals: Refusals,
 }
 
 impl Rates {
@@ -136,6 +139,7 @@ async fn count(State(rates): State<Rates>, request: Request, next: Next) -> Resp
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(wait) => {
             rates.too_often.increment(1);
+            rates.refusals.turn().await;
             too_often(wait)
         }
     }
