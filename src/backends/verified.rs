@@ -80,11 +80,11 @@ fn way(backend: Backend, url: &str) -> Way {
         // The scheme alone asks the name service where the servers are.
         Backend::MongoDb if parts.scheme != "mongodb+srv" && is_local => return Way::Local,
         Backend::MongoDb => mongodb_is_verified(&parts),
-        Backend::MySql if is_local || parts.has("socket", |_| true) => return Way::Local,
-        // Without a mode it is that which makes sure.
-        Backend::MySql => !parts.has_any(&["ssl-mode", "sslmode"], |mode| {
-            !["verify_ca", "verify_identity"].contains(&mode)
-        }),
+        Backend::MySql if is_local || parts.socket => return Way::Local,
+        // Without a mode it is that which makes sure. `verify_ca` takes a certificate for any name, of any public authority.
+        Backend::MySql => {
+            !parts.has_any(&["ssl-mode", "sslmode"], |mode| mode != "verify_identity")
+        }
         Backend::Redis if is_local => return Way::Local,
         Backend::Redis => parts.scheme.starts_with("rediss") && parts.fragment.is_empty(),
     };
@@ -127,6 +127,8 @@ struct Parts<'a> {
     /// The names and values, in lower case.
     parameters: Vec<(String, String)>,
     fragment: &'a str,
+    /// Whether it has the parameter `socket`, as the driver for MySQL reads it: its name to the letter, and a path.
+    socket: bool,
 }
 
 impl<'a> Parts<'a> {
@@ -144,6 +146,8 @@ impl<'a> Parts<'a> {
             .rsplit_once('@')
             .map_or(authority, |(_, hosts)| hosts);
         let parameters = url::form_urlencoded::parse(query.as_bytes());
+        let mut sockets = parameters.filter(|(name, _)| name == "socket").peekable();
+        let socket = sockets.peek().is_some() && sockets.all(|(_, path)| path.starts_with('/'));
         Some(Self {
             scheme,
             hosts: hosts.split(',').map(without_port).collect(),
@@ -151,14 +155,11 @@ impl<'a> Parts<'a> {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.to_ascii_lowercase()))
                 .collect(),
             fragment,
+            socket,
         })
     }
 
-    /// Whether a parameter `name` has a value that is such.
-    fn has(&self, name: &str, is_such: impl Fn(&str) -> bool) -> bool {
-        self.has_any(&[name], is_such)
-    }
-
+    /// Whether one of these parameters has a value that is such.
     fn has_any(&self, names: &[&str], is_such: impl Fn(&str) -> bool) -> bool {
         let mut all = self.parameters.iter();
         all.any(|(name, value)| names.contains(&name.as_str()) && is_such(value))
@@ -201,12 +202,20 @@ mod tests {
                 ),
                 (
                     "mysql://root@db/log?sslmode=verify_ca&ssl-ca=/ca.pem",
-                    Way::Verified,
+                    Way::Unverified,
+                ),
+                (
+                    "mysql://root@db/log?SOCKET=/run/s&ssl-mode=disabled",
+                    Way::Unverified,
+                ),
+                (
+                    "mysql://root@db/log?socket=&ssl-mode=disabled",
+                    Way::Unverified,
                 ),
                 ("mysql://root@db/log?ssl-mode=required", Way::Unverified),
                 ("mysql://root@db/log?ssl-mode=preferred", Way::Unverified),
                 (
-                    "mysql://root@db/log?ssl-mode=verify_ca&ssl-mode=disabled",
+                    "mysql://root@db/log?ssl-mode=verify_identity&ssl-mode=disabled",
                     Way::Unverified,
                 ),
                 (

@@ -3,8 +3,8 @@
 use axum::Router;
 use axum::http::Method;
 use tidelog_http::{
-    LoadLimits, SignIn, app, compressed, cross_origin, limited, open_to_all, rated, signed_in,
-    with_context_of,
+    LoadLimits, SignIn, app, bounded_answers, compressed, cross_origin, limited, open_to_all,
+    rated, signed_in, with_context_of,
 };
 
 use crate::settings::Settings;
@@ -35,7 +35,8 @@ pub(super) fn public(
         Some(sign_in) => signed_in(rated, sign_in, name),
         None => open_to_all(rated),
     };
-    let service = compressed(app(guarded.merge(routes.open)));
+    let service = app(guarded.merge(routes.open));
+    let service = compressed(bounded_answers(name, service, MAX_ANSWER_BYTES));
     let service = limited(name, service, load_limits(name, settings));
     // Also what a browser asks beforehand has a correlation id.
     with_context_of(name, cross_origin(service, &settings.cors_origins, methods))
@@ -43,6 +44,9 @@ pub(super) fn public(
 
 /// The most reads of a process that wait for a write, as many as there may be live connections.
 const MAX_WAITING: usize = 2_000;
+
+/// The most bytes of large answers that are on the way to the clients of a service: 256 MiB.
+const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
 
 fn load_limits(name: &str, settings: &Settings) -> LoadLimits {
     // What does not fit is more than there is.

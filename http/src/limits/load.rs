@@ -149,7 +149,7 @@ async fn bear(State(load): State<Load>, request: Request, next: Next) -> Respons
     response
 }
 
-fn overloaded(what: &str) -> Response {
+pub(super) fn overloaded(what: &str) -> Response {
     let detail = format!("{what} Send it again in a moment.");
     Problem::new(ProblemKind::Overloaded, detail)
         .retry_after(RETRY_AFTER)

@@ -1,9 +1,11 @@
 //! What a service bears: how many requests at a time, how many bytes of them, and how many of each client.
 
+mod answers;
 mod bound;
 mod load;
 mod rate;
 mod refusals;
 
+pub use answers::bounded_answers;
 pub use load::{LoadLimits, limited};
 pub use rate::{RateLimit, rated};

@@ -332,7 +332,7 @@ impl Feed {
 
 impl Change {
     pub(super) fn of(id: String, document: Option<Arc<Document>>, at: At) -> Self {
-        let bytes = document.as_ref().map_or(0, |document| weight(document));
+        let bytes = document.as_ref().map_or(0, |document| document.weight());
         Self {
             bytes: bytes.saturating_add(id.len()),
             id,
@@ -340,9 +340,4 @@ impl Change {
             at,
         }
     }
-}
-
-/// About how many bytes a document takes.
-fn weight(document: &Document) -> usize {
-    serde_json::to_vec(&document.data).map_or(0, |json| json.len())
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::place::{LiveId, Touch};
-use crate::store::{Document, Filter, matches};
+use crate::store::{Document, Filter, matches, may_match};
 
 /// The most documents that wait for one client.
 pub(crate) const MAX_PENDING: usize = 1_000;
@@ -40,11 +40,11 @@ impl Wanted {
         fits && (self.deleted || !document.deleted)
     }
 
-    /// Whether it may be about the document `id`.
+    /// Whether it may be about the document `id`. Of others nothing is told, also not that they are gone: they may be another tenant's.
     pub(super) fn may_be(&self, id: &str) -> bool {
         match &self.interest {
             Interest::Document(own) => own == id,
-            Interest::Fitting(_) => true,
+            Interest::Fitting(filter) => may_match(id, filter),
         }
     }
 }

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidelog_domain::{HistoryId, ViewDefinition};
 use tidelog_eventbus::{LogError, LogReader};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::live::LiveViews;
 use crate::store::{Document, ReadError, ReadStore};
@@ -31,7 +31,10 @@ use mailbox::{Mailbox, Wanted};
 use place::Place;
 
 pub(crate) use place::LiveId;
-pub(crate) use session::{Asked, Message, Refused, Session, Shown};
+pub(crate) use session::{Asked, MAX_LIST_BYTES, Message, Refused, Session, Shown};
+
+/// How many clients look at a time for what they missed. Each holds up to some tens of megabytes meanwhile, where documents are large.
+const MAX_RESUMES: usize = 8;
 
 /// Tells changes of views. Cloning gives another handle to the same tasks.
 #[derive(Clone)]
@@ -45,6 +48,8 @@ pub(crate) struct Shared {
     versions: Versions,
     live: LiveViews,
     log: Arc<dyn LogReader>,
+    /// Turns of those who look for what they missed.
+    resumes: Arc<Semaphore>,
     /// How to join those who listen to a view, by its name: one task a view, while somebody listens.
     feeds: Mutex<HashMap<String, mpsc::UnboundedSender<Join>>>,
 }
@@ -101,6 +106,7 @@ impl Changes {
                 versions,
                 live,
                 log,
+                resumes: Arc::new(Semaphore::new(MAX_RESUMES)),
                 feeds: Mutex::default(),
             }),
         }

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox::{At, Change, Closed, Interest, Next, Wanted};
+use super::mailbox::{At, Change, Closed, Interest, MAX_PENDING_BYTES, Next, Wanted};
 use super::place::{LiveId, Place, Positions, Touch, mark};
 use super::touched::Touched;
 use super::{Changes, ChangesError, Joined};
@@ -26,6 +26,12 @@ pub(crate) const MAX_BEHIND: u64 = 10_000;
 
 /// How many events are read at once for a client that goes on.
 const RESUME_EVENTS: usize = 1_000;
+
+/// How many documents are read at once for a client that goes on.
+const RESUME_DOCUMENTS: usize = 20;
+
+/// The most bytes that the documents of a live list have together at its start: 16 MiB.
+pub(crate) const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long a client that comes back is kept waiting for this process to be told how far the view is. It is a moment after a restart.
 const RESUME_PATIENCE: Duration = Duration::from_secs(5);
@@ -97,7 +103,7 @@ pub(crate) enum Refused {
     Now(ChangesError),
     /// There is no such document.
     Missing,
-    /// More documents fit than a client may listen to.
+    /// More documents fit, or larger ones, than a client may listen to.
     TooMany,
 }
 
@@ -314,8 +320,13 @@ impl Session {
                 self.pause(&mut pause).await?;
                 continue;
             }
-            match self.missed(&last, place).await {
-                Ok((changes, known)) => {
+            let missed = {
+                let _turn = self.turn().await?;
+                self.missed(&last, place).await
+            };
+            match missed {
+                Ok((None, _)) => return self.anew().await,
+                Ok((Some(changes), known)) => {
                     (self.told, self.known_from) = known;
                     for change in changes {
                         self.tell(change).await?;
@@ -331,12 +342,23 @@ impl Session {
         }
     }
 
-    /// The changes between `last` and `place`, as far as they are about what is asked, and what the client knows after them.
+    /// Waits until few enough others look for what they missed: each may hold some megabytes.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Gone> {
+        let turns = self.changes.shared.resumes.clone();
+        tokio::select! {
+            turn = turns.acquire_owned() => turn.map_err(|_| Gone),
+            () = self.out.closed() => Err(Gone),
+            () = self.stop.cancelled() => Err(Gone),
+        }
+    }
+
+    /// The changes between `last` and `place`, as far as they are about what is asked, and what the client knows after them. `None` for
+    /// changes of more bytes than may wait for a client.
     async fn missed(
         &self,
         last: &LiveId,
         place: &Arc<Place>,
-    ) -> Result<(Vec<Change>, Known), Refused> {
+    ) -> Result<(Option<Vec<Change>>, Known), Refused> {
         let changes = self.changes_since(last, place).await?;
         Ok((changes, self.known(place).await?))
     }
@@ -355,35 +377,44 @@ impl Session {
         Ok((known.collect(), heads.collect()))
     }
 
-    /// The changes between `last` and `place`, as far as they are about what is asked.
+    /// The changes between `last` and `place`, as far as they are about what is asked. `None` where they have more bytes than may wait for
+    /// a client.
     async fn changes_since(
         &self,
         last: &LiveId,
         place: &Arc<Place>,
-    ) -> Result<Vec<Change>, ChangesError> {
+    ) -> Result<Option<Vec<Change>>, ChangesError> {
         let wanted = self.asked.wanted();
         let touched = self.touched(last, place, &wanted).await?;
-        let ids = touched.values().map(String::as_str);
-        let shared = &self.changes.shared;
-        let documents = shared.documents(&place.collection, ids).await?;
+        let touched: Vec<_> = touched.into_iter().collect();
         let (before, after) = (Arc::new(last.clone()), Arc::new(LiveId::at(place)));
-        let mut changes = Vec::new();
-        for (touch, id) in touched {
-            let document = documents.get(&id).cloned();
-            // What is ahead has a later event, which comes to the mailbox.
-            let is_ahead = |document: &Arc<Document>| !place.covers(&document.applied);
-            if !document.as_ref().is_some_and(is_ahead) {
-                let document = document.filter(|document| wanted.shows(document));
-                let at = At {
-                    before: before.clone(),
-                    after: after.clone(),
-                    touched: Some(touch),
-                    since: before.clone(),
-                };
-                changes.push(Change::of(id, document, at));
+        let (mut changes, mut bytes) = (Vec::new(), 0);
+        for touched in touched.chunks(RESUME_DOCUMENTS) {
+            let ids = touched.iter().map(|(_, id)| id.as_str());
+            let shared = &self.changes.shared;
+            let documents = shared.documents(&place.collection, ids).await?;
+            for (touch, id) in touched {
+                let document = documents.get(id).cloned();
+                // What is ahead has a later event, which comes to the mailbox.
+                let is_ahead = |document: &Arc<Document>| !place.covers(&document.applied);
+                if !document.as_ref().is_some_and(is_ahead) {
+                    let document = document.filter(|document| wanted.shows(document));
+                    let at = At {
+                        before: before.clone(),
+                        after: after.clone(),
+                        touched: Some(*touch),
+                        since: before.clone(),
+                    };
+                    let change = Change::of(id.clone(), document, at);
+                    bytes += change.bytes;
+                    changes.push(change);
+                }
+            }
+            if bytes > MAX_PENDING_BYTES {
+                return Ok(None);
             }
         }
-        Ok(changes)
+        Ok(Some(changes))
     }
 
     /// The documents that the events behind `last` touch, up to `place`, each by the last event that does.
@@ -484,11 +515,12 @@ async fn read(
     let Some(id) = &asked.id else {
         let query = Query {
             limit: asked.query.limit.saturating_add(1),
+            max_bytes: Some(MAX_LIST_BYTES),
             ..asked.query.clone()
         };
         let found = shared.store.find(collection, &query).await;
         let found = found.map_err(ChangesError::Store)?;
-        if found.len() > asked.query.limit {
+        if found.len() > asked.query.limit || query.is_filled(&found) {
             return Err(Refused::TooMany);
         }
         return Ok(found.into_iter().map(Arc::new).collect());

@@ -15,7 +15,7 @@ use tidelog_http::{Caller, Problem, ProblemKind};
 use super::filters::{self, Asked};
 use super::history::log_missing;
 use super::parameters::Parameter;
-use super::problems::{RETRY_AFTER, not_built, store_problem};
+use super::problems::{RETRY_AFTER, not_built, share_taken, store_problem};
 use super::read::{Reads, shown_as};
 use super::scope::Scope;
 use crate::changes::{self, ChangesError, LiveId, Message, Refused, Session, Shown};
@@ -107,6 +107,8 @@ async fn begin(
 ) -> Result<Response, Problem> {
     let last = last_event(headers)?;
     let changes = reads.service.changes.clone().ok_or_else(log_missing)?;
+    let tenant = caller.tenant();
+    let share = reads.live_shares.take(tenant).ok_or_else(share_taken)?;
     let Ok(place) = reads.places.clone().try_acquire_owned() else {
         let most = reads.settings.max_live;
         let detail =
@@ -123,6 +125,7 @@ async fn begin(
         if let Some(greeting) = greeting.take() {
             return std::task::Poll::Ready(Some(Ok::<_, Infallible>(greeting)));
         }
+        let _lives_as_long = &share;
         let message = messages.poll_recv(context);
         message.map(|message| message.map(|message| Ok(frame(&asked, message))))
     });
@@ -173,7 +176,8 @@ fn problem(refused: &Refused, view: &str, limit: usize) -> Problem {
         Refused::TooMany => Problem::new(
             ProblemKind::MalformedRequest,
             format!(
-                "More than {limit} documents fit, which is the most that a live list may have: narrow the filters."
+                "More documents fit than a live list may have, which is {limit} and {} MiB: narrow the filters.",
+                changes::MAX_LIST_BYTES / 1024 / 1024
             ),
         ),
         Refused::Now(ChangesError::NotBuilt) => not_built(view),

@@ -23,6 +23,7 @@ mod representation;
 mod scope;
 mod selection;
 mod shape;
+mod shares;
 #[cfg(test)]
 mod tests;
 

@@ -55,6 +55,12 @@ pub(super) fn unsettled(
     }
 }
 
+/// What a tenant hears whose requests have taken all places that it may take at a time.
+pub(super) fn share_taken() -> Problem {
+    let detail = "Your tenant has taken all the places that one may have here for live connections, or for reads that wait for a write. Ask again.";
+    Problem::new(ProblemKind::Overloaded, detail).retry_after(RETRY_AFTER)
+}
+
 /// What a client hears of an error of the store; the log hears the rest.
 pub(super) fn store_problem(error: &ReadError) -> Problem {
     let causes = causes(error);

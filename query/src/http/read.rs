@@ -19,9 +19,10 @@ use super::cursor::Order;
 use super::filters::Asked;
 use super::parameters::{self, Parameter};
 pub(super) use super::problems::{RETRY_AFTER, bad_path, no_view};
-use super::problems::{not_built, store_problem, too_slow, unsettled};
+use super::problems::{not_built, share_taken, store_problem, too_slow, unsettled};
 use super::representation::{entity_tag, header_value, is_known, shown};
 use super::scope::Scope;
+use super::shares::{Share, Shares};
 use super::{QueryService, QuerySettings, filters, history, live, prefer};
 use crate::catalog::Named;
 use crate::consistency::{ReadOf, Seen};
@@ -30,6 +31,9 @@ use crate::store::{Document, Query, ReadError, place_of};
 use crate::versions::Current;
 
 /// What a write answered, and a read must see.
+/// A page ends with the document by which it comes to more than so many bytes: 4 MiB.
+const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+
 const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 
 /// How the preferences of a request were met.
@@ -45,6 +49,10 @@ pub(super) struct Reads {
     pub(super) settings: Arc<QuerySettings>,
     /// One for each live connection that there may be.
     pub(super) places: Arc<Semaphore>,
+    /// Each tenant's share of them: a quarter.
+    pub(super) live_shares: Shares,
+    /// How many of a tenant's reads may wait for writes: as many.
+    waits: Shares,
 }
 
 /// Which documents are wanted.
@@ -160,6 +168,8 @@ impl Reads {
         Self {
             service,
             places: Arc::new(Semaphore::new(settings.max_live)),
+            live_shares: Shares::new(settings.max_live.div_ceil(4)),
+            waits: Shares::new(settings.max_live.div_ceil(4)),
             settings: Arc::new(settings),
         }
     }
@@ -231,6 +241,7 @@ impl Reads {
         // One more than is shown tells whether there is a next page.
         let limit = asked.query.limit;
         asked.query.limit = limit.saturating_add(1);
+        asked.query.max_bytes = Some(MAX_PAGE_BYTES);
         let wanted = if asked.count {
             Wanted::Counted(&asked.query)
         } else {
@@ -241,7 +252,7 @@ impl Reads {
             mut documents,
             count,
         } = found;
-        let more = documents.len() > limit;
+        let more = documents.len() > limit || asked.query.is_filled(&documents);
         documents.truncate(limit);
         let last = documents.last().filter(|_| more);
         let next = last
@@ -425,6 +436,7 @@ impl Reads {
             tokens: Vec::new(),
             deadline: Instant::now(),
             said: None,
+            _share: None,
         };
         if tokens.is_empty() {
             return Ok(none);
@@ -439,6 +451,7 @@ impl Reads {
             tokens,
             deadline: Instant::now() + wait,
             said,
+            _share: Some(self.waits.take(scope.tenant()).ok_or_else(share_taken)?),
         })
     }
 }
@@ -451,6 +464,8 @@ struct Wait {
     deadline: Instant,
     /// What to say of its preference.
     said: Option<HeaderValue>,
+    /// Its place among those that wait.
+    _share: Option<Share>,
 }
 
 /// What a client sees of a document.

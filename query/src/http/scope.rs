@@ -18,6 +18,11 @@ impl Scope {
         Self(caller.tenant().cloned())
     }
 
+    /// Whose they are, where there are tenants.
+    pub(super) fn tenant(&self) -> Option<&Tenant> {
+        self.0.as_ref()
+    }
+
     /// The id of the document that the client calls `key`.
     pub(super) fn document(&self, key: &str) -> String {
         document_id(self.0.as_ref(), key)

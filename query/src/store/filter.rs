@@ -26,15 +26,35 @@ pub fn matches(document: &Document, filter: &Filter) -> bool {
     }
 }
 
+/// Whether a document of this id may meet `filter`, whatever else it has.
+pub(crate) fn may_match(id: &str, filter: &Filter) -> bool {
+    match filter {
+        Filter::All(filters) => filters.iter().all(|filter| may_match(id, filter)),
+        Filter::Any(filters) => filters.iter().any(|filter| may_match(id, filter)),
+        Filter::Field(Field::Id, test) => passes(&Subject::Text(id), test),
+        Filter::Field(..) => true,
+    }
+}
+
 /// The documents that `query` finds among `documents`, in its order: what every store answers.
 ///
-/// It holds no more than twice as many of them at a time as `query` allows.
+/// It holds no more than about twice as many of them at a time as `query` allows.
 #[must_use]
 pub fn page<D: Borrow<Document>>(documents: impl IntoIterator<Item = D>, query: &Query) -> Vec<D> {
     let mut page: Vec<(Place, D)> = Vec::new();
+    let mut bytes = 0;
     let cut = |page: &mut Vec<(Place, D)>| {
         page.sort_by(|(a, _), (b, _)| order_of_places(a, b, &query.sort));
-        page.truncate(query.limit);
+        let (mut count, mut bytes) = (0, 0);
+        for (_, document) in page.iter().take(query.limit) {
+            if !query.has_room(bytes) {
+                break;
+            }
+            bytes += query.weight(document.borrow());
+            count += 1;
+        }
+        page.truncate(count);
+        bytes
     };
     for found in documents {
         let document = found.borrow();
@@ -44,10 +64,11 @@ pub fn page<D: Borrow<Document>>(documents: impl IntoIterator<Item = D>, query: 
         let place = place_of(document, &query.sort);
         let after = query.after.as_ref();
         if after.is_none_or(|after| order_of_places(&place, after, &query.sort).is_gt()) {
+            bytes += query.weight(document);
             page.push((place, found));
         }
-        if page.len() / 2 > query.limit {
-            cut(&mut page);
+        if page.len() / 2 > query.limit || !query.has_room(bytes / 2) {
+            bytes = cut(&mut page);
         }
     }
     cut(&mut page);

@@ -29,6 +29,7 @@ pub use self::mongodb::{
 };
 pub use alias::{Alias, Kind, Progress, Replaying};
 pub use divided::DividedReadStore;
+pub(crate) use filter::may_match;
 pub use filter::{matches, page, place_of};
 pub use index::{Index, IndexState, KeptIndex};
 pub use memory::InMemoryReadStore;
@@ -214,6 +215,12 @@ pub struct Document {
 }
 
 impl Document {
+    /// About how many bytes its data has as JSON.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        weight_of_fields(&self.data)
+    }
+
     /// Whether no event made it: it stands, deleted and with nothing applied, where a document was found that the log knows
     /// nothing of. The first event of its key begins it as if it were not there.
     pub(crate) fn is_of_no_event(&self) -> bool {
@@ -224,6 +231,23 @@ impl Document {
     fn position_in(&self, partition: Partition) -> Position {
         let position = self.applied.get(&partition).copied();
         position.unwrap_or(Position::START)
+    }
+}
+
+fn weight_of_fields(fields: &Map<String, Value>) -> usize {
+    let fields = fields.iter();
+    fields
+        .map(|(name, value)| name.len() + 4 + weight_of(value))
+        .sum()
+}
+
+fn weight_of(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| weight_of(item) + 1).sum::<usize>() + 2,
+        Value::Object(fields) => weight_of_fields(fields) + 2,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::Document;
+
 /// Which documents of a collection are wanted, in which order, from where on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
@@ -15,6 +17,30 @@ pub struct Query {
     pub limit: usize,
     /// Whether tombstones count.
     pub deleted: bool,
+    /// The page ends with the document by which it comes to more than so many bytes of data
+    /// ([`Document::weight`](super::Document::weight)), also where there are more. No bound unless said.
+    pub max_bytes: Option<usize>,
+}
+
+impl Query {
+    /// What `document` counts as, where bytes count.
+    pub(super) fn weight(&self, document: &Document) -> usize {
+        match self.max_bytes {
+            Some(_) => document.weight(),
+            None => 0,
+        }
+    }
+
+    /// Whether a page of so many bytes may have one more document.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.max_bytes.is_none_or(|most| bytes <= most)
+    }
+
+    /// Whether `documents` are all that such a page may have, by their bytes.
+    pub(crate) fn is_filled(&self, documents: &[Document]) -> bool {
+        let weights = documents.iter().map(|document| self.weight(document));
+        !self.has_room(weights.sum())
+    }
 }
 
 /// Conditions on a document.

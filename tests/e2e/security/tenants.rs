@@ -151,6 +151,16 @@ fn post(id: &str) -> Value {
 
 /// Id and text of the first event called `name` of a live connection.
 async fn told(request: RequestBuilder, name: &str) -> (String, String) {
+    let read = told_until(request, name).await;
+    let event = format!("event: {name}\n");
+    let told = read.split("\n\n").find(|frame| frame.contains(&event));
+    let told = told.unwrap_or_default();
+    let id = told.lines().find_map(|line| line.strip_prefix("id: "));
+    (id.unwrap_or_default().to_owned(), told.to_owned())
+}
+
+/// All that a live connection tells until the first event called `name` is whole.
+async fn told_until(request: RequestBuilder, name: &str) -> String {
     let mut response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
     let (mut read, name) = (String::new(), format!("event: {name}\n"));
@@ -158,9 +168,8 @@ async fn told(request: RequestBuilder, name: &str) -> (String, String) {
         let chunk = response.chunk().await.unwrap().expect("an event");
         read.push_str(&String::from_utf8_lossy(&chunk));
         let (whole, _) = read.rsplit_once("\n\n").unwrap_or_default();
-        if let Some(told) = whole.split("\n\n").find(|frame| frame.contains(&name)) {
-            let id = told.lines().find_map(|line| line.strip_prefix("id: "));
-            return (id.unwrap_or_default().to_owned(), told.to_owned());
+        if whole.contains(&name) {
+            return read;
         }
     }
 }
@@ -352,6 +361,41 @@ async fn no_header_leads_to_what_is_another_tenants() {
         let request = request.header("last-event-id", &ground.live_id);
         told(request, "reset").await;
         assert_eq!(ground.log().await.len(), 3);
+    })
+    .await;
+}
+
+/// Beta's live list of all posts; `last` is where it goes on from.
+fn live_posts(ground: &Ground, last: Option<&str>) -> RequestBuilder {
+    let request = ground.queries.request(Method::GET, "/posts");
+    let request = request.bearer_auth(ground.beta());
+    let request = request.header("accept", "text/event-stream");
+    match last {
+        Some(last) => request.header("last-event-id", last),
+        None => request,
+    }
+}
+
+#[tokio::test]
+async fn who_comes_back_to_a_live_list_hears_nothing_of_what_another_tenant_did_meanwhile() {
+    everywhere(async |ground| {
+        let (last, _) = told(live_posts(ground, None), "page").await;
+        // They lie in all partitions: before and behind what is its own.
+        let ids: Vec<_> = (0..32).map(|n| format!("merger-{n}")).collect();
+        for id in &ids {
+            let made = ground.write("acme", Method::POST, "/post", &post(id)).await;
+            made.data(201);
+        }
+        let own = json!({"id": "merger-0", "title": "t", "content": "c", "author_name": "a"});
+        let made = ground.write("beta", Method::POST, "/post", &own).await;
+        let token = [("consistency-token", made.token()), ("prefer", "wait=30")];
+        ground.reads("/post/merger-0", &token).await.data(200);
+        let read = told_until(live_posts(ground, Some(&last)), "changed").await;
+        assert!(
+            !read.contains("removed") && !read.contains(SECRET),
+            "{read}"
+        );
+        assert!(read.contains(r#""id":"merger-0""#), "{read}");
     })
     .await;
 }

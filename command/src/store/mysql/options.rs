@@ -43,7 +43,7 @@ impl fmt::Debug for Address {
 impl MySqlOptions {
     /// The log in the database that `url` names (`mysql://user:password@host:port/database`), with the default of everything else.
     ///
-    /// `?ssl-mode=` says how the connection is secured: `disabled`, `preferred`, `required`, `verify_ca` (with `ssl-ca=`) or `verify_identity`.
+    /// `?ssl-mode=` says how the connection is secured: `disabled`, `preferred`, `required`, `verify_ca` (any name) or `verify_identity`.
     /// Without it, it is `preferred` on this machine and `verify_identity` elsewhere: anything less talks to whoever answers.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::ReadStoreFactory;
 use super::sample::{at_position, document, everything, find_ids, fresh, insert, with_data};
-use crate::store::{Document, Field, Filter, Place, Query, ReadStore};
+use crate::store::{Direction, Document, Field, Filter, Place, Query, ReadStore, Sort, place_of};
 
 /// The field of `data` at this path.
 pub(super) fn data(path: &[&str]) -> Field {
@@ -299,7 +299,7 @@ pub async fn all_filters_must_hold_and_pages_are_full(factory: &dyn ReadStoreFac
         sort: Vec::new(),
         after: Some(Place::behind("010")),
         limit: 4,
-        deleted: false,
+        ..Query::default()
     };
     let expected: Vec<_> = (11..300)
         .filter(|n| n % 2 == 0 && n % 3 == 1 && n % 7 == 3 && n % 5 != 0)
@@ -323,4 +323,55 @@ pub async fn all_filters_must_hold_and_pages_are_full(factory: &dyn ReadStoreFac
             .await
             .is_empty()
     );
+}
+
+/// A page of bounded bytes ends with the document by which it comes to more, and the next one goes on there: sorted by the database or
+/// not, and where a filter is left to the adapter.
+pub async fn a_page_ends_with_the_document_that_fills_it(factory: &dyn ReadStoreFactory) {
+    let (store, collection) = fresh(factory).await;
+    let text = "x".repeat(1_000);
+    let documents = (0..40).map(|n| {
+        with_data(
+            &format!("{n:03}"),
+            json!({"n": 40 - n, "a.b": 1, "text": text}),
+        )
+    });
+    insert(&*store, &collection, documents.collect()).await;
+    let by_number = Sort {
+        field: data(&["n"]),
+        direction: Direction::Ascending,
+    };
+    for (sort, filter, ids) in [
+        (vec![], Filter::default(), ["000", "001", "002"]),
+        (vec![by_number], Filter::default(), ["039", "038", "037"]),
+        (
+            vec![],
+            Filter::is(data(&["a.b"]), json!(1)),
+            ["000", "001", "002"],
+        ),
+    ] {
+        let query = Query {
+            sort,
+            filter,
+            max_bytes: Some(2_500),
+            ..everything()
+        };
+        let found = store.find(&collection, &query).await.unwrap();
+        let next = Query {
+            after: found.last().map(|last| place_of(last, &query.sort)),
+            ..query.clone()
+        };
+        let found: Vec<_> = found.into_iter().map(|document| document.id).collect();
+        assert_eq!(found, ids, "{query:?}");
+        let rest = find_ids(&*store, &collection, &next).await;
+        assert!(
+            rest.len() == 3 && !rest.contains(&ids[2].to_owned()),
+            "{rest:?}"
+        );
+        let one = Query {
+            max_bytes: Some(0),
+            ..query
+        };
+        assert_eq!(find_ids(&*store, &collection, &one).await, ids[..1]);
+    }
 }

@@ -293,6 +293,7 @@ pub async fn generated_queries_find_what_their_definition_says(factory: &dyn Rea
                     after: None,
                     limit,
                     deleted,
+                    max_bytes: None,
                 };
                 agrees(&*store, &collection, &stored, query).await;
             }

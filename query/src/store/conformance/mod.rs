@@ -78,6 +78,7 @@ macro_rules! read_store_conformance {
             unusual_names_of_fields_can_be_filtered_by,
             the_envelope_can_be_filtered_by,
             all_filters_must_hold_and_pages_are_full,
+            a_page_ends_with_the_document_that_fills_it,
             the_query_language_means_what_its_table_says,
             a_page_goes_on_where_the_last_one_ended_whatever_became_of_its_end,
             a_query_to_a_collection_that_is_not_there_finds_nothing,

@@ -277,17 +277,19 @@ impl ReadStore for MongoReadStore {
             None => finding,
         };
         self.searched(async {
-            let mut found = Vec::new();
+            let (mut found, mut bytes) = (Vec::new(), 0);
             let mut cursor = finding.await.map_err(failed_search)?;
-            while (found.len() < query.limit || !sorted)
+            while (!sorted || (found.len() < query.limit && query.has_room(bytes)))
                 && cursor.advance().await.map_err(failed_search)?
             {
                 let document = document::read(cursor.current())?;
                 if !search.is_wider() || matches(&document, &query.filter) {
+                    bytes += query.weight(&document);
                     found.push(document);
                 }
-                if !sorted && found.len() / 2 > query.limit {
+                if !sorted && (found.len() / 2 > query.limit || !query.has_room(bytes / 2)) {
                     found = page(found, query);
+                    bytes = found.iter().map(|document| query.weight(document)).sum();
                 }
             }
             Ok(if sorted { found } else { page(found, query) })

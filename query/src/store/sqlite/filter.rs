@@ -365,7 +365,7 @@ mod tests {
                 id: evil.to_owned(),
             }),
             limit: 3,
-            deleted: false,
+            ..Query::default()
         };
         let search = Search::of(&query).unwrap();
         for sql in [

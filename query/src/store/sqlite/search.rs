@@ -25,16 +25,18 @@ impl SqliteReadStore {
         let Some(search) = Search::of(query) else {
             return Ok(Vec::new());
         };
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         let go_on = |document: Document| {
             if !search.is_wider() || matches(&document, &query.filter) {
+                bytes += query.weight(&document);
                 found.push(document);
             }
             if search.is_sorted() {
-                return found.len() < query.limit;
+                return found.len() < query.limit && query.has_room(bytes);
             }
-            if found.len() / 2 > query.limit {
+            if found.len() / 2 > query.limit || !query.has_room(bytes / 2) {
                 found = page(std::mem::take(&mut found), query);
+                bytes = found.iter().map(|document| query.weight(document)).sum();
             }
             true
         };
