@@ -2,6 +2,7 @@
 
 mod bound;
 mod load;
+mod places;
 mod rate;
 mod refusals;
 
