@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::HttpBody;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Buf, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::connections::Busy;
+use super::connections::{Activity, Busy};
+use super::paced::MIN_BYTES;
 
 /// Who is at the other end of the connection that a request came by. It is among the request's extensions.
 ///
@@ -18,22 +20,33 @@ use super::connections::Busy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// The body of a request, which has to come within a time once it is read. (One that nobody reads, hyper does not read either: it
-/// closes the connection after the answer.)
+/// The body of a request, which has to come within a time once it is read; it tells when it is waited for. (One that nobody reads, hyper
+/// does not read either: it closes the connection after the answer.)
 pub(super) struct Timed<B> {
     body: B,
     within: Duration,
+    activity: Arc<Activity>,
+    /// How much of it has come since it was last told that it has.
+    come: usize,
     /// Only of a body that does not come at once.
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Timed<B> {
-    pub(super) const fn new(body: B, within: Duration) -> Self {
+    pub(super) const fn new(body: B, within: Duration, activity: Arc<Activity>) -> Self {
         Self {
             body,
             within,
+            activity,
+            come: 0,
             late: None,
         }
+    }
+}
+
+impl<B> Drop for Timed<B> {
+    fn drop(&mut self) {
+        self.activity.has_come();
     }
 }
 
@@ -52,8 +65,21 @@ impl<B: HttpBody<Error: Into<BoxError>> + Unpin> HttpBody for Timed<B> {
         }
         let within = self.within;
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Ready(frame) => {
+                let bytes = match &frame {
+                    Some(Ok(frame)) => frame.data_ref().map_or(0, Buf::remaining),
+                    _ => 0,
+                };
+                self.come = self.come.saturating_add(bytes);
+                let has_ended = bytes == 0 || self.body.is_end_stream();
+                if has_ended || self.come >= MIN_BYTES {
+                    self.come = 0;
+                    self.activity.has_come();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
             Poll::Pending => {
+                self.activity.waits_for_body();
                 let late = self.late.get_or_insert_with(|| Box::pin(sleep(within)));
                 late.as_mut().poll(cx).map(|()| Some(Err(too_late())))
             }

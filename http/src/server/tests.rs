@@ -39,6 +39,7 @@ async fn answer(stream: &mut TcpStream) -> String {
 }
 
 const GET: &[u8] = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
+const GET_AND_CLOSE: &[u8] = b"GET /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn a_request_in_flight_is_answered_after_the_stop() {
@@ -219,6 +220,61 @@ async fn while_places_are_scarce_those_who_ask_nothing_make_room() {
         .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         .await
         .unwrap();
+    assert!(answer(&mut client).await.ends_with("fast"));
+    drop(slow);
+}
+
+/// Settings of which only scarcity ends anything.
+fn patient_with_four() -> ServerSettings {
+    let hour = 3_600_000;
+    ServerSettings {
+        max_connections: 4,
+        idle_timeout_ms: hour,
+        header_timeout_ms: hour,
+        body_timeout_ms: hour,
+        write_timeout_ms: hour,
+        ..ServerSettings::default()
+    }
+}
+
+#[tokio::test]
+async fn while_places_are_scarce_bodies_that_are_waited_for_make_room() {
+    let reading = post(async |body: axum::body::Body| {
+        let _ = axum::body::to_bytes(body, usize::MAX).await;
+    });
+    let router = Router::new()
+        .route("/slow", get("fast"))
+        .route("/form", reading);
+    let server = start(router, patient_with_four()).await;
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.connect().await;
+        let head = b"POST /form HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+        client.write_all(head).await.unwrap();
+        slow.push(client);
+    }
+    let mut client = server.connect().await;
+    client.write_all(GET_AND_CLOSE).await.unwrap();
+    assert!(answer(&mut client).await.ends_with("fast"));
+    drop(slow);
+}
+
+#[tokio::test]
+async fn while_places_are_scarce_who_takes_nothing_makes_room() {
+    let large = get(async || vec![b'x'; 8 * 1024 * 1024]);
+    let router = Router::new()
+        .route("/slow", get("fast"))
+        .route("/large", large);
+    let server = start(router, patient_with_four()).await;
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.connect().await;
+        let head = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+        client.write_all(&head.repeat(10)).await.unwrap();
+        slow.push(client);
+    }
+    let mut client = server.connect().await;
+    client.write_all(GET_AND_CLOSE).await.unwrap();
     assert!(answer(&mut client).await.ends_with("fast"));
     drop(slow);
 }
