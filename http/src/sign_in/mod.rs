@@ -52,7 +52,7 @@ const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 pub struct SignIn(Arc<Inner>);
 
 struct Inner {
-    keys: Keys,
+    keys: Arc<Keys>,
     rules: Arc<Rules>,
     remembered: Cache<[u8; 32], Remembered>,
 }
@@ -73,7 +73,7 @@ impl SignIn {
     /// [`InvalidSource`] where there can be no keys. That keys of a URL cannot be fetched now is none.
     pub fn new(from: &KeysFrom, expected: Expected, rules: Rules) -> Result<Self, InvalidSource> {
         Ok(Self(Arc::new(Inner {
-            keys: Keys::new(from, expected)?,
+            keys: Arc::new(Keys::new(from, expected)?),
             rules: Arc::new(rules),
             remembered: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
@@ -118,7 +118,7 @@ impl SignIn {
         let unverified = Unverified::read(token)?;
         let is_unknown = |current: &source::Current| current.verifier.lacks(&unverified);
         if current.as_ref().map_or(true, is_unknown) {
-            keys.ask_by_need().await;
+            keys.ask_by_need().await?;
             current = keys.current();
         }
         let current = current?;
