@@ -36,7 +36,7 @@ pub use compression::compressed;
 pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
 pub use cors::{CorsOrigins, cross_origin};
 pub use health::{Part, Readiness, health_router};
-pub use limits::{LoadLimits, RateLimit, limited, rated};
+pub use limits::{LoadLimits, RateLimit, Rates, limited, rated, rated_refusals};
 pub use openapi::{ApiDocument, RESERVED_NAMES, docs_router, header, parameter, secured, with};
 pub use problem::{Problem, ProblemKind};
 pub use query::{no_query, require_json_answer};

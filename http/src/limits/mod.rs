@@ -7,4 +7,4 @@ mod rate;
 mod refusals;
 
 pub use load::{LoadLimits, limited};
-pub use rate::{RateLimit, rated};
+pub use rate::{RateLimit, Rates, rated, rated_refusals};

@@ -175,10 +175,19 @@ async fn admit(
     response
 }
 
+/// Among the extensions of an answer: who asked is not signed in.
+#[derive(Clone, Copy)]
+pub(crate) struct NotSignedIn;
+
 /// What a client hears that is not signed in, and the count of it.
 fn turn_away(refused: Refused, service: &'static str) -> Response {
     count_refused(refused, service);
-    Problem::from(refused).into_response()
+    let mut response = Problem::from(refused).into_response();
+    // That there are no keys is nothing that it did.
+    if refused != Refused::Unavailable {
+        response.extensions_mut().insert(NotSignedIn);
+    }
+    response
 }
 
 /// Counts one who was not signed in to `service`.
