@@ -32,6 +32,10 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The name of whoever uses a listener without signing in.
 const LOCAL: &str = "local";
 
+/// What goes before the name of whoever signs in as to the services: so they are not taken for one who has an admin token of that name, which has no
+/// colon, nor for [`LOCAL`].
+const ISSUED: &str = "jwt:";
+
 /// The most characters of a host that are repeated to a client.
 const MAX_QUOTED_CHARS: usize = 64;
 
@@ -274,8 +278,8 @@ impl Access {
                 Permission::Read
             }
         };
-        let name = caller.principal().unwrap_or_default();
-        Ok(Principal::new(name, permission, self.0.key))
+        let name = format!("{ISSUED}{}", caller.principal().unwrap_or_default());
+        Ok(Principal::new(&name, permission, self.0.key))
     }
 
     /// Whoever reaches the listener, where nobody signs in.

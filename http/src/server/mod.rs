@@ -248,8 +248,15 @@ impl Site {
             let mut request =
                 request.map(|body| Timed::new(body, body_timeout, Arc::clone(&activity)));
             request.extensions_mut().insert(Peer(peer));
+            let refused = requests::refused(&request, MAX_HEAD_BYTES);
             let answer = self.router.clone().oneshot(request);
-            async { Ok::<_, Never>(answer.await?.map(|body| Held::new(body, busy))) }
+            async {
+                let answer = match refused {
+                    Some(refused) => refused,
+                    None => answer.await?,
+                };
+                Ok::<_, Never>(answer.map(|body| Held::new(body, busy)))
+            }
         });
         // The connections are watched by what they do; this is the most that it comes to.
         let head = settings

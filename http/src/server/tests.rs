@@ -320,6 +320,50 @@ async fn a_head_that_is_too_large_is_turned_down() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_a_little_too_large_is_turned_down() {
+    let router = Router::new().route("/slow", get("fast"));
+    let server = start(router, ServerSettings::default()).await;
+    for (bytes, status) in [(60_000, "200"), (66_000, "431")] {
+        let mut client = server.connect().await;
+        let long = "y".repeat(bytes);
+        let head = format!("GET /slow HTTP/1.1\r\nhost: x\r\nx: {long}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answer = answer(&mut client).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_says_once_whom_it_asks() {
+    let router = Router::new().route("/slow", get("fast"));
+    let server = start(router, ServerSettings::default()).await;
+    for (version, hosts, status) in [
+        ("1.1", "host: localhost:1\r\n", "200"),
+        ("1.1", "host: [::1]:1\r\n", "200"),
+        ("1.1", "host: \r\n", "200"),
+        ("1.0", "", "200"),
+        ("1.1", "", "400"),
+        ("1.1", "host: x\r\nhost: x\r\n", "400"),
+        ("1.0", "host: x\r\nhost: y\r\n", "400"),
+        ("1.1", "host: x@y\r\n", "400"),
+        ("1.1", "host: x/y\r\n", "400"),
+        ("1.1", "host: x, y\r\n", "400"),
+    ] {
+        let mut client = server.connect().await;
+        let head = format!("GET /slow HTTP/{version}\r\n{hosts}\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answer = answer(&mut client).await;
+        let told = answer.get(9..12);
+        assert_eq!(told, Some(status), "{version} {hosts:?}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn connections_over_the_cap_wait_for_their_turn() {
     let settings = ServerSettings {
         max_connections: 1,
