@@ -144,8 +144,11 @@ async fn a_page_that_took_the_name_of_a_listener_gets_nothing_done() {
     assert_eq!(send(&[("origin", &own)]).await.status, 201);
     // Where somebody is told that nobody signs in, any name will do.
     let told = [("TIDELOG_INSECURE_NO_AUTH", "true")];
-    let told = Service::start_with(Role::Dev, &told).await.queries();
-    let request = told.request(Method::GET, "/posts").header(evil.0, evil.1);
+    let told = Service::start_with(Role::Dev, &told).await;
+    let queries = told.queries();
+    let request = queries
+        .request(Method::GET, "/posts")
+        .header(evil.0, evil.1);
     assert_eq!(must(request).await.status, 200);
 }
 
