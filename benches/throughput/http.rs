@@ -38,13 +38,13 @@ impl Connection {
     pub(crate) async fn get(&mut self, path: &str, token: Option<&str>) -> Answer {
         let token = token.map(|token| format!("consistency-token: {token}\r\n"));
         let token = token.unwrap_or_default();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n{token}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{token}\r\n");
         self.exchange(request).await.unwrap()
     }
 
     /// The same of a server that may close the connection.
     pub(crate) async fn try_get(&mut self, path: &str) -> io::Result<Answer> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         self.exchange(request).await
     }
 
@@ -102,6 +102,6 @@ impl Connection {
 fn with_body(method: &str, path: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     )
 }

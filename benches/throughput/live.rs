@@ -124,8 +124,9 @@ impl Subscribed {
                 Kind::List => format!("/posts?author_name=Author%20{number}"),
             };
             let mut stream = TcpStream::connect(&services.query).await.unwrap();
-            let request =
-                format!("GET {path} HTTP/1.1\r\nhost: bench\r\naccept: text/event-stream\r\n\r\n");
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n"
+            );
             stream.write_all(request.as_bytes()).await.unwrap();
             listening.spawn(listen(stream, began, Arc::clone(&took), is_there.clone()));
         }

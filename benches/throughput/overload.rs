@@ -286,9 +286,9 @@ impl Slow {
             let ends = ends.clone();
             clients.spawn(async move {
                 let begins = match number % 3 {
-                    0 => "POST /post HTTP/1.1\r\nhost: bench\r\nx: ".to_owned(),
-                    1 => "POST /post HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{".to_owned(),
-                    _ => "GET /openapi.json HTTP/1.1\r\nhost: bench\r\n\r\n".repeat(100),
+                    0 => "POST /post HTTP/1.1\r\nhost: localhost\r\nx: ".to_owned(),
+                    1 => "POST /post HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{".to_owned(),
+                    _ => "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100),
                 };
                 let mut is_there = stream.write_all(begins.as_bytes()).await.is_ok();
                 while !ends.load(Ordering::Relaxed) {

@@ -83,6 +83,16 @@ impl CorsOrigins {
             }
         }
     }
+
+    /// Whether pages of `origin` may speak to a service, as browsers write it in the header `Origin`.
+    #[must_use]
+    pub fn allow(&self, origin: &HeaderValue) -> bool {
+        match &self.0 {
+            Allowed::None => false,
+            Allowed::Any => true,
+            Allowed::Listed(origins) => origins.contains(origin),
+        }
+    }
 }
 
 /// An origin as browsers write it.

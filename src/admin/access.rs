@@ -5,7 +5,7 @@
 //! the two for one (DNS rebinding).
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tidelog_http::{Operation, Problem, ProblemKind, Refused, SignIn, count_refused};
+use tidelog_http::{Operation, Problem, ProblemKind, Refused, SignIn, count_refused, is_own_host};
 use uuid::Uuid;
 
 use super::actions::Action;
@@ -31,6 +31,10 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The name of whoever uses a listener without signing in.
 const LOCAL: &str = "local";
+
+/// What goes before the name of whoever signs in as to the services: so they are not taken for one who has an admin token of that name, which has no
+/// colon, nor for [`LOCAL`].
+const ISSUED: &str = "jwt:";
 
 /// The most characters of a host that are repeated to a client.
 const MAX_QUOTED_CHARS: usize = 64;
@@ -274,8 +278,8 @@ impl Access {
                 Permission::Read
             }
         };
-        let name = caller.principal().unwrap_or_default();
-        Ok(Principal::new(name, permission, self.0.key))
+        let name = format!("{ISSUED}{}", caller.principal().unwrap_or_default());
+        Ok(Principal::new(&name, permission, self.0.key))
     }
 
     /// Whoever reaches the listener, where nobody signs in.
@@ -301,12 +305,9 @@ impl Access {
         Ok(Principal::new(LOCAL, permission, self.0.key))
     }
 
-    /// Whether this `Host` can only mean this listener: a name that somebody else gives out may be a page's own. An address is
-    /// nobody's to give.
+    /// Whether this `Host` can only mean this listener.
     fn is_own_host(&self, host: &str) -> bool {
-        let host = host_of(host).to_ascii_lowercase();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || host == self.0.host || bare.parse::<IpAddr>().is_ok()
+        is_own_host(host, &self.0.host)
     }
 
     /// Signs in whoever has this secret: who it is, and the cookie that says so from now on.
@@ -435,14 +436,6 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
     pairs.find_map(|(name, value)| (name == COOKIE).then_some(value))
-}
-
-/// A `Host` without its port.
-fn host_of(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((before, port)) if port.bytes().all(|b| b.is_ascii_digit()) => before,
-        _ => host,
-    }
 }
 
 #[cfg(test)]

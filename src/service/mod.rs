@@ -40,8 +40,8 @@ use tidelog_eventbus::{
     SubscriptionOptions,
 };
 use tidelog_http::{
-    Part, Readiness, ServerSettings, SignIn, Tls, TlsError, app, docs_router, serve,
-    with_context_of,
+    Part, Readiness, ServerSettings, SignIn, Tls, TlsError, app, docs_router, own_pages_alone,
+    serve, with_context_of,
 };
 use tidelog_query::store::ReadStore;
 use tidelog_query::{
@@ -198,6 +198,7 @@ pub(crate) async fn start(
     let query = at(role.runs(Role::Query), "query_addr", &settings.query_addr).await?;
     let health = at(true, "admin_addr", &settings.admin_addr).await?;
     sign_in::require([&command, &query, &health], settings, sign_in.as_ref())?;
+    let is_open = sign_in.is_none() && !settings.auth.insecure_no_auth;
     let readiness = Readiness::new();
     let mut running = Running {
         command_addr: command.as_ref().map(address),
@@ -240,7 +241,7 @@ pub(crate) async fn start(
     };
     match assembly.run(&mut running, reads).await {
         Ok(()) => {
-            running.listen(command, query);
+            running.listen(command, query, settings, is_open);
             running.ready.ready();
             Ok(running)
         }
@@ -651,14 +652,28 @@ impl Running {
         }
     }
 
-    /// Serves each router on its listener.
-    fn listen(&self, command: Option<TcpListener>, query: Option<TcpListener>) {
+    /// Serves each router on its listener; where it `is_open` to whoever is on this machine, to pages of its own and of the settings' origins
+    /// alone.
+    fn listen(
+        &self,
+        command: Option<TcpListener>,
+        query: Option<TcpListener>,
+        settings: &Settings,
+        is_open: bool,
+    ) {
+        let (at_command, at_query) = (&settings.command_addr, &settings.query_addr);
         let routers = [
-            ("command", command, &self.command_router),
-            ("query", query, &self.query_router),
+            ("command", command, &self.command_router, at_command),
+            ("query", query, &self.query_router, at_query),
         ];
-        for (name, listener, router) in routers {
+        for (name, listener, router, at) in routers {
             if let (Some(listener), Some(router)) = (listener, router.clone()) {
+                let router = if is_open {
+                    let host = at.rsplit_once(':').map_or(&**at, |(host, _)| host);
+                    own_pages_alone(router, host, &settings.cors_origins)
+                } else {
+                    router
+                };
                 self.serve(name, listener, router, &self.servers);
             }
         }

@@ -3,8 +3,8 @@
 use axum::Router;
 use axum::http::Method;
 use tidelog_http::{
-    LoadLimits, SignIn, app, bounded_answers, compressed, cross_origin, limited, open_to_all,
-    rated, signed_in, with_context_of,
+    LoadLimits, Rates, SignIn, app, bounded_answers, compressed, cross_origin, limited,
+    open_to_all, rated, rated_refusals, signed_in, with_context_of,
 };
 
 use crate::settings::Settings;
@@ -26,16 +26,22 @@ pub(super) fn public(
     sign_in: Option<&SignIn>,
     methods: &[Method],
 ) -> Router {
-    let rated = match settings.rate_limit {
-        Some(limit) => rated(name, routes.guarded, limit),
-        None => routes.guarded,
+    let rates = settings.rate_limit.map(|limit| Rates::new(name, limit));
+    let counted = |router| match &rates {
+        Some(rates) => rated(router, rates),
+        None => router,
     };
     // Who it is must be known before it is counted.
+    let guarded = counted(routes.guarded);
     let guarded = match sign_in {
-        Some(sign_in) => signed_in(rated, sign_in, name),
-        None => open_to_all(rated),
+        Some(sign_in) => signed_in(guarded, sign_in, name),
+        None => open_to_all(guarded),
     };
-    let service = app(guarded.merge(routes.open));
+    let guarded = match &rates {
+        Some(rates) => rated_refusals(guarded, rates),
+        None => guarded,
+    };
+    let service = app(guarded.merge(counted(routes.open)));
     let service = compressed(bounded_answers(name, service, MAX_ANSWER_BYTES));
     let service = limited(name, service, load_limits(name, settings));
     // Also what a browser asks beforehand has a correlation id.

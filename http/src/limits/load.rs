@@ -1,10 +1,10 @@
 //! What a service does at a time: the requests that it handles, and the bytes of their bodies that it holds.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -16,6 +16,7 @@ use hyper::body::{Frame, SizeHint};
 use metrics::Counter;
 
 use super::bound::Bound;
+use super::places::{Places, Seat};
 use super::refusals::Refusals;
 use crate::problem::{Problem, ProblemKind};
 use crate::rejected::rejected;
@@ -30,7 +31,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadLimits {
     /// The most requests that are handled at a time. A request is handled until its answer begins: live connections, and answers that are on the
-    /// way, do not count. So many are a burst: while more than can be done is asked for, they become fewer. 512 unless said otherwise.
+    /// way, do not count; nor does a request while its body is waited for. So many are a burst: while more than can be done is asked for, they become fewer. 512 unless said otherwise.
     pub max_requests: usize,
     /// The most requests beside them that bring a `Consistency-Token`: what those wait for costs next to nothing, and may take seconds. 0,
     /// unless said otherwise: then they count like all others.
@@ -81,72 +82,59 @@ impl Load {
     }
 }
 
-/// Places for requests. Cloning gives another handle to the same.
-#[derive(Clone)]
-struct Places {
-    bound: Arc<Mutex<Bound>>,
-    began: Instant,
-}
-
-/// A place that is taken while this lives.
-struct Place<'a>(&'a Places);
-
-impl Places {
-    fn new(bound: Bound) -> Self {
-        Self {
-            bound: Arc::new(Mutex::new(bound)),
-            began: Instant::now(),
-        }
-    }
-
-    fn enter(&self) -> Option<Place<'_>> {
-        let time = self.began.elapsed();
-        let may = self.bound().enter(time);
-        may.then(|| Place(self))
-    }
-
-    fn bound(&self) -> MutexGuard<'_, Bound> {
-        // Nothing panics while it is held.
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.bound().leave();
-    }
-}
-
-async fn bear(State(load): State<Load>, request: Request, next: Next) -> Response {
+async fn bear(State(load): State<Load>, mut request: Request, next: Next) -> Response {
     let waits = request.headers().contains_key(CONSISTENCY_TOKEN);
     let places = load.waiting.as_ref().filter(|_| waits);
-    let Some(place) = places.unwrap_or(&load.places).enter() else {
-        load.too_many.increment(1);
-        load.refusals.turn().await;
-        return overloaded("More requests are being handled than this service bears.");
+    let Some(place) = places.unwrap_or(&load.places).take() else {
+        return load.turn_down(TooMuch::Requests).await;
     };
+    request.extensions_mut().insert(place.seat());
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
     let share = Arc::new(Share::new(&load.bytes_left));
-    let counted = Arc::clone(&share);
+    let (counted, seat) = (Arc::clone(&share), place.seat());
     let request = request.map(|body| {
         Body::new(Counted {
             body,
             share: counted,
+            seat,
         })
     });
     let response = next.run(request).await;
-    if share.was_refused.load(Ordering::Relaxed) {
-        load.too_large.increment(1);
-        // Others may have its place and its bytes while it waits.
-        drop((place, share));
-        load.refusals.turn().await;
-        return overloaded(
-            "The requests being handled have larger bodies than this service bears.",
-        );
+    match share.refused.get().copied() {
+        None => response,
+        Some(what) => {
+            // Others may have its place and its bytes while it waits.
+            drop((place, share));
+            load.turn_down(what).await
+        }
     }
-    response
+}
+
+/// What there is too much of.
+#[derive(Clone, Copy)]
+enum TooMuch {
+    Requests,
+    Bodies,
+}
+
+impl Load {
+    async fn turn_down(&self, what: TooMuch) -> Response {
+        let (counter, detail) = match what {
+            TooMuch::Requests => (
+                &self.too_many,
+                "More requests are being handled than this service bears.",
+            ),
+            TooMuch::Bodies => (
+                &self.too_large,
+                "The requests being handled have larger bodies than this service bears.",
+            ),
+        };
+        counter.increment(1);
+        self.refusals.turn().await;
+        overloaded(detail)
+    }
 }
 
 pub(super) fn overloaded(what: &str) -> Response {
@@ -160,7 +148,8 @@ pub(super) fn overloaded(what: &str) -> Response {
 struct Share {
     left: Arc<AtomicUsize>,
     taken: AtomicUsize,
-    was_refused: AtomicBool,
+    /// What there was too much of for it.
+    refused: OnceLock<TooMuch>,
 }
 
 impl Share {
@@ -168,7 +157,7 @@ impl Share {
         Self {
             left: Arc::clone(left),
             taken: AtomicUsize::new(0),
-            was_refused: AtomicBool::new(false),
+            refused: OnceLock::new(),
         }
     }
 
@@ -178,11 +167,18 @@ impl Share {
         let taken = self
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        match taken {
-            Ok(_) => self.taken.fetch_add(bytes, Ordering::Relaxed),
-            Err(_) => usize::from(self.was_refused.swap(true, Ordering::Relaxed)),
-        };
+        if taken.is_ok() {
+            self.taken.fetch_add(bytes, Ordering::Relaxed);
+        }
         taken.is_ok()
+    }
+
+    /// Refuses what there is too much of. The first reason counts.
+    fn refuse(&self, what: TooMuch) -> axum::Error {
+        axum::Error::new(match self.refused.get_or_init(|| what) {
+            TooMuch::Requests => "too many requests at a time",
+            TooMuch::Bodies => "too many bytes at a time",
+        })
     }
 }
 
@@ -193,10 +189,12 @@ impl Drop for Share {
     }
 }
 
-/// A body whose bytes are counted.
+/// A body whose bytes are counted. While it is waited for, its request holds no place: else clients that send slowly would keep all of them. When it
+/// has ended, its request needs one again.
 struct Counted {
     body: Body,
     share: Arc<Share>,
+    seat: Seat,
 }
 
 impl HttpBody for Counted {
@@ -207,15 +205,25 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame {
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                self.seat.leave();
+                return Poll::Pending;
+            }
+        };
+        if let Some(Ok(frame)) = &frame {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
             if !self.share.take(bytes) {
-                let error = axum::Error::new("too many bytes at a time");
-                return Poll::Ready(Some(Err(error)));
+                return Poll::Ready(Some(Err(self.share.refuse(TooMuch::Bodies))));
             }
         }
-        frame
+        // Some readers ask no further once they know that it was the last.
+        let has_ended = frame.is_none() || self.body.is_end_stream();
+        if has_ended && !self.seat.take_again() {
+            return Poll::Ready(Some(Err(self.share.refuse(TooMuch::Requests))));
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -229,9 +237,12 @@ impl HttpBody for Counted {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use axum::http::header;
     use axum::routing::post;
-    use tokio::sync::Semaphore;
+    use futures_util::stream;
+    use tokio::sync::{Semaphore, oneshot};
     use tokio_util::sync::CancellationToken;
     use tower::ServiceExt;
 
@@ -337,6 +348,66 @@ mod tests {
         };
         let (waited, done, ()) = tokio::join!(wait(), service.send(Body::empty()), others);
         assert!(waited.status().is_success() && done.status().is_success());
+    }
+
+    /// A body that ends when it is told to, of which nothing comes before.
+    fn waited_for() -> (oneshot::Sender<()>, Body) {
+        let (end, ended) = oneshot::channel::<()>();
+        let rest = async move {
+            let _ = ended.await;
+            Ok::<_, std::io::Error>("rest")
+        };
+        (end, Body::from_stream(stream::once(rest)))
+    }
+
+    #[tokio::test]
+    async fn a_request_holds_no_place_while_its_body_is_waited_for() {
+        let service = slow(LoadLimits {
+            max_requests: 1,
+            ..LoadLimits::default()
+        });
+        service.go_on.cancel();
+        let (ends, bodies): (Vec<_>, Vec<_>) = (0..64).map(|_| waited_for()).unzip();
+        let begun = Arc::new(Semaphore::new(0));
+        let waiting = bodies.into_iter().map(|body| {
+            begun.add_permits(1);
+            service.send(body)
+        });
+        let others = async {
+            begun.acquire_many(64).await.unwrap().forget();
+            for _ in 0..3 {
+                assert_eq!(service.send(Body::from("x")).await.status(), 200);
+            }
+            for end in ends {
+                end.send(()).unwrap();
+            }
+        };
+        let (answers, ()) = tokio::join!(futures_util::future::join_all(waiting), others);
+        assert!(answers.iter().all(|answer| answer.status() == 200));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_has_come_needs_a_place_again() {
+        let service = slow(LoadLimits {
+            max_requests: 1,
+            ..LoadLimits::default()
+        });
+        let (end, body) = waited_for();
+        let others = async {
+            let one = service.send(Body::empty());
+            let then = async {
+                service.has_read.acquire().await.unwrap().forget();
+                end.send(()).unwrap();
+                // It could not be read.
+                service.has_read.acquire().await.unwrap().forget();
+                service.go_on.cancel();
+            };
+            let (one, ()) = tokio::join!(one, then);
+            assert_eq!(one.status(), 200);
+        };
+        let (late, ()) = tokio::join!(service.send(body), others);
+        assert_overloaded(late).await;
+        assert_eq!(service.send(Body::empty()).await.status(), 200);
     }
 
     #[tokio::test]

@@ -3,9 +3,10 @@
 mod answers;
 mod bound;
 mod load;
+mod places;
 mod rate;
 mod refusals;
 
 pub use answers::bounded_answers;
 pub use load::{LoadLimits, limited};
-pub use rate::{RateLimit, rated};
+pub use rate::{RateLimit, Rates, rated, rated_refusals};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::request::Parts;
+use axum::http::Extensions;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
@@ -17,11 +17,13 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tidelog_domain::Tenant;
 
+use super::places::Seat;
 use super::refusals::Refusals;
 use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
 use crate::rejected::rejected;
 use crate::server::Peer;
+use crate::sign_in::NotSignedIn;
 
 /// The most clients that are remembered. Beyond, the one that asked longest ago is forgotten: it may begin anew.
 const MAX_CLIENTS: u64 = 100_000;
@@ -90,34 +92,47 @@ enum Client {
     Address(IpAddr),
 }
 
-/// Turns down, with [`ProblemKind::RateLimited`], what a client sends to `router` beyond `limit`; the router is counted as `service`.
-///
-/// A client is a tenant, else who signed in, else an address ([`Peer`], or axum's `ConnectInfo`): so the sign-in goes around this. Requests
-/// without an address, which come from the process itself, are not limited.
-pub fn rated(service: &'static str, router: Router, limit: RateLimit) -> Router {
-    let rates = Rates {
-        limit,
-        clients: Cache::builder()
-            .max_capacity(MAX_CLIENTS)
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_idle(limit.forgotten_after())
-            .build(),
-        too_often: rejected(service, "rate"),
-        refusals: Refusals::new(),
-    };
-    router.layer(from_fn_with_state(rates, count))
-}
-
-/// What each client has sent. Cloning gives another handle to the same.
+/// What the clients of a service may send, and what each of them has sent. Cloning gives another handle to the same.
 #[derive(Clone)]
-struct Rates {
+pub struct Rates {
     limit: RateLimit,
     clients: Cache<Client, Arc<DefaultDirectRateLimiter>>,
     too_often: Counter,
     refusals: Refusals,
 }
 
+/// Turns down, with [`ProblemKind::RateLimited`], what a client sends to `router` beyond its rate.
+///
+/// A client is a tenant, else who signed in, else an address ([`Peer`], or axum's `ConnectInfo`): so the sign-in goes around this. Requests
+/// without an address, which come from the process itself, are not limited.
+pub fn rated(router: Router, rates: &Rates) -> Router {
+    router.layer(from_fn_with_state(rates.clone(), count))
+}
+
+/// Counts, for the address that they come from, the requests of those whom `router` does not sign in, and turns down what is beyond its rate.
+///
+/// Who is signed in is not harmed by others with the same address, such as that of a proxy: so it is only known afterwards that a request is
+/// too much. What it costs to look at wrong tokens is bounded by the pace at which those answers leave.
+pub fn rated_refusals(router: Router, rates: &Rates) -> Router {
+    router.layer(from_fn_with_state(rates.clone(), count_refused))
+}
+
 impl Rates {
+    /// Lets each client of `service` send as much as `limit` says.
+    #[must_use]
+    pub fn new(service: &'static str, limit: RateLimit) -> Self {
+        Self {
+            limit,
+            clients: Cache::builder()
+                .max_capacity(MAX_CLIENTS)
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_idle(limit.forgotten_after())
+                .build(),
+            too_often: rejected(service, "rate"),
+            refusals: Refusals::new(),
+        }
+    }
+
     /// Counts a request of `client`.
     ///
     /// # Errors
@@ -133,30 +148,68 @@ impl Rates {
 }
 
 async fn count(State(rates): State<Rates>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    let counted = client(&parts).map_or(Ok(()), |client| rates.count(client));
+    let counted = client(request.extensions()).map_or(Ok(()), |client| rates.count(client));
     match counted {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Ok(()) => next.run(request).await,
         Err(wait) => {
-            rates.too_often.increment(1);
-            rates.refusals.turn().await;
-            too_often(wait)
+            let seat = request.extensions().get().cloned();
+            rates.turn_down(wait, seat).await
         }
     }
 }
 
+async fn count_refused(State(rates): State<Rates>, request: Request, next: Next) -> Response {
+    let address = address(request.extensions());
+    let seat = request.extensions().get().cloned();
+    let response = next.run(request).await;
+    let is_refused = response.extensions().get::<NotSignedIn>().is_some();
+    let counted = match address.filter(|_| is_refused) {
+        Some(address) => rates.count(Client::of(address)),
+        None => Ok(()),
+    };
+    match counted {
+        Ok(()) => response,
+        Err(wait) => rates.turn_down(wait, seat).await,
+    }
+}
+
+impl Rates {
+    /// Says to a client that it has to wait; until that is said its request needs no place.
+    async fn turn_down(&self, wait: Duration, seat: Option<Seat>) -> Response {
+        self.too_often.increment(1);
+        if let Some(seat) = seat {
+            seat.leave();
+        }
+        self.refusals.turn().await;
+        too_often(wait)
+    }
+}
+
 /// Who sent a request; `None` for the process itself.
-fn client(parts: &Parts) -> Option<Client> {
-    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-    let connected = || parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    let address = peer.or_else(|| connected().map(|connected| connected.0))?;
-    let caller = parts.extensions.get::<Caller>();
+fn client(extensions: &Extensions) -> Option<Client> {
+    let address = address(extensions)?;
+    let caller = extensions.get::<Caller>();
     let known = caller.and_then(|caller| match (caller.tenant(), caller.principal()) {
         (Some(tenant), _) => Some(Client::Tenant(tenant.clone())),
         (None, Some(principal)) => Some(Client::Principal(principal.into())),
         (None, None) => None,
     });
-    Some(known.unwrap_or_else(|| Client::Address(subscriber(address.ip()))))
+    Some(known.unwrap_or_else(|| Client::of(address)))
+}
+
+/// Where a request came from; `None` for the process itself.
+fn address(extensions: &Extensions) -> Option<IpAddr> {
+    let peer = extensions.get::<Peer>().map(|peer| peer.0);
+    let connected = || extensions.get::<ConnectInfo<SocketAddr>>();
+    let address = peer.or_else(|| connected().map(|connected| connected.0))?;
+    Some(address.ip())
+}
+
+impl Client {
+    /// Whoever comes from `address`.
+    fn of(address: IpAddr) -> Self {
+        Self::Address(subscriber(address))
+    }
 }
 
 /// What stands for all addresses of one subscriber.
@@ -187,6 +240,9 @@ mod tests {
 
     use super::*;
     use crate::body::tests::problem;
+    use crate::limits::{LoadLimits, limited};
+    use crate::roles::Rules;
+    use crate::sign_in::{Expected, KeysFrom, Secret, SignIn, signed_in};
 
     async fn ask(router: &Router, address: Option<&str>) -> Response {
         let mut request = Request::get("/").body(Body::empty()).unwrap();
@@ -197,9 +253,13 @@ mod tests {
         router.clone().oneshot(request).await.unwrap()
     }
 
+    fn rates(limit: &str) -> Rates {
+        Rates::new("test", RateLimit::parse(limit).unwrap())
+    }
+
     fn service(limit: &str) -> Router {
         let router = Router::new().route("/", get("fine"));
-        rated("test", router, RateLimit::parse(limit).unwrap())
+        rated(router, &rates(limit))
     }
 
     #[test]
@@ -280,6 +340,60 @@ mod tests {
         assert_eq!(ask(of(None, "ann"), "192.0.2.1").await, 200);
         assert_eq!(ask(of(None, "ann"), "192.0.2.3").await, 429);
         assert_eq!(ask(Caller::anybody(), "192.0.2.1").await, 200);
+    }
+
+    #[tokio::test]
+    async fn those_who_are_not_signed_in_are_counted_by_address_and_harm_nobody_who_is() {
+        let secret = KeysFrom::Secret(Secret::new([7; 32]));
+        let expected = Expected {
+            issuer: "https://issuer.example".to_owned(),
+            audience: "tidelog".to_owned(),
+            roles_claim: "roles".to_owned(),
+            tenant_claim: None,
+        };
+        let sign_in = SignIn::new(&secret, expected, Rules::default()).unwrap();
+        let rates = rates("2/m");
+        let router = Router::new().route("/", get("fine"));
+        let guarded = signed_in(rated(router, &rates), &sign_in, "test");
+        let open = rated(Router::new().route("/open", get("fine")), &rates);
+        let service = rated_refusals(guarded, &rates).merge(open);
+        let ask = async |path: &str, caller: Option<&str>, address: &str| {
+            let address: SocketAddr = format!("{address}:1").parse().unwrap();
+            let request = Request::builder().uri(path).extension(Peer(address));
+            let mut request = request.body(Body::empty()).unwrap();
+            if let Some(caller) = caller {
+                let caller = Caller::in_process(None, Some(caller));
+                request.extensions_mut().insert(caller);
+            }
+            let response = service.clone().oneshot(request).await;
+            response.unwrap().status().as_u16()
+        };
+        for (path, caller, address, status) in [
+            ("/", None, "192.0.2.1", 401),
+            ("/open", None, "192.0.2.1", 200),
+            ("/", None, "192.0.2.1", 429),
+            ("/open", None, "192.0.2.1", 429),
+            ("/", Some("ann"), "192.0.2.1", 200),
+            ("/", Some("ann"), "192.0.2.1", 200),
+            ("/", Some("ann"), "192.0.2.2", 429),
+            ("/", None, "192.0.2.2", 401),
+        ] {
+            let answered = ask(path, caller, address).await;
+            assert_eq!(answered, status, "{path} {caller:?} {address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_be_turned_down_holds_no_place() {
+        let limits = LoadLimits {
+            max_requests: 8,
+            ..LoadLimits::default()
+        };
+        let service = limited("test", service("1/m"), limits);
+        assert_eq!(ask(&service, Some("192.0.2.1")).await.status(), 200);
+        let many = (0..64).map(|_| ask(&service, Some("192.0.2.1")));
+        let statuses = futures_util::future::join_all(many).await;
+        assert!(statuses.iter().all(|answer| answer.status() == 429));
     }
 
     #[tokio::test]

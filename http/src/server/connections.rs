@@ -19,8 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a connection may be idle while places are scarce.
 const SCARCE_IDLE: Duration = Duration::from_secs(1);
 
-/// How long a head may take while places are scarce.
-const SCARCE_HEAD: Duration = Duration::from_secs(2);
+/// How long a head may take while places are scarce, and 16 KiB of a body or of an answer, unless it is all there is.
+const SCARCE_SLOW: Duration = Duration::from_secs(2);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) enum Phase {
     Idle,
     /// The head of a request, or the handshake of TLS, is on its way.
     Head,
+    /// The body of a request is waited for.
+    Body,
     /// A request is being handled, or its answer is on the way.
     Busy,
 }
@@ -43,6 +45,8 @@ struct Inner {
     open: Mutex<HashMap<u64, Arc<Activity>>>,
     count: Gauge,
     slow_head: Counter,
+    slow_body: Counter,
+    slow_reader: Counter,
     idle: Counter,
 }
 
@@ -57,8 +61,17 @@ pub(super) struct Activity {
 struct Doing {
     phase: Phase,
     since: Instant,
-    /// The client has not taken all that was sent to it: it is not idle, whatever the phase says.
-    is_blocked: bool,
+    /// Since when the client has not taken all that was sent to it, or 16 KiB more of it: it is not idle then, whatever the phase says.
+    blocked_since: Option<Instant>,
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TooLong {
+    Idle,
+    Head,
+    Body,
+    Reading,
 }
 
 /// A connection that is counted while this lives.
@@ -80,6 +93,8 @@ impl Connections {
             open: Mutex::default(),
             count: metrics::gauge!("tidelog_http_connections", "service" => service),
             slow_head: rejected(service, "slow-head"),
+            slow_body: rejected(service, "slow-body"),
+            slow_reader: rejected(service, "slow-reader"),
             idle: rejected(service, "idle"),
         }))
     }
@@ -90,7 +105,7 @@ impl Connections {
             doing: Mutex::new(Doing {
                 phase,
                 since: Instant::now(),
-                is_blocked: false,
+                blocked_since: None,
             }),
             cut: CancellationToken::new(),
         });
@@ -122,38 +137,54 @@ impl Connections {
         let settings = &self.0.settings;
         let is_scarce = is_scarce(open.len(), settings.max_connections);
         for activity in open.values() {
-            let doing = *activity.doing();
-            let may_last = match doing.phase {
-                _ if doing.is_blocked => None,
-                phase => may_last(phase, settings, is_scarce),
+            let Some(what) = activity.doing().too_long(now, settings, is_scarce) else {
+                continue;
             };
-            if may_last.is_some_and(|most| now.duration_since(doing.since) >= most) {
-                match doing.phase {
-                    Phase::Head => self.0.slow_head.increment(1),
-                    // An idle connection is closed sooner or later: nobody is turned away, unless for the sake of others.
-                    _ if is_scarce => self.0.idle.increment(1),
-                    _ => {}
-                }
-                activity.cut.cancel();
+            match what {
+                TooLong::Head => self.0.slow_head.increment(1),
+                TooLong::Body => self.0.slow_body.increment(1),
+                TooLong::Reading => self.0.slow_reader.increment(1),
+                // An idle connection is closed sooner or later: nobody is turned away, unless for the sake of others.
+                TooLong::Idle if is_scarce => self.0.idle.increment(1),
+                TooLong::Idle => {}
             }
+            activity.cut.cancel();
         }
+    }
+}
+
+impl Doing {
+    /// What the connection has done for too long, if anything.
+    fn too_long(
+        &self,
+        now: Instant,
+        settings: &ServerSettings,
+        is_scarce: bool,
+    ) -> Option<TooLong> {
+        let usually = |ms| Some(Duration::from_millis(ms));
+        // The time of bodies and answers is kept by those who read and write them, while there are places enough.
+        let (what, since, usual, scarce) = match (self.blocked_since, self.phase) {
+            (Some(since), _) => (TooLong::Reading, since, None, SCARCE_SLOW),
+            (None, Phase::Idle) => {
+                let usual = usually(settings.idle_timeout_ms);
+                (TooLong::Idle, self.since, usual, SCARCE_IDLE)
+            }
+            (None, Phase::Head) => {
+                let usual = usually(settings.header_timeout_ms);
+                (TooLong::Head, self.since, usual, SCARCE_SLOW)
+            }
+            (None, Phase::Body) => (TooLong::Body, self.since, None, SCARCE_SLOW),
+            (None, Phase::Busy) => return None,
+        };
+        let scarce = is_scarce.then_some(scarce);
+        let most = usual.into_iter().chain(scarce).min()?;
+        (now.duration_since(since) >= most).then_some(what)
     }
 }
 
 /// Whether so many connections are open that more than three quarters of the places are taken.
 fn is_scarce(open: usize, places: usize) -> bool {
     open.saturating_mul(4) > places.saturating_mul(3)
-}
-
-/// How long a connection may do this.
-fn may_last(phase: Phase, settings: &ServerSettings, is_scarce: bool) -> Option<Duration> {
-    let (usual_ms, scarce) = match phase {
-        Phase::Idle => (settings.idle_timeout_ms, SCARCE_IDLE),
-        Phase::Head => (settings.header_timeout_ms, SCARCE_HEAD),
-        Phase::Busy => return None,
-    };
-    let usual = Duration::from_millis(usual_ms);
-    Some(if is_scarce { usual.min(scarce) } else { usual })
 }
 
 impl Activity {
@@ -177,19 +208,36 @@ impl Activity {
         }
     }
 
-    /// The client took bytes, or does not: whether it has more to take.
+    /// The client took bytes, or does not: whether it has more to take. It has time anew then.
     pub(super) fn told(&self, is_blocked: bool) {
+        let (mut doing, now) = (self.doing(), Instant::now());
+        if doing.blocked_since.is_some() && !is_blocked {
+            doing.since = now;
+        }
+        doing.blocked_since = is_blocked.then_some(now);
+    }
+
+    /// The body of the request is waited for. The time counts from the first call, until [`Activity::has_come`].
+    pub(super) fn waits_for_body(&self) {
         let mut doing = self.doing();
-        if doing.is_blocked && !is_blocked {
+        if doing.phase == Phase::Busy {
+            doing.phase = Phase::Body;
             doing.since = Instant::now();
         }
-        doing.is_blocked = is_blocked;
+    }
+
+    /// The body of the request has come, or enough of it, or nobody waits for it any more.
+    pub(super) fn has_come(&self) {
+        let mut doing = self.doing();
+        if doing.phase == Phase::Body {
+            doing.phase = Phase::Busy;
+        }
     }
 
     /// Whether the client has more to take.
     #[cfg(test)]
     pub(super) fn is_blocked(&self) -> bool {
-        self.doing().is_blocked
+        self.doing().blocked_since.is_some()
     }
 
     /// Nothing is under way.
@@ -225,19 +273,65 @@ mod tests {
     const HEAD: Duration = Duration::from_secs(10);
 
     #[test]
-    fn while_places_are_scarce_who_asks_nothing_goes_soonest() {
-        let settings = ServerSettings::default();
-        for (phase, is_scarce, most) in [
-            (Phase::Idle, false, Some(IDLE)),
-            (Phase::Head, false, Some(HEAD)),
-            (Phase::Idle, true, Some(SCARCE_IDLE)),
-            (Phase::Head, true, Some(SCARCE_HEAD)),
-            (Phase::Busy, false, None),
-            (Phase::Busy, true, None),
-        ] {
-            assert_eq!(may_last(phase, &settings, is_scarce), most, "{phase:?}");
-        }
+    fn places_are_scarce_where_three_quarters_are_taken() {
         assert!(!is_scarce(3, 4) && is_scarce(4, 4) && is_scarce(3073, 4096));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_places_are_scarce_who_is_slow_goes_soon_and_who_asks_nothing_soonest() {
+        let settings = ServerSettings::default();
+        let began = Instant::now();
+        for (phase, is_blocked, usual, scarce) in [
+            (Phase::Idle, false, Some(IDLE), Some(SCARCE_IDLE)),
+            (Phase::Head, false, Some(HEAD), Some(SCARCE_SLOW)),
+            (Phase::Body, false, None, Some(SCARCE_SLOW)),
+            (Phase::Busy, false, None, None),
+            (Phase::Idle, true, None, Some(SCARCE_SLOW)),
+            (Phase::Busy, true, None, Some(SCARCE_SLOW)),
+        ] {
+            let doing = Doing {
+                phase,
+                since: began,
+                blocked_since: is_blocked.then_some(began),
+            };
+            let ends_after = |most: Duration, is_scarce| {
+                let ended = |after| doing.too_long(began + after, &settings, is_scarce);
+                ended(most).is_some() && ended(most - Duration::from_millis(1)).is_none()
+            };
+            for (most, is_scarce) in [(usual, false), (scarce, true)] {
+                let as_said = match most {
+                    Some(most) => ends_after(most, is_scarce),
+                    None => doing
+                        .too_long(began + 10 * IDLE, &settings, is_scarce)
+                        .is_none(),
+                };
+                assert!(as_said, "{phase:?} {is_blocked} {is_scarce}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_goes_on_has_time_anew_and_one_that_drips_has_not() {
+        let settings = ServerSettings {
+            max_connections: 1,
+            ..ServerSettings::default()
+        };
+        let connections = Connections::new(settings);
+        let one = connections.count(Phase::Idle);
+        let _request = one.activity.busy();
+        for _ in 0..3 {
+            one.activity.waits_for_body();
+            sleep(SCARCE_SLOW - Duration::from_millis(1)).await;
+            connections.look(Instant::now());
+            one.activity.has_come();
+        }
+        assert!(!one.activity.cut.is_cancelled());
+        one.activity.waits_for_body();
+        sleep(SCARCE_SLOW / 2).await;
+        one.activity.waits_for_body();
+        sleep(SCARCE_SLOW / 2).await;
+        connections.look(Instant::now());
+        assert!(one.activity.cut.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

@@ -47,7 +47,8 @@ pub struct ServerSettings {
     /// What the listener's connections are counted as: `command`, `query` or `admin`.
     pub service: &'static str,
     /// The most connections at a time; further ones wait in the system's backlog. While more than three quarters of the places are taken,
-    /// those without a request are closed after a second, and a head may take two. 4,096 unless said otherwise.
+    /// those without a request are closed after a second, and a head may take two, as may 16 KiB of a body or an answer. 4,096 unless said
+    /// otherwise.
     pub max_connections: usize,
     /// The longest time from the first byte of a request to the end of its head, in milliseconds, and that of a TLS handshake; 10 s unless
     /// said otherwise.
@@ -244,10 +245,18 @@ impl Site {
         let body_timeout = Duration::from_millis(settings.body_timeout_ms);
         let service = service_fn(|request: Request<Incoming>| {
             let busy = activity.busy();
-            let mut request = request.map(|body| Timed::new(body, body_timeout));
+            let mut request =
+                request.map(|body| Timed::new(body, body_timeout, Arc::clone(&activity)));
             request.extensions_mut().insert(Peer(peer));
+            let refused = requests::refused(&request, MAX_HEAD_BYTES);
             let answer = self.router.clone().oneshot(request);
-            async { Ok::<_, Never>(answer.await?.map(|body| Held::new(body, busy))) }
+            async {
+                let answer = match refused {
+                    Some(refused) => refused,
+                    None => answer.await?,
+                };
+                Ok::<_, Never>(answer.map(|body| Held::new(body, busy)))
+            }
         });
         // The connections are watched by what they do; this is the most that it comes to.
         let head = settings

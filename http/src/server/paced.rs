@@ -12,8 +12,8 @@ use tokio::time::{Sleep, sleep};
 
 use super::connections::Activity;
 
-/// The fewest bytes that a client takes within the time there is, unless it takes all there are.
-const MIN_BYTES: usize = 16 * 1024;
+/// The fewest bytes that a client takes or sends within the time there is, unless these are all there are.
+pub(super) const MIN_BYTES: usize = 16 * 1024;
 
 /// Fails once its client has taken too little for too long, and tells what the connection is doing.
 pub(super) struct Paced<S> {
@@ -62,6 +62,7 @@ impl<S> Paced<S> {
                 waiting.taken += bytes;
                 if waiting.taken >= MIN_BYTES {
                     *waiting = Waiting::new(patience);
+                    self.activity.told(true);
                 }
             }
             Poll::Ready(Err(_)) => {}

@@ -39,6 +39,7 @@ async fn answer(stream: &mut TcpStream) -> String {
 }
 
 const GET: &[u8] = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
+const GET_AND_CLOSE: &[u8] = b"GET /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn a_request_in_flight_is_answered_after_the_stop() {
@@ -223,6 +224,61 @@ async fn while_places_are_scarce_those_who_ask_nothing_make_room() {
     drop(slow);
 }
 
+/// Settings of which only scarcity ends anything.
+fn patient_with_four() -> ServerSettings {
+    let hour = 3_600_000;
+    ServerSettings {
+        max_connections: 4,
+        idle_timeout_ms: hour,
+        header_timeout_ms: hour,
+        body_timeout_ms: hour,
+        write_timeout_ms: hour,
+        ..ServerSettings::default()
+    }
+}
+
+#[tokio::test]
+async fn while_places_are_scarce_bodies_that_are_waited_for_make_room() {
+    let reading = post(async |body: axum::body::Body| {
+        let _ = axum::body::to_bytes(body, usize::MAX).await;
+    });
+    let router = Router::new()
+        .route("/slow", get("fast"))
+        .route("/form", reading);
+    let server = start(router, patient_with_four()).await;
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.connect().await;
+        let head = b"POST /form HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+        client.write_all(head).await.unwrap();
+        slow.push(client);
+    }
+    let mut client = server.connect().await;
+    client.write_all(GET_AND_CLOSE).await.unwrap();
+    assert!(answer(&mut client).await.ends_with("fast"));
+    drop(slow);
+}
+
+#[tokio::test]
+async fn while_places_are_scarce_who_takes_nothing_makes_room() {
+    let large = get(async || vec![b'x'; 8 * 1024 * 1024]);
+    let router = Router::new()
+        .route("/slow", get("fast"))
+        .route("/large", large);
+    let server = start(router, patient_with_four()).await;
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.connect().await;
+        let head = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+        client.write_all(&head.repeat(10)).await.unwrap();
+        slow.push(client);
+    }
+    let mut client = server.connect().await;
+    client.write_all(GET_AND_CLOSE).await.unwrap();
+    assert!(answer(&mut client).await.ends_with("fast"));
+    drop(slow);
+}
+
 #[tokio::test]
 async fn a_request_says_who_sent_it() {
     let who = get(async |peer: axum::Extension<Peer>| peer.0.0.to_string());
@@ -260,6 +316,50 @@ async fn a_head_that_is_too_large_is_turned_down() {
         client.shutdown().await.unwrap();
         let answer = answer(&mut client).await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_a_little_too_large_is_turned_down() {
+    let router = Router::new().route("/slow", get("fast"));
+    let server = start(router, ServerSettings::default()).await;
+    for (bytes, status) in [(60_000, "200"), (66_000, "431")] {
+        let mut client = server.connect().await;
+        let long = "y".repeat(bytes);
+        let head = format!("GET /slow HTTP/1.1\r\nhost: x\r\nx: {long}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answer = answer(&mut client).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_says_once_whom_it_asks() {
+    let router = Router::new().route("/slow", get("fast"));
+    let server = start(router, ServerSettings::default()).await;
+    for (version, hosts, status) in [
+        ("1.1", "host: localhost:1\r\n", "200"),
+        ("1.1", "host: [::1]:1\r\n", "200"),
+        ("1.1", "host: \r\n", "200"),
+        ("1.0", "", "200"),
+        ("1.1", "", "400"),
+        ("1.1", "host: x\r\nhost: x\r\n", "400"),
+        ("1.0", "host: x\r\nhost: y\r\n", "400"),
+        ("1.1", "host: x@y\r\n", "400"),
+        ("1.1", "host: x/y\r\n", "400"),
+        ("1.1", "host: x, y\r\n", "400"),
+    ] {
+        let mut client = server.connect().await;
+        let head = format!("GET /slow HTTP/{version}\r\n{hosts}\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answer = answer(&mut client).await;
+        let told = answer.get(9..12);
+        assert_eq!(told, Some(status), "{version} {hosts:?}: {answer}");
     }
 }
 

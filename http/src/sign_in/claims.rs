@@ -64,7 +64,8 @@ pub(super) fn read(
     let principal = claims.get("sub").and_then(Value::as_str);
     let principal = principal.filter(|name| {
         (1..=MAX_PRINCIPAL_CHARS).contains(&name.chars().count())
-            && !name.chars().any(char::is_control)
+            && !name.trim().is_empty()
+            && !name.chars().any(is_unseen)
     });
     let principal = principal.ok_or(Refused::Claims)?;
     let roles = roles(at(claims, &expected.roles_claim))?;
@@ -82,6 +83,17 @@ pub(super) fn read(
         roles,
         expires_at,
     })
+}
+
+/// Whether a character is not seen, or has others read in another order: control and format characters, and separators of lines. With them one
+/// name could be taken for another.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Whether a token for `audience` is for us.
@@ -228,9 +240,23 @@ mod tests {
     #[test]
     fn somebody_has_to_be_named_in_a_way_that_can_be_printed() {
         let long = "ü".repeat(MAX_PRINCIPAL_CHARS + 1);
-        for sub in [json!(null), json!(""), json!(7), json!("a\nb"), json!(long)] {
-            assert_eq!(refused(json!({"sub": sub})), Some(Refused::Claims));
+        for sub in [
+            json!(null),
+            json!(""),
+            json!(" "),
+            json!("\u{a0}\u{2003}"),
+            json!(7),
+            json!("a\nb"),
+            json!("a\u{202e}b"),
+            json!("a\u{200b}"),
+            json!("a\u{2028}b"),
+            json!("\u{feff}a"),
+            json!(long),
+        ] {
+            let claims = json!({"sub": sub});
+            assert_eq!(refused(claims), Some(Refused::Claims), "{sub:?}");
         }
+        assert_eq!(refused(json!({"sub": "Ann Müller 山田"})), None);
         let sub = "ü".repeat(MAX_PRINCIPAL_CHARS);
         assert_eq!(refused(json!({"sub": sub})), None);
     }

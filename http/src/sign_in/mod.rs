@@ -52,7 +52,7 @@ const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 pub struct SignIn(Arc<Inner>);
 
 struct Inner {
-    keys: Keys,
+    keys: Arc<Keys>,
     rules: Arc<Rules>,
     remembered: Cache<[u8; 32], Remembered>,
 }
@@ -73,7 +73,7 @@ impl SignIn {
     /// [`InvalidSource`] where there can be no keys. That keys of a URL cannot be fetched now is none.
     pub fn new(from: &KeysFrom, expected: Expected, rules: Rules) -> Result<Self, InvalidSource> {
         Ok(Self(Arc::new(Inner {
-            keys: Keys::new(from, expected)?,
+            keys: Arc::new(Keys::new(from, expected)?),
             rules: Arc::new(rules),
             remembered: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
@@ -118,7 +118,7 @@ impl SignIn {
         let unverified = Unverified::read(token)?;
         let is_unknown = |current: &source::Current| current.verifier.lacks(&unverified);
         if current.as_ref().map_or(true, is_unknown) {
-            keys.ask_by_need().await;
+            keys.ask_by_need().await?;
             current = keys.current();
         }
         let current = current?;
@@ -175,10 +175,19 @@ async fn admit(
     response
 }
 
+/// Among the extensions of an answer: who asked is not signed in.
+#[derive(Clone, Copy)]
+pub(crate) struct NotSignedIn;
+
 /// What a client hears that is not signed in, and the count of it.
 fn turn_away(refused: Refused, service: &'static str) -> Response {
     count_refused(refused, service);
-    Problem::from(refused).into_response()
+    let mut response = Problem::from(refused).into_response();
+    // That there are no keys is nothing that it did.
+    if refused != Refused::Unavailable {
+        response.extensions_mut().insert(NotSignedIn);
+    }
+    response
 }
 
 /// Counts one who was not signed in to `service`.

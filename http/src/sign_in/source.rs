@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "jwks-client")]
@@ -23,6 +23,9 @@ const FETCH_EVERY: Duration = Duration::from_mins(5);
 
 /// How long keys count after they were last read, when they cannot be read again.
 const STALE_AFTER: Duration = Duration::from_hours(24);
+
+/// The most requests that wait at a time for keys which are asked for. The others are told to ask again.
+pub(super) const MAX_WAITING: usize = 32;
 
 /// Where the keys are that tokens are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +107,9 @@ pub(super) struct Keys {
     expected: Expected,
     known: RwLock<Known>,
     /// When they were last asked for. Held while that is done: one asks, the others wait for what it hears.
-    pub(super) asked: Mutex<Option<Instant>>,
+    pub(super) asked: Arc<Mutex<Option<Instant>>>,
+    /// For those who wait for what is heard.
+    waiting: Semaphore,
 }
 
 enum Origin {
@@ -151,7 +156,8 @@ impl Keys {
             origin,
             expected,
             known: RwLock::default(),
-            asked: Mutex::default(),
+            asked: Arc::default(),
+            waiting: Semaphore::new(MAX_WAITING),
         };
         match from {
             KeysFrom::Secret(secret) => {
@@ -186,15 +192,31 @@ impl Keys {
     }
 
     /// Asks for the keys because one is missing; not where they were asked for a short while ago, be it by another request.
-    pub(super) async fn ask_by_need(&self) {
+    ///
+    /// Who asks may hang up: the keys are asked for all the same, and that counts from when it began. So nobody has them asked for again by
+    /// hanging up.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Unavailable`] where enough others wait for them.
+    pub(super) async fn ask_by_need(self: &Arc<Self>) -> Result<(), Refused> {
         if matches!(self.origin, Origin::Fixed) {
-            return;
+            return Ok(());
         }
-        let mut asked = self.asked.lock().await;
+        let waits = self.waiting.try_acquire();
+        let _waits = waits.map_err(|_| Refused::Unavailable)?;
+        let mut asked = Arc::clone(&self.asked).lock_owned().await;
         if asked.is_none_or(|at| at.elapsed() >= PAUSE) {
-            self.ask().await;
             *asked = Some(Instant::now());
+            let keys = Arc::clone(self);
+            let asking = tokio::spawn(async move {
+                keys.ask().await;
+                drop(asked);
+            });
+            // Where it panicked, the keys are what they were.
+            let _ = asking.await;
         }
+        Ok(())
     }
 
     /// Keeps the keys fresh until it is told to stop.

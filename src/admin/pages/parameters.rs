@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use tidelog_http::{Problem, ProblemKind};
+use tokio::time::timeout;
 use url::form_urlencoded::parse;
 
 use super::{Refusal, Site};
@@ -15,6 +17,9 @@ use crate::admin::access::Principal;
 
 /// The largest form that is read.
 const MAX_FORM_BYTES: usize = 64 * 1024;
+
+/// How long a form may take to arrive: anybody may send the one to sign in with.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Names and their values.
 #[derive(Default)]
@@ -78,7 +83,11 @@ pub(super) async fn fields(request: Request) -> Result<Parameters, Problem> {
         let detail = "This takes a form: application/x-www-form-urlencoded.";
         return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
     }
-    let body = to_bytes(request.into_body(), MAX_FORM_BYTES).await;
+    let body = timeout(PATIENCE, to_bytes(request.into_body(), MAX_FORM_BYTES)).await;
+    let body = body.map_err(|_| {
+        let detail = "The form did not arrive in time. Send it again.";
+        Problem::new(ProblemKind::MalformedRequest, detail)
+    })?;
     let body = body.map_err(|_| {
         let detail = format!("The form has more than {MAX_FORM_BYTES} bytes.");
         Problem::new(ProblemKind::TooLarge, detail)

@@ -1,12 +1,12 @@
 //! Clients that are too many, too slow or too eager, on the real binary.
 
-use std::sync::Mutex;
-
+use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, must};
 use crate::services::{Role, Service};
 use crate::waiting::eventually;
 
@@ -17,10 +17,15 @@ fn post(id: usize, title: &str) -> serde_json::Value {
     json!({"id": format!("p{id}"), "title": title, "content": "c", "author_name": "Ann"})
 }
 
+/// A post to which the service gives an id.
+fn anonymous() -> serde_json::Value {
+    json!({"title": "t", "content": "c", "author_name": "Ann"})
+}
+
 /// A request whose body never ends.
 async fn unfinished(service: &Client) -> TcpStream {
     let mut client = TcpStream::connect(service.address()).await.unwrap();
-    let head = "POST /post HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    let head = "POST /post HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     client.write_all(head.as_bytes()).await.unwrap();
     client
 }
@@ -34,10 +39,14 @@ fn assert_problem(answer: &Answer, status: u16, kind: &str) {
     assert!(after.parse::<u64>().unwrap() >= 1, "{after}");
 }
 
-/// What was turned away for `reason`, as the admin listener tells.
+/// What the command service turned away for `reason`, as the admin listener tells.
 async fn turned_away(service: &Service, reason: &str) -> u64 {
+    turned_away_by(service, "command", reason).await
+}
+
+async fn turned_away_by(service: &Service, name: &str, reason: &str) -> u64 {
     let page = service.admin().get("/metrics").await.body;
-    let series = format!("tidelog_http_rejected_total{{service=\"command\",reason=\"{reason}\"}} ");
+    let series = format!("tidelog_http_rejected_total{{service=\"{name}\",reason=\"{reason}\"}} ");
     let line = page.lines().find_map(|line| line.strip_prefix(&series));
     line.unwrap_or_else(|| panic!("no {series}in {page}"))
         .parse()
@@ -49,16 +58,14 @@ async fn what_is_more_than_a_service_handles_is_told_so_at_once_and_health_is_st
     let settings = [("TIDELOG_MAX_REQUESTS", "2")];
     let service = Service::start_with(Role::Dev, &settings).await;
     let commands = service.commands();
-    let held = Mutex::new(Vec::new());
     let refused = eventually("the service to have enough", async || {
-        // One of them may itself be turned away, while a whole request is handled.
-        let one = unfinished(&commands).await;
-        held.lock().unwrap().push(one);
-        let answer = commands.post("/post", &post(0, "t")).await;
-        match answer.status {
-            503 => Ok(answer),
-            _ => Err(format!("{answer:?}")),
-        }
+        let posts = (0..32).map(|_| {
+            let commands = commands.clone();
+            async move { commands.post("/post", &anonymous()).await }
+        });
+        let mut answers = join_all(posts).await.into_iter();
+        let refused = answers.find(|answer| answer.status == 503);
+        refused.ok_or_else(|| "all were let in".to_owned())
     });
     assert_problem(&refused.await, 503, "overloaded");
     assert_eq!(service.admin().get("/health/live").await.status, 200);
@@ -66,13 +73,83 @@ async fn what_is_more_than_a_service_handles_is_told_so_at_once_and_health_is_st
     assert!(turned_away(&service, "requests").await >= 1);
     // The query service has bounds of its own.
     assert_eq!(service.queries().get("/posts").await.status, 200);
-    drop(held);
     eventually("the service to have room again", async || {
         let answer = commands.post("/post", &post(1, "t")).await;
         let has_room = answer.status == 201;
         has_room.then_some(()).ok_or(format!("{answer:?}"))
     })
     .await;
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_keep_no_others_out() {
+    let settings = [("TIDELOG_MAX_REQUESTS", "16")];
+    let service = Service::start_with(Role::Dev, &settings).await;
+    let commands = service.commands();
+    let mut slow = Vec::new();
+    for id in 0..20 {
+        for _ in 0..3 {
+            slow.push(unfinished(&commands).await);
+        }
+        let answer = commands.post("/post", &post(id, "t")).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn forms_that_never_end_keep_no_probe_out() {
+    let service = Service::start_with(Role::Dev, &[("TIDELOG_MAX_CONNECTIONS", "16")]).await;
+    let admin = service.admin();
+    let head = "POST /admin/sign-in HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+                content-length: 100\r\n\r\nt";
+    let mut slow = Vec::new();
+    for _ in 0..16 {
+        let mut client = TcpStream::connect(admin.address()).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        slow.push(client);
+    }
+    assert_eq!(admin.get("/health/live").await.status, 200);
+    assert!(turned_away_by(&service, "admin", "slow-body").await >= 1);
+}
+
+#[tokio::test]
+async fn a_page_that_took_the_name_of_a_listener_gets_nothing_done() {
+    let service = Service::start_with(Role::Dev, &[]).await;
+    let evil = ("host", "evil.example:4000");
+    for client in [service.commands(), service.queries()] {
+        for path in ["/posts", "/openapi.json"] {
+            let request = client.request(Method::GET, path).header(evil.0, evil.1);
+            let problem = must(request).await.problem(403, "forbidden");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("evil.example"), "{detail}");
+        }
+    }
+    let commands = service.commands();
+    let send = |headers: &[(&str, &str)]| {
+        let mut request = commands.request(Method::POST, "/post").json(&anonymous());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        must(request)
+    };
+    for headers in [
+        &[evil][..],
+        &[evil, ("origin", "http://evil.example:4000")],
+        &[("origin", "http://evil.example")],
+    ] {
+        send(headers).await.problem(403, "forbidden");
+    }
+    assert_eq!(send(&[]).await.status, 201);
+    let own = format!("http://{}", commands.address());
+    assert_eq!(send(&[("origin", &own)]).await.status, 201);
+    // Where somebody is told that nobody signs in, any name will do.
+    let told = [("TIDELOG_INSECURE_NO_AUTH", "true")];
+    let told = Service::start_with(Role::Dev, &told).await;
+    let queries = told.queries();
+    let request = queries
+        .request(Method::GET, "/posts")
+        .header(evil.0, evil.1);
+    assert_eq!(must(request).await.status, 200);
 }
 
 #[tokio::test]

@@ -227,6 +227,26 @@ async fn a_token_that_is_wrong_in_any_way_is_turned_away() {
 }
 
 #[tokio::test]
+async fn who_guesses_tokens_is_told_to_wait_and_who_has_one_is_not() {
+    let signed = Signed::start(&[("TIDELOG_RATE_LIMIT", "5/m")]).await;
+    let queries = signed.service.queries();
+    let wrong = SigningKey::new("first");
+    let guess = async |number: u32| {
+        let token = wrong.token(&json!({"jti": number}));
+        let what = (Method::GET, "/posts");
+        ask(&queries, what, &token, &Value::Null).await.status
+    };
+    for number in 0..5 {
+        assert_eq!(guess(number).await, 401);
+    }
+    assert_eq!(guess(5).await, 429);
+    assert_eq!(queries.get("/posts").await.status, 429);
+    assert_eq!(queries.get("/openapi.json").await.status, 429);
+    let signed_in = signed.ask(&queries, (Method::GET, "/posts"), &[]).await;
+    assert_eq!(signed_in.status, 200, "{signed_in:?}");
+}
+
+#[tokio::test]
 async fn a_token_counts_in_one_header_and_nowhere_else() {
     let signed = Signed::start(&[]).await;
     let token = signed.key.token(&json!({}));
@@ -379,7 +399,8 @@ async fn what_was_done_is_recorded_in_the_name_of_who_signed_in() {
     let record = signed
         .ask(&admin, (Method::GET, "/admin/api/audit"), &["ops"])
         .await;
-    assert_eq!(record.data(200)[0]["by"], "ann", "{record:?}");
+    // Nobody with an admin token is called so.
+    assert_eq!(record.data(200)[0]["by"], "jwt:ann", "{record:?}");
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use axum::body::Body;
@@ -243,6 +244,65 @@ async fn a_new_key_is_fetched_when_a_token_names_it_and_not_for_each_that_names_
     assert_eq!(issuer.requests(), 2);
     // What was remembered was verified with keys that are gone.
     assert_eq!(refused(&sign_in, &by_old).await, Some(Refused::Key));
+}
+
+/// An issuer that answers once it is told to, as often as it is asked: how often that was, where it is, and what tells it.
+async fn slow_issuer(keys: Value) -> (Arc<AtomicUsize>, KeysFrom, CancellationToken) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+    let (asked, go_on) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let (count, wait) = (Arc::clone(&asked), go_on.clone());
+    let answer = get(async move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        wait.cancelled().await;
+        axum::Json(keys)
+    });
+    let router = Router::new().route("/jwks", answer);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let url = url.parse().unwrap();
+    (asked, KeysFrom::Url { url, ca: None }, go_on)
+}
+
+#[tokio::test]
+async fn who_hangs_up_has_the_keys_asked_for_once_all_the_same() {
+    let key = SigningKey::new("c");
+    let (asked, from, go_on) = slow_issuer(json!({"keys": [key.jwk()]})).await;
+    let sign_in = sign_in(&from);
+    let token = key.token(&json!({}));
+    for _ in 0..5 {
+        let patience = Duration::from_millis(50);
+        let heard = tokio::time::timeout(patience, refused(&sign_in, &token));
+        assert!(heard.await.is_err(), "there are no keys yet");
+    }
+    while asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    go_on.cancel();
+    assert_eq!(refused(&sign_in, &token).await, None);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn while_the_issuer_hangs_a_few_wait_for_it_and_the_others_do_not() {
+    let key = SigningKey::new("c");
+    let (asked, from, go_on) = slow_issuer(json!({"keys": [key.jwk()]})).await;
+    let sign_in = sign_in(&from);
+    let token = key.token(&json!({}));
+    let all = (0..source::MAX_WAITING + 10).map(|_| refused(&sign_in, &token));
+    let told = async {
+        while asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        go_on.cancel();
+    };
+    let (refusals, ()) = tokio::join!(futures_util::future::join_all(all), told);
+    let (waited, others) = refusals.split_at(source::MAX_WAITING);
+    assert!(waited.iter().all(Option::is_none), "{waited:?}");
+    assert!(
+        others.iter().all(|one| *one == Some(Refused::Unavailable)),
+        "{others:?}"
+    );
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
