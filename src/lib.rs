@@ -72,6 +72,8 @@ pub use tidelog_domain::{
     ViewDefinition, aggregate, commands, data, entity, event_set, events, multi_stream_command,
     rejections, view,
 };
+/// Messages that workers handle at least once, and requests that are replied to.
+pub use tidelog_eventbus::messaging;
 pub use tidelog_eventbus::{
     EventStream, Failure, FailureKind, FailurePolicy, OperationError, PartitionState,
     PartitionStatus, Reaction, Skip, Start, StreamError, SubscriptionStatus,
