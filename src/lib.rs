@@ -56,6 +56,9 @@ pub use subscriptions::{
     Outcome, ParkedEntry, ParkedEventEntry, PartitionEntry, SequenceState, ShownEvent,
     SkippedEntry, SubscriptionEntry, SubscriptionError, SubscriptionKind, Subscriptions, WorkState,
 };
+/// Handling a message once, with a record of its id in the transaction of its effects.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub use tidelog_command::handled;
 pub use tidelog_command::{
     Clock, CommandError, CommandId, CommandKey, CommandOutcome, CommandRequest, InvalidKey,
     MultiStreamOutcome, MultiStreamRequest, Precondition,

@@ -134,7 +134,9 @@ impl Messaging {
         self.0.max_bytes
     }
 
-    pub(super) fn app(&self) -> &Arc<str> {
+    /// The app's name.
+    #[must_use]
+    pub fn app(&self) -> &Arc<str> {
         &self.0.app
     }
 

@@ -134,6 +134,9 @@ impl Link {
 
     /// Runs commands on one key in one go. All of them are run, whatever becomes of each.
     async fn run_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Failed> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut connection = self.commands.connection().await?;
         let answers = connection.run_all(commands).await?;
         let answers = answers.into_iter().map(Value::extract_error);
@@ -164,6 +167,9 @@ impl Link {
         if self.is_cluster {
             let each = commands.iter().map(|command| self.run(command));
             return Ok(futures_util::future::join_all(each).await);
+        }
+        if commands.is_empty() {
+            return Ok(Vec::new());
         }
         let mut pipeline = Pipeline::with_capacity(commands.len());
         for command in commands {
