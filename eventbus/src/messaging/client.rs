@@ -141,7 +141,6 @@ impl Messaging {
     }
 
     /// A worker of the group `group`. All workers of one name share the messages out among themselves, and each group has all of them.
-    #[must_use]
     pub fn worker(&self, group: &str) -> Worker {
         Worker::new(self.clone(), group)
     }

@@ -207,6 +207,13 @@ impl CommandConnection<'_> {
         }
     }
 
+    /// Waits so long for the answers of one server, from now on, by this handle.
+    pub(crate) fn wait_up_to(&mut self, response_timeout: Duration) {
+        if let Connection::Server(connection) = &mut self.connection {
+            connection.set_response_timeout(response_timeout);
+        }
+    }
+
     /// Has the next command make a new connection, where that may help.
     pub(crate) fn give_up(&self) {
         if self.connection.is_over() {

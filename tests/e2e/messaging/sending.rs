@@ -85,10 +85,16 @@ async fn any_value_is_a_payload(ends: Ends) {
     ] {
         assert_eq!(ends.one.send(&ECHO, &value).await.unwrap(), value);
     }
-    let exact: Subject<Box<RawValue>, Box<RawValue>> = Subject::new("test.echo");
+    let exact: Subject<Box<RawValue>, Box<RawValue>> = Subject::new("test.exact");
+    let exactly = ends
+        .server
+        .worker("g")
+        .handle(&exact, |value, _| async move { Ok(value) });
+    let exactly = exactly.start().await.unwrap();
     let raw =
         RawValue::from_string(r#"{"b":1,"a":1.0,"n":12345678901234567890123}"#.to_owned()).unwrap();
     assert_eq!(ends.two.send(&exact, &raw).await.unwrap().get(), raw.get());
+    exactly.stop().await;
     let empty: Subject<(), ()> = Subject::new("test.echo");
     ends.two.send(&empty, &()).await.unwrap();
     let too_large = json!("x".repeat(2 * 1024 * 1024));

@@ -30,7 +30,7 @@ use super::bus::{Consumer, DeadEntry, EntryId, Inbox, MessageBus};
 use super::error::MessageBusError;
 use super::names::{Channel, Group};
 use crate::redis_streams::InvalidRedisBus;
-use crate::redis_streams::connection::{Commands, lock};
+use crate::redis_streams::connection::{Commands, RESPONSE_TIMEOUT, lock};
 use crate::redis_streams::place::Place;
 use crate::redis_streams::readers::Readers;
 
@@ -56,6 +56,10 @@ pub(super) const ATTEMPTS: &str = "attempts";
 
 /// For how long it is taken for granted that a channel has a group.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// How long it is waited to be told where a request is: its caller may be long gone, and it can only be taken back when that is known. (A Redis
+/// whose disk is slow may stand still for some seconds, and adds it then.)
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The largest message: Redis takes 512 MiB, and what is written at once has to be through within the response time.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -122,7 +126,13 @@ impl Link {
 
     /// Runs a command.
     async fn run(&self, command: &Cmd) -> Result<Value, Failed> {
+        self.run_within(command, RESPONSE_TIMEOUT).await
+    }
+
+    /// Runs a command whose answer may take its time.
+    async fn run_within(&self, command: &Cmd, timeout: Duration) -> Result<Value, Failed> {
         let mut connection = self.commands.connection().await?;
+        connection.wait_up_to(timeout);
         let answer = connection.run(command).await;
         answer.map_err(|error| {
             if is_of_place(&error) {
@@ -308,7 +318,8 @@ impl MessageBus for RedisMessageBus {
             return Err(MessageBusError::NoGroup);
         }
         let key = self.0.key(channel);
-        match self.0.run(&xadd_if_there(&key, message)).await? {
+        let xadd = xadd_if_there(&key, message);
+        match self.0.run_within(&xadd, REQUEST_TIMEOUT).await? {
             Value::Nil => {
                 lock(&self.0.known).remove(channel);
                 Err(MessageBusError::NoGroup)
