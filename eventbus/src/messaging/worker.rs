@@ -197,6 +197,14 @@ impl Worker {
 
     /// Works until `stop`, then finishes what it has begun.
     async fn work(self, group: Group, consumer: Arc<dyn Consumer>, stop: CancellationToken) {
+        metrics::describe_counter!(
+            "tidelog_messages_total",
+            "Messages that a worker was at, by what became of them."
+        );
+        metrics::describe_gauge!(
+            "tidelog_messages_in_flight",
+            "Messages that workers are at."
+        );
         let end = CancellationToken::new();
         let handling = Arc::new(Handling {
             app: Arc::clone(self.messaging.app()),
