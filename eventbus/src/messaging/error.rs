@@ -22,6 +22,7 @@ pub enum MessageBusError {
     NoGroup,
 }
 
+#[cfg(feature = "redis")]
 impl MessageBusError {
     pub(crate) fn unavailable(cause: impl Into<Cause>) -> Self {
         Self::Unavailable(cause.into())
