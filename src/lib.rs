@@ -56,6 +56,9 @@ pub use subscriptions::{
     Outcome, ParkedEntry, ParkedEventEntry, PartitionEntry, SequenceState, ShownEvent,
     SkippedEntry, SubscriptionEntry, SubscriptionError, SubscriptionKind, Subscriptions, WorkState,
 };
+/// Handling a message once, with a record of its id in the transaction of its effects.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub use tidelog_command::handled;
 pub use tidelog_command::{
     Clock, CommandError, CommandId, CommandKey, CommandOutcome, CommandRequest, InvalidKey,
     MultiStreamOutcome, MultiStreamRequest, Precondition,
@@ -72,6 +75,8 @@ pub use tidelog_domain::{
     ViewDefinition, aggregate, commands, data, entity, event_set, events, multi_stream_command,
     rejections, view,
 };
+/// Messages that workers handle at least once, and requests that are replied to.
+pub use tidelog_eventbus::messaging;
 pub use tidelog_eventbus::{
     EventStream, Failure, FailureKind, FailurePolicy, OperationError, PartitionState,
     PartitionStatus, Reaction, Skip, Start, StreamError, SubscriptionStatus,

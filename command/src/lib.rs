@@ -17,6 +17,8 @@ pub mod store;
 
 pub mod appender;
 mod clock;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub mod handled;
 pub mod handling;
 pub mod http;
 

@@ -24,6 +24,7 @@ mod group;
 mod heads;
 mod in_process;
 mod log;
+pub mod messaging;
 mod operations;
 mod outage;
 mod parking;

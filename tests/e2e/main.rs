@@ -30,6 +30,7 @@ mod dev;
 mod faults;
 mod fuzz;
 mod idempotency;
+mod messaging;
 mod operations;
 mod own_app;
 mod own_store;

@@ -15,11 +15,11 @@ use super::place::Place;
 use super::server::{RedisConnectError, RedisServer, read_info};
 
 /// How long a connection may take, greeting and password included.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a command that does not block may take. (The library's own default of 500 ms is too short for a
 /// server that is saving or under load, and would cut blocking reads as well.)
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long it may take to find the nodes of a cluster and to connect to them.
 const CLUSTER_CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
@@ -58,6 +58,21 @@ impl Connection {
         answers.inspect(|_| self.has_answered())
     }
 
+    async fn run_as_one(&mut self, commands: &redis::Pipeline) -> Result<Value, RedisError> {
+        // The answers of MULTI and of the queueing come first, then that of EXEC.
+        let skipped = commands.len() + 1;
+        let mut answers = match self {
+            Self::Server(connection) => {
+                connection.req_packed_commands(commands, skipped, 1).await?
+            }
+            Self::Cluster(connection, _) => {
+                connection.req_packed_commands(commands, skipped, 1).await?
+            }
+        };
+        self.has_answered();
+        answers.pop().unwrap_or(Value::Nil).extract_error()
+    }
+
     fn has_answered(&self) {
         if let Self::Cluster(_, answered) = self {
             *lock(answered) = Instant::now();
@@ -83,7 +98,7 @@ struct Connected {
 }
 
 /// The connection of one bus for commands that do not block.
-pub(super) struct Commands {
+pub(crate) struct Commands {
     place: Arc<Place>,
     /// Whoever comes while it is being made waits for the same one.
     current: Mutex<Option<Connecting>>,
@@ -92,7 +107,7 @@ pub(super) struct Commands {
 }
 
 impl Commands {
-    pub(super) fn new(place: Arc<Place>) -> Self {
+    pub(crate) fn new(place: Arc<Place>) -> Self {
         Self {
             place,
             current: Mutex::default(),
@@ -102,7 +117,7 @@ impl Commands {
 
     /// Who the server is, asked on a connection of its own, and the answers to `rehearsal` on it. The warnings are the
     /// caller's to tell.
-    pub(super) async fn server(
+    pub(crate) async fn server(
         &self,
         rehearsal: &redis::Pipeline,
     ) -> Result<(RedisServer, Vec<Value>), RedisConnectError> {
@@ -114,7 +129,7 @@ impl Commands {
     }
 
     /// The connection.
-    pub(super) async fn connection(&self) -> Result<CommandConnection<'_>, RedisConnectError> {
+    pub(crate) async fn connection(&self) -> Result<CommandConnection<'_>, RedisConnectError> {
         let connecting = {
             let mut current = lock(&self.current);
             current
@@ -148,13 +163,13 @@ impl Commands {
     }
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing panics while these locks are held, and no state of them would be invalid if something did.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The connection for commands that do not block, shared with others.
-pub(super) struct CommandConnection<'a> {
+pub(crate) struct CommandConnection<'a> {
     commands: &'a Commands,
     connecting: Connecting,
     connection: Connection,
@@ -162,18 +177,27 @@ pub(super) struct CommandConnection<'a> {
 
 impl CommandConnection<'_> {
     /// Runs a command.
-    pub(super) async fn run(&mut self, command: &redis::Cmd) -> Result<Value, RedisError> {
+    pub(crate) async fn run(&mut self, command: &redis::Cmd) -> Result<Value, RedisError> {
         let answer = self.connection.run(command).await;
         answer.inspect_err(|error| self.forget_if_broken(error))
     }
 
     /// Runs commands on one key in one go, and gives the answer of each; an error of the server is an answer too.
-    pub(super) async fn run_all(
+    pub(crate) async fn run_all(
         &mut self,
         commands: &redis::Pipeline,
     ) -> Result<Vec<Value>, RedisError> {
         let answers = self.connection.run_all(commands).await;
         answers.inspect_err(|error| self.forget_if_broken(error))
+    }
+
+    /// Runs an [atomic](redis::Pipeline::atomic) pipeline on one key, and gives its answers as one array.
+    pub(crate) async fn run_as_one(
+        &mut self,
+        commands: &redis::Pipeline,
+    ) -> Result<Value, RedisError> {
+        let answer = self.connection.run_as_one(commands).await;
+        answer.inspect_err(|error| self.forget_if_broken(error))
     }
 
     /// After an error of the server the connection is good; after any other (a time-out too) it is not.
@@ -183,8 +207,15 @@ impl CommandConnection<'_> {
         }
     }
 
+    /// Waits so long for the answers of one server, from now on, by this handle.
+    pub(crate) fn wait_up_to(&mut self, response_timeout: Duration) {
+        if let Connection::Server(connection) = &mut self.connection {
+            connection.set_response_timeout(response_timeout);
+        }
+    }
+
     /// Has the next command make a new connection, where that may help.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         if self.connection.is_over() {
             self.commands.forget(&self.connecting);
         }
@@ -215,7 +246,7 @@ async fn connect(place: Arc<Place>) -> Result<Connected, RedisConnectError> {
 }
 
 /// A connection to one node.
-pub(super) async fn dial(
+pub(crate) async fn dial(
     node: Option<ConnectionInfo>,
 ) -> Result<MultiplexedConnection, RedisConnectError> {
     let node = node.ok_or_else(|| RedisConnectError::odd("no node is known"))?;

@@ -14,12 +14,12 @@ use crate::bus::{BusError, EventBus};
 use crate::wire;
 use tidelog_domain::causes;
 
-mod connection;
+pub(crate) mod connection;
 mod entries;
 mod inspecting;
-mod place;
-mod readers;
-mod server;
+pub(crate) mod place;
+pub(crate) mod readers;
+pub(crate) mod server;
 mod trimming;
 
 use connection::{CommandConnection, Commands};
@@ -63,7 +63,7 @@ pub struct RedisEventBus {
     /// The bound of all streams together.
     keep_bytes: Option<u64>,
     commands: Commands,
-    readers: Readers,
+    readers: Readers<Partition>,
 }
 
 /// Why a Redis bus cannot be made of these settings.
@@ -293,7 +293,7 @@ impl RedisEventBus {
         for (_, position) in after {
             xread.arg(entries::entry_id(*position));
         }
-        let answer = self.readers.run(first, &xread, block).await;
+        let answer = self.readers.run(&first, &xread, block).await;
         let answer = answer.map_err(|error| match error {
             BlockingError::Connect(error) => unavailable(error),
             BlockingError::Command(error) => unavailable(error),

@@ -22,19 +22,19 @@ const CLUSTER_RETRIES: u32 = 4;
 const CLUSTER_RETRY_WAIT_MS: u64 = 100;
 
 /// Where a Redis is.
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The server, or the nodes of a cluster that are asked first. There is one at least.
-    pub(super) nodes: Vec<ConnectionInfo>,
+    pub(crate) nodes: Vec<ConnectionInfo>,
     /// For a cluster: what sends each command to the node that has its key.
-    pub(super) cluster: Option<ClusterClient>,
+    pub(crate) cluster: Option<ClusterClient>,
 }
 
 /// A host and a port.
-pub(super) type Node = (String, u16);
+pub(crate) type Node = (String, u16);
 
 impl Place {
     /// Reads `redis://` and `rediss://` for one server, `redis+cluster://` and `rediss+cluster://` for a cluster.
-    pub(super) fn parse(url: &str) -> Result<Self, InvalidRedisBus> {
+    pub(crate) fn parse(url: &str) -> Result<Self, InvalidRedisBus> {
         let (urls, is_cluster) = match one_url_a_node(url) {
             Some(urls) => (urls, true),
             None => (vec![url.to_owned()], false),
@@ -55,12 +55,12 @@ impl Place {
         Ok(Self { nodes, cluster })
     }
 
-    pub(super) fn is_cluster(&self) -> bool {
+    pub(crate) fn is_cluster(&self) -> bool {
         self.cluster.is_some()
     }
 
     /// The nodes that are asked first, by host and port.
-    pub(super) fn seeds(&self) -> impl Iterator<Item = Node> {
+    pub(crate) fn seeds(&self) -> impl Iterator<Item = Node> {
         self.nodes.iter().filter_map(|node| match node.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
                 Some((host.clone(), *port))
@@ -70,7 +70,7 @@ impl Place {
     }
 
     /// How another node of the same cluster is reached: with the same user, and TLS or not as the first.
-    pub(super) fn reach(&self, (host, port): &Node) -> Option<ConnectionInfo> {
+    pub(crate) fn reach(&self, (host, port): &Node) -> Option<ConnectionInfo> {
         let first = self.nodes.first()?;
         let (host, port) = (host.clone(), *port);
         let addr = match first.addr() {

@@ -1,17 +1,18 @@
 //! Reads that block, each on a connection that nobody else uses meanwhile.
 //!
-//! On a cluster a read goes straight to the node that has its partition, and follows that node's word when the partition
+//! On a cluster a read goes straight to the node that has its stream, and follows that node's word when the stream
 //! has moved. (The library's own connection to a cluster is one to *every* node, which each blocking read would need
 //! for itself.)
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
-use tidelog_domain::{Partition, Partitions};
+use tidelog_domain::Partitions;
 
 use super::connection::{dial, lock};
 use super::place::{Node, Place};
@@ -26,21 +27,21 @@ const MAX_IDLE: usize = 4;
 /// How often a read follows a partition to another node before it gives up for now.
 const MAX_REDIRECTS: usize = 4;
 
-/// The connections of a bus for reads that block.
-pub(super) struct Readers {
+/// The connections of a bus for reads that block. `K` is what it knows its streams by.
+pub(crate) struct Readers<K> {
     place: Arc<Place>,
     /// Connections that nobody uses now, by node.
     idle: Mutex<HashMap<Node, Vec<MultiplexedConnection>>>,
     max_idle: usize,
-    /// The nodes of a cluster that the partitions were found on.
-    owners: Mutex<HashMap<Partition, Node>>,
-    /// Which of the place's nodes is asked for a partition that is not known.
+    /// The nodes of a cluster that the streams were found on.
+    owners: Mutex<HashMap<K, Node>>,
+    /// Which of the place's nodes is asked for a stream that is not known.
     seed: AtomicUsize,
 }
 
 /// Why a blocking command failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BlockingError {
+pub(crate) enum BlockingError {
     #[error(transparent)]
     Connect(#[from] RedisConnectError),
     #[error(transparent)]
@@ -51,12 +52,12 @@ pub(super) enum BlockingError {
 enum Redirect {
     /// For good.
     Moved(Node),
-    /// For this command, while the partition is under way.
+    /// For this command, while the stream is under way.
     Ask(Node),
 }
 
-impl Readers {
-    pub(super) fn new(place: Arc<Place>) -> Self {
+impl<K: Clone + Eq + Hash> Readers<K> {
+    pub(crate) fn new(place: Arc<Place>) -> Self {
         Self {
             max_idle: if place.is_cluster() {
                 usize::from(Partitions::MAX)
@@ -70,14 +71,14 @@ impl Readers {
         }
     }
 
-    /// Runs `command`, which reads `partition` and blocks for at most `block`.
-    pub(super) async fn run(
+    /// Runs `command`, which reads `stream` and blocks for at most `block`.
+    pub(crate) async fn run(
         &self,
-        partition: Partition,
+        stream: &K,
         command: &redis::Cmd,
         block: Duration,
     ) -> Result<Value, BlockingError> {
-        let mut node = self.owner(partition);
+        let mut node = self.owner(stream);
         let mut asking = false;
         let mut redirects = 0;
         loop {
@@ -91,20 +92,20 @@ impl Readers {
                     (node, asking) = match to {
                         Redirect::Ask(to) => (to, true),
                         Redirect::Moved(to) => {
-                            lock(&self.owners).insert(partition, to.clone());
+                            lock(&self.owners).insert(stream.clone(), to.clone());
                             (to, false)
                         }
                     };
                 }
                 _ => {
-                    self.forget(partition);
+                    self.forget(stream);
                     return Err(error);
                 }
             }
         }
     }
 
-    /// Runs `command` on `node`; `asking` where the partition is under way to it.
+    /// Runs `command` on `node`; `asking` where the stream is under way to it.
     async fn run_on(
         &self,
         node: &Node,
@@ -123,32 +124,33 @@ impl Readers {
             commands.cmd("ASKING");
         }
         commands.add_command(command.clone());
-        // A connection is only kept when its answer came: one that failed, or whose reader went away, is closed.
+        // A connection is only kept when its answer came and is none of a server that refuses, as a primary does that became a replica:
+        // one that failed, or whose reader went away, is closed.
         let mut answers = connection
             .send_packed_commands(&commands, usize::from(asking), 1)
             .await?;
+        let answer = answers.pop().unwrap_or(Value::Nil).extract_error()?;
         let mut idle = lock(&self.idle);
         let idle = idle.entry(node.clone()).or_default();
         if idle.len() < self.max_idle {
             idle.push(connection);
         }
-        let answer = answers.pop().unwrap_or(Value::Nil);
-        Ok(answer.extract_error()?)
+        Ok(answer)
     }
 
-    /// The node to ask for `partition`.
-    fn owner(&self, partition: Partition) -> Node {
-        let known = lock(&self.owners).get(&partition).cloned();
+    /// The node to ask for `stream`.
+    fn owner(&self, stream: &K) -> Node {
+        let known = lock(&self.owners).get(stream).cloned();
         known.unwrap_or_else(|| {
             let seed = self.seed.load(Ordering::Relaxed) % self.place.nodes.len().max(1);
             self.place.seeds().nth(seed).unwrap_or_default()
         })
     }
 
-    /// Begins anew for `partition` at the next try, with another of the place's nodes where it was not known: the one
+    /// Begins anew for `stream` at the next try, with another of the place's nodes where it was not known: the one
     /// that was asked may be gone.
-    fn forget(&self, partition: Partition) {
-        if lock(&self.owners).remove(&partition).is_none() {
+    fn forget(&self, stream: &K) {
+        if lock(&self.owners).remove(stream).is_none() {
             self.seed.fetch_add(1, Ordering::Relaxed);
         }
     }

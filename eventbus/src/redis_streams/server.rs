@@ -79,7 +79,7 @@ impl RedisConnectError {
     }
 
     /// Which of them `error` is, when it came up before the server proved to be Redis.
-    pub(super) fn of(error: RedisError) -> Self {
+    pub(crate) fn of(error: RedisError) -> Self {
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::Refused(error),
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::NotRedis(error),
@@ -97,13 +97,13 @@ impl RedisConnectError {
     }
 
     /// It did not answer within the time it has.
-    pub(super) fn timed_out() -> Self {
+    pub(crate) fn timed_out() -> Self {
         let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
         Self::Unreachable(late.into())
     }
 
     /// It answered, and not as Redis does.
-    pub(super) fn odd(what: &'static str) -> Self {
+    pub(crate) fn odd(what: &'static str) -> Self {
         Self::NotRedis((ErrorKind::UnexpectedReturnType, what).into())
     }
 }
@@ -122,7 +122,7 @@ fn is_of_tls(error: &RedisError) -> bool {
 }
 
 /// Reads the answer to `INFO`.
-pub(super) fn read_info(info: &str) -> Result<RedisServer, RedisConnectError> {
+pub(crate) fn read_info(info: &str) -> Result<RedisServer, RedisConnectError> {
     let fields: HashMap<_, _> = info
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -156,7 +156,7 @@ pub(super) fn read_info(info: &str) -> Result<RedisServer, RedisConnectError> {
 }
 
 /// Commands like those that the bus uses on the stream `key`, which must not exist; they change nothing.
-pub(super) fn rehearsal(key: &str, field: &str, ttl: Duration) -> redis::Pipeline {
+pub(crate) fn rehearsal(key: &str, field: &str, ttl: Duration) -> redis::Pipeline {
     let mut commands = redis::Pipeline::new();
     commands.cmd("XADD").arg(key).arg("NOMKSTREAM");
     commands.arg("MAXLEN").arg("~").arg(1).arg("1-0");
@@ -172,7 +172,7 @@ pub(super) fn rehearsal(key: &str, field: &str, ttl: Duration) -> redis::Pipelin
 }
 
 /// What the user may not do, by the answers to a [`rehearsal`]. The bus' keys are like `keys`.
-pub(super) fn rights(answers: Vec<Value>, keys: &str) -> Result<(), RedisConnectError> {
+pub(crate) fn rights(answers: Vec<Value>, keys: &str) -> Result<(), RedisConnectError> {
     let mut missing: Vec<String> = answers
         .into_iter()
         .filter_map(|answer| answer.extract_error().err())

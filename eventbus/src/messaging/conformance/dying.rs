@@ -1,0 +1,111 @@
+//! Consumers that die, that stand still, and that leave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    LONG, MessageBusFactory, SHORT, again, bodies, body, channel, close, done, join, nothing,
+    publish, settle, take, tend,
+};
+use crate::messaging::bus::Settlement;
+
+/// The bound passes without life, and another has it: the try counts.
+pub async fn what_a_dead_consumer_held_goes_to_another_as_its_next_try(
+    factory: &dyn MessageBusFactory,
+) {
+    let bus = factory.bus().await;
+    let channel = channel("died");
+    publish(&*bus, &channel, 0..5).await;
+    let dead = join(&*bus, "g", std::slice::from_ref(&channel), SHORT).await;
+    let held = take(&*dead, 5).await;
+    done(&*dead, &held[..2]).await;
+    drop(dead);
+    let other = join(&*bus, "g", &[channel], SHORT).await;
+    let taken = take(&*other, 3).await;
+    assert!(taken.iter().all(|one| one.attempt == 2));
+    let mut came = bodies(&taken);
+    came.sort();
+    assert_eq!(came, (2..5).map(body).collect::<Vec<_>>());
+}
+
+/// Who shows life keeps it, for many times the bound.
+pub async fn what_a_living_consumer_holds_stays_with_it(factory: &dyn MessageBusFactory) {
+    let bus = factory.bus().await;
+    let channel = channel("lives");
+    publish(&*bus, &channel, 0..2).await;
+    let idle = Duration::from_secs(2);
+    let alive = join(&*bus, "g", std::slice::from_ref(&channel), idle).await;
+    let held = take(&*alive, 2).await;
+    let later = again(idle * 10, true);
+    settle(&*alive, &held[1], later).await;
+    let other = join(&*bus, "g", &[channel], idle).await;
+    let begun = Instant::now();
+    while begun.elapsed() < idle * 3 {
+        tend(&*alive).await;
+        nothing(&*other, Duration::from_millis(100)).await;
+    }
+    done(&*alive, &held[..1]).await;
+}
+
+/// A message that waits for its next try is as safe as one that is handled.
+pub async fn what_waits_at_a_dead_consumer_is_not_lost(factory: &dyn MessageBusFactory) {
+    let bus = factory.bus().await;
+    let channel = channel("waited");
+    publish(&*bus, &channel, [1]).await;
+    let dead = join(&*bus, "g", std::slice::from_ref(&channel), SHORT).await;
+    let held = take(&*dead, 1).await;
+    settle(&*dead, &held[0], again(Duration::from_secs(3_600), true)).await;
+    drop(dead);
+    let other = join(&*bus, "g", &[channel], SHORT).await;
+    assert_eq!(take(&*other, 1).await[0].attempt, 2);
+}
+
+/// Who leaves gives back what he holds: others have it long before the bound has passed.
+pub async fn what_is_held_at_the_end_goes_back_at_once_and_uncounted(
+    factory: &dyn MessageBusFactory,
+) {
+    let bus = factory.bus().await;
+    let channel = channel("left");
+    publish(&*bus, &channel, 0..3).await;
+    let leaves = join(&*bus, "g", std::slice::from_ref(&channel), LONG).await;
+    let held = take(&*leaves, 3).await;
+    done(&*leaves, &held[..1]).await;
+    settle(&*leaves, &held[1], again(LONG, true)).await;
+    close(&*leaves).await;
+    let other = join(&*bus, "g", &[channel], LONG).await;
+    let mut taken = take(&*other, 2).await;
+    taken.sort_by_key(|one| one.body.to_vec());
+    assert_eq!(bodies(&taken), [body(1), body(2)]);
+    assert_eq!((taken[0].attempt, taken[1].attempt), (2, 1));
+}
+
+/// Somebody who stood still, and comes back, ends nothing that another is at, and takes nothing from it.
+pub async fn who_was_away_too_long_takes_nothing_back(factory: &dyn MessageBusFactory) {
+    let bus = factory.bus().await;
+    let channel = channel("away");
+    publish(&*bus, &channel, 0..2).await;
+    let away = join(&*bus, "g", std::slice::from_ref(&channel), SHORT).await;
+    let held = take(&*away, 2).await;
+    let other = join(&*bus, "g", std::slice::from_ref(&channel), SHORT).await;
+    let taken = take(&*other, 2).await;
+    tend(&*away).await;
+    settle(&*away, &held[0], again(Duration::ZERO, true)).await;
+    let dead = Settlement::Dead {
+        error: "",
+        attempts: 1,
+    };
+    settle(&*away, &held[1], dead).await;
+    nothing(&*away, Duration::from_millis(50)).await;
+    let letters = bus
+        .dead_letters(&super::group("g"), &channel, None, 9)
+        .await;
+    assert_eq!(letters.map(|letters| letters.len()).ok(), Some(0));
+    done(&*other, &taken).await;
+    close(&*away).await;
+    close(&*other).await;
+    let last = join(&*bus, "g", &[channel], SHORT).await;
+    nothing(&*last, SHORT * 2).await;
+    drop(Arc::clone(&last));
+}

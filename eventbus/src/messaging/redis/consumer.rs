@@ -1,0 +1,509 @@
+//! A consumer: a member of a consumer group on some streams.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use redis::{Cmd, Pipeline, Value};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use super::answers::{array, entry, milliseconds, number, pending, streams};
+use super::holding::{Holding, Key};
+use super::{Failed, Link, dead_key, xadd, xadd_if_there};
+use crate::messaging::bus::{Consumer, Delivery, Settlement, Taken};
+use crate::messaging::error::MessageBusError;
+use crate::messaging::names::{Channel, Group};
+use crate::redis_streams::connection::lock;
+use crate::redis_streams::readers::BlockingError;
+
+/// How long a read waits at Redis. When a consumer leaves, it waits for the end of the one that is under way.
+const BLOCK_MS: u64 = 250;
+
+/// How many failed messages a consumer keeps for another try: beyond it, it reads nothing new.
+const MAX_WAITING: usize = 1_000;
+
+/// How often it is looked for what others left behind, at the most and at the least.
+const CLAIM_INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+pub(super) struct RedisConsumer {
+    pub(super) link: Arc<Link>,
+    pub(super) group: Group,
+    pub(super) name: String,
+    pub(super) streams: Vec<Stream>,
+    numbers: HashMap<Channel, usize>,
+    pub(super) idle: Duration,
+    pub(super) reads: tokio::sync::Mutex<Reads>,
+    pub(super) holding: Mutex<Holding>,
+    /// Something is put off: whoever waits has to look when it is due.
+    put_off: Notify,
+    pub(super) clock: Mutex<Clock>,
+    pub(super) swept: Mutex<Instant>,
+}
+
+/// One of the streams.
+pub(super) struct Stream {
+    pub(super) channel: Channel,
+    pub(super) key: Arc<str>,
+    /// Something of it was settled since it was trimmed.
+    pub(super) is_to_trim: AtomicBool,
+}
+
+/// What Redis' clock said, and when.
+pub(super) struct Clock {
+    pub(super) ms: u64,
+    pub(super) asked: Instant,
+}
+
+/// The reads that are under way. They go on when nobody waits for them: what they bring was taken from the group.
+pub(super) struct Reads {
+    under_way: FuturesUnordered<BoxFuture<'static, Read>>,
+    /// Which streams are read together: all of one server, each of a cluster by itself. And whether they are being read.
+    sets: Vec<(Vec<usize>, bool)>,
+    claim_at: Instant,
+}
+
+struct Read {
+    set: usize,
+    answer: Result<Value, BlockingError>,
+}
+
+impl RedisConsumer {
+    pub(super) async fn join(
+        link: Arc<Link>,
+        group: &Group,
+        channels: &[Channel],
+        idle: Duration,
+    ) -> Result<Self, Failed> {
+        let all: Vec<_> = (0..channels.len()).collect();
+        let sets = if link.is_cluster {
+            all.into_iter().map(|one| (vec![one], false)).collect()
+        } else {
+            vec![(all, false)]
+        };
+        let stream = |channel: &Channel| Stream {
+            channel: channel.clone(),
+            key: link.key(channel).into(),
+            is_to_trim: AtomicBool::new(true),
+        };
+        let consumer = Self {
+            group: group.clone(),
+            name: Uuid::now_v7().simple().to_string(),
+            streams: channels.iter().map(stream).collect(),
+            numbers: channels.iter().cloned().zip(0..).collect(),
+            idle,
+            reads: tokio::sync::Mutex::new(Reads {
+                under_way: FuturesUnordered::new(),
+                sets,
+                claim_at: Instant::now(),
+            }),
+            holding: Mutex::default(),
+            put_off: Notify::new(),
+            clock: Mutex::new(Clock {
+                ms: own_clock(),
+                asked: Instant::now(),
+            }),
+            swept: Mutex::new(Instant::now()),
+            link,
+        };
+        consumer.make_groups().await?;
+        consumer.set_clock().await?;
+        Ok(consumer)
+    }
+
+    /// Makes the groups where they are not there, and the streams.
+    pub(super) async fn make_groups(&self) -> Result<(), Failed> {
+        let create = |stream: &Stream| {
+            let mut create = redis::cmd("XGROUP");
+            create.arg("CREATE").arg(&*stream.key);
+            create.arg(self.group.as_str()).arg(0).arg("MKSTREAM");
+            create
+        };
+        let created = self
+            .link
+            .run_each(self.streams.iter().map(create).collect());
+        for answer in created.await? {
+            match answer {
+                Err(failed) if failed.code() == Some("BUSYGROUP") => {}
+                answer => drop(answer?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks Redis what time it is. A user who may not has to do with our clock.
+    pub(super) async fn set_clock(&self) -> Result<(), Failed> {
+        let answer = match self.link.run(&redis::cmd("TIME")).await {
+            Err(failed) if failed.code() == Some("NOPERM") => Value::Nil,
+            answer => answer?,
+        };
+        let ms = match array(answer).as_slice() {
+            [seconds, micros] => number(seconds) * 1_000 + number(micros) / 1_000,
+            _ => own_clock(),
+        };
+        let asked = Instant::now();
+        *lock(&self.clock) = Clock { ms, asked };
+        Ok(())
+    }
+
+    /// How long an entry has been there.
+    fn age(&self, id: &str) -> Duration {
+        let clock = lock(&self.clock);
+        let now = Duration::from_millis(clock.ms) + clock.asked.elapsed();
+        now.saturating_sub(Duration::from_millis(milliseconds(id)))
+    }
+
+    /// A command about an entry that is pending, or some: `XCLAIM … 0 <ids>`.
+    pub(super) fn xclaim<'i>(
+        &self,
+        stream: &Stream,
+        consumer: &str,
+        min_idle: Duration,
+        ids: impl IntoIterator<Item = &'i str>,
+    ) -> Cmd {
+        let mut xclaim = redis::cmd("XCLAIM");
+        xclaim.arg(&*stream.key).arg(self.group.as_str());
+        xclaim.arg(consumer).arg(milliseconds_of(min_idle));
+        for id in ids {
+            xclaim.arg(id);
+        }
+        xclaim
+    }
+
+    /// Tries again what is due: that makes it the next try, for all to see.
+    async fn resume_due(&self, limit: usize) -> Result<(), Failed> {
+        let due = lock(&self.holding).due(limit);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let claims = due.iter().filter_map(|((number, id), attempt)| {
+            let stream = self.streams.get(*number)?;
+            let mut xclaim = self.xclaim(stream, &self.name, Duration::ZERO, [&**id]);
+            xclaim.arg("RETRYCOUNT").arg(attempt).arg("JUSTID");
+            Some(xclaim)
+        });
+        let answers = self.link.run_each(claims.collect()).await?;
+        for ((key, attempt), answer) in due.iter().zip(answers) {
+            let is_there = match answer {
+                Ok(claimed) => !array(claimed).is_empty(),
+                Err(failed) if failed.is_no_group() => false,
+                Err(failed) => return Err(failed),
+            };
+            let mut holding = lock(&self.holding);
+            if is_there {
+                holding.resume(key, *attempt);
+            } else {
+                // It was taken back, or is lost.
+                holding.let_go(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what others left behind.
+    async fn claim(&self, limit: usize) -> Result<(), Failed> {
+        let ask = |stream: &Stream| {
+            let mut xpending = redis::cmd("XPENDING");
+            xpending.arg(&*stream.key).arg(self.group.as_str());
+            xpending.arg("IDLE").arg(milliseconds_of(self.idle));
+            xpending.arg("-").arg("+").arg(limit);
+            xpending
+        };
+        let asked = self.link.run_each(self.streams.iter().map(ask).collect());
+        for (at, answer) in asked.await?.into_iter().enumerate() {
+            let left = match answer {
+                Ok(left) => pending(left),
+                Err(failed) if failed.is_no_group() => return self.make_groups().await,
+                Err(failed) => return Err(failed),
+            };
+            let Some(stream) = self.streams.get(at) else {
+                continue;
+            };
+            let deliveries: HashMap<_, _> = left
+                .into_iter()
+                .filter(|one| !lock(&self.holding).has(&(at, Arc::clone(&one.id))))
+                .map(|one| (one.id, one.deliveries))
+                .collect();
+            if deliveries.is_empty() {
+                continue;
+            }
+            let ids = deliveries.keys().map(|id| &**id);
+            let xclaim = self.xclaim(stream, &self.name, self.idle, ids);
+            let claimed = array(self.link.run(&xclaim).await?);
+            let attempt = |id: &str| deliveries.get(id).map_or(1, |count| count + 1);
+            self.arrived(at, claimed, attempt).await?;
+        }
+        Ok(())
+    }
+
+    /// Holds entries that were read or claimed.
+    async fn arrived(
+        &self,
+        at: usize,
+        entries: Vec<Value>,
+        attempt: impl Fn(&str) -> u32,
+    ) -> Result<(), Failed> {
+        let mut for_others = Vec::new();
+        {
+            let mut holding = lock(&self.holding);
+            for entry in entries.into_iter().filter_map(entry) {
+                if entry.only.is_some_and(|only| only != self.group.as_str()) {
+                    for_others.push(entry.id);
+                } else {
+                    let attempt = attempt(&entry.id);
+                    holding.add((at, entry.id), entry.body, attempt);
+                }
+            }
+        }
+        if let (Some(stream), false) = (self.streams.get(at), for_others.is_empty()) {
+            let mut xack = redis::cmd("XACK");
+            xack.arg(&*stream.key).arg(self.group.as_str());
+            for id in &for_others {
+                xack.arg(&**id);
+            }
+            self.link.run(&xack).await?;
+        }
+        Ok(())
+    }
+
+    /// Has every set of streams read that is not being read.
+    fn read(&self, reads: &mut Reads, limit: usize) {
+        let Reads {
+            under_way, sets, ..
+        } = reads;
+        for (set, (members, is_read)) in sets.iter_mut().enumerate() {
+            if std::mem::replace(is_read, true) {
+                continue;
+            }
+            let streams = members.iter().filter_map(|at| self.streams.get(*at));
+            let keys: Vec<_> = streams.map(|stream| Arc::clone(&stream.key)).collect();
+            let Some(first) = keys.first().cloned() else {
+                continue;
+            };
+            let mut xread = redis::cmd("XREADGROUP");
+            xread.arg("GROUP").arg(self.group.as_str()).arg(&self.name);
+            // It is for each stream.
+            xread
+                .arg("COUNT")
+                .arg(limit.div_ceil(self.streams.len().max(1)));
+            xread.arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
+            for key in &keys {
+                xread.arg(&**key);
+            }
+            for _ in &keys {
+                xread.arg(">");
+            }
+            let link = Arc::clone(&self.link);
+            let read = async move {
+                let block = Duration::from_millis(BLOCK_MS);
+                let answer = link.readers.run(&first, &xread, block).await;
+                Read { set, answer }
+            };
+            under_way.push(read.boxed());
+        }
+    }
+
+    /// Holds what a read brought.
+    async fn take_in(&self, reads: &mut Reads, read: Read) -> Result<(), Failed> {
+        if let Some((_, is_read)) = reads.sets.get_mut(read.set) {
+            *is_read = false;
+        }
+        let answer = match read.answer {
+            Ok(answer) => answer,
+            Err(BlockingError::Connect(error)) => return Err(error.into()),
+            Err(BlockingError::Command(error)) => {
+                let failed = Failed::from(error);
+                return if failed.is_no_group() {
+                    self.make_groups().await
+                } else {
+                    Err(failed)
+                };
+            }
+        };
+        for (key, entries) in streams(answer) {
+            let at = self.streams.iter().position(|stream| *stream.key == *key);
+            if let Some(at) = at {
+                self.arrived(at, entries, |_| 1).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds what came of the reads that are over.
+    pub(super) async fn catch_up(&self, reads: &mut Reads) -> Result<(), Failed> {
+        while let Some(Some(read)) = reads.under_way.next().now_or_never() {
+            self.take_in(reads, read).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the reads that are under way, and holds what they bring.
+    pub(super) async fn finish_reads(&self, reads: &mut Reads) {
+        while let Some(read) = reads.under_way.next().await {
+            // What cannot be held is pending, and is given back with all that is.
+            let _pending = self.take_in(reads, read).await;
+        }
+    }
+
+    /// Hands what is ready to the worker.
+    fn ready(&self, limit: usize) -> Vec<Delivery> {
+        let mut ready = Vec::new();
+        let mut holding = lock(&self.holding);
+        while ready.len() < limit
+            && let Some(((at, id), held)) = holding.start()
+        {
+            if let Some(stream) = self.streams.get(at) {
+                ready.push(Delivery {
+                    body: Arc::clone(&held.body),
+                    attempt: held.attempt,
+                    tries: held.tries,
+                    age: self.age(&id),
+                    taken: Taken {
+                        channel: stream.channel.clone(),
+                        entry: id,
+                    },
+                });
+            }
+        }
+        ready
+    }
+
+    fn key_of(&self, taken: &Taken) -> Option<(Key, &Stream)> {
+        let at = *self.numbers.get(&taken.channel)?;
+        Some(((at, Arc::clone(&taken.entry)), self.streams.get(at)?))
+    }
+
+    /// Settles a message as done, in as few steps as there are places.
+    async fn done(
+        &self,
+        stream: &Stream,
+        id: &str,
+        replies: Option<(&str, &[Vec<u8>])>,
+        remove: bool,
+    ) -> Result<(), Failed> {
+        let mut commands = Pipeline::with_capacity(3);
+        let (address, replies) = replies.unwrap_or(("", &[]));
+        for reply in replies {
+            commands.add_command(xadd_if_there(address, reply));
+        }
+        if self.link.is_cluster && !commands.is_empty() {
+            // The inbox is on another node.
+            self.link.run_all(&commands).await?;
+            commands = Pipeline::with_capacity(2);
+        }
+        commands.cmd("XACK").arg(&*stream.key);
+        commands.arg(self.group.as_str()).arg(id);
+        if remove {
+            commands.cmd("XDEL").arg(&*stream.key).arg(id);
+        }
+        self.link.run_all(&commands).await?;
+        Ok(())
+    }
+
+    /// Moves a message to the dead letters.
+    async fn bury(
+        &self,
+        stream: &Stream,
+        id: &str,
+        body: &[u8],
+        error: &str,
+        attempts: u32,
+    ) -> Result<(), Failed> {
+        let mut commands = redis::pipe();
+        commands.atomic();
+        let mut bury = xadd(&dead_key(&stream.key, &self.group), body);
+        bury.arg(super::ERROR).arg(error);
+        bury.arg(super::ATTEMPTS).arg(attempts);
+        commands.add_command(bury);
+        commands.cmd("XACK").arg(&*stream.key);
+        commands.arg(self.group.as_str()).arg(id);
+        self.link.run_as_one(&commands).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Consumer for RedisConsumer {
+    async fn take(&self, limit: usize, wait: Duration) -> Result<Vec<Delivery>, MessageBusError> {
+        let deadline = Instant::now() + wait;
+        let mut reads = self.reads.lock().await;
+        loop {
+            self.resume_due(limit).await?;
+            if Instant::now() >= reads.claim_at {
+                let (often, seldom) = CLAIM_INTERVAL;
+                reads.claim_at = Instant::now() + (self.idle / 4).clamp(often, seldom);
+                self.claim(limit).await?;
+            }
+            let ready = self.ready(limit);
+            if !ready.is_empty() || Instant::now() >= deadline {
+                return Ok(ready);
+            }
+            if lock(&self.holding).waiting() < MAX_WAITING {
+                self.read(&mut reads, limit);
+            }
+            let due = lock(&self.holding).next_due();
+            let until = due.map_or(deadline, |due| due.min(deadline));
+            let until = until.min(reads.claim_at);
+            let read = tokio::select! {
+                Some(read) = reads.under_way.next() => Some(read),
+                () = sleep_until(until) => None,
+                () = self.put_off.notified() => None,
+            };
+            if let Some(read) = read {
+                self.take_in(&mut reads, read).await?;
+            }
+        }
+    }
+
+    async fn settle(&self, taken: &Taken, outcome: Settlement<'_>) -> Result<(), MessageBusError> {
+        let Some((key, stream)) = self.key_of(taken) else {
+            return Ok(());
+        };
+        let is_mine = lock(&self.holding).is_mine(&key, self.idle);
+        match outcome {
+            Settlement::Done { replies, remove } => {
+                self.done(stream, &taken.entry, replies, remove).await?;
+            }
+            Settlement::Retry { after, counted } if is_mine => {
+                lock(&self.holding).put_off(&key, after, counted);
+                self.put_off.notify_one();
+                return Ok(());
+            }
+            Settlement::Dead { error, attempts } if is_mine => {
+                let body = lock(&self.holding).body(&key);
+                let body = body.unwrap_or_default();
+                self.bury(stream, &taken.entry, &body, error, attempts)
+                    .await?;
+            }
+            // It may have gone to another meanwhile. If it has not, it is claimed.
+            Settlement::Retry { .. } | Settlement::Dead { .. } => {}
+        }
+        lock(&self.holding).let_go(&key);
+        stream.is_to_trim.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn tend(&self) -> Result<(), MessageBusError> {
+        Ok(self.look_after().await?)
+    }
+
+    async fn close(&self) -> Result<(), MessageBusError> {
+        Ok(self.leave().await?)
+    }
+}
+
+pub(super) fn milliseconds_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Our clock, where Redis' is not to be had.
+fn own_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, milliseconds_of)
+}

@@ -1,0 +1,172 @@
+//! What a consumer holds: what it has read and not given to its worker yet, what its worker is at, and what waits to be tried again.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::messaging::bus::EntryId;
+
+/// A message that is held: the number of its channel, and its entry.
+pub(super) type Key = (usize, EntryId);
+
+pub(super) struct Held {
+    pub(super) body: Arc<[u8]>,
+    pub(super) attempt: u32,
+    pub(super) tries: u32,
+    /// When Redis was shown life about it last.
+    pub(super) alive: Instant,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It was read.
+    Ready,
+    /// The worker has it.
+    Running,
+    /// It failed, and waits. Whether the try counts.
+    Waiting { due: Instant, counted: bool },
+}
+
+#[derive(Default)]
+pub(super) struct Holding {
+    held: HashMap<Key, Held>,
+    ready: VecDeque<Key>,
+    waiting: BTreeSet<(Instant, Key)>,
+}
+
+impl Holding {
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.held.contains_key(key)
+    }
+
+    /// A message was read.
+    pub(super) fn add(&mut self, key: Key, body: Arc<[u8]>, attempt: u32) {
+        let held = Held {
+            body,
+            attempt,
+            tries: attempt.saturating_sub(1),
+            alive: Instant::now(),
+            state: State::Ready,
+        };
+        self.ready.push_back(key.clone());
+        self.held.insert(key, held);
+    }
+
+    /// The next message for the worker.
+    pub(super) fn start(&mut self) -> Option<(Key, &Held)> {
+        loop {
+            let key = self.ready.pop_front()?;
+            // It may have been let go since.
+            if self.held.contains_key(&key) {
+                let held = self.held.get_mut(&key)?;
+                held.state = State::Running;
+                held.tries += 1;
+                return Some((key, held));
+            }
+        }
+    }
+
+    /// It is to be tried again.
+    pub(super) fn put_off(&mut self, key: &Key, after: Duration, counted: bool) {
+        if let Some(held) = self.held.get_mut(key) {
+            let due = Instant::now() + after;
+            held.state = State::Waiting { due, counted };
+            self.waiting.insert((due, key.clone()));
+        }
+    }
+
+    /// How many messages wait to be tried again.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When the next of them is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.waiting.first().map(|(due, _)| *due)
+    }
+
+    /// Those that are due, and which try each would be, at most `limit`.
+    pub(super) fn due(&self, limit: usize) -> Vec<(Key, u32)> {
+        let now = Instant::now();
+        let due = self.waiting.iter().take_while(|(due, _)| *due <= now);
+        due.take(limit)
+            .filter_map(|(_, key)| {
+                let held = self.held.get(key)?;
+                let counts = matches!(held.state, State::Waiting { counted: true, .. });
+                Some((key.clone(), held.attempt + u32::from(counts)))
+            })
+            .collect()
+    }
+
+    /// It is tried again now.
+    pub(super) fn resume(&mut self, key: &Key, attempt: u32) {
+        if let Some(held) = self.held.get_mut(key)
+            && let State::Waiting { due, .. } = held.state
+        {
+            held.state = State::Ready;
+            held.attempt = attempt;
+            held.alive = Instant::now();
+            self.waiting.remove(&(due, key.clone()));
+            self.ready.push_back(key.clone());
+        }
+    }
+
+    /// Nothing is held any longer.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// It is held no longer.
+    pub(super) fn let_go(&mut self, key: &Key) {
+        if let Some(held) = self.held.remove(key)
+            && let State::Waiting { due, .. } = held.state
+        {
+            self.waiting.remove(&(due, key.clone()));
+        }
+    }
+
+    /// Whether it is held, and others cannot have taken it meanwhile.
+    pub(super) fn is_mine(&self, key: &Key, idle: Duration) -> bool {
+        let held = self.held.get(key);
+        held.is_some_and(|held| held.alive.elapsed() < idle)
+    }
+
+    /// What was not shown life about for `age`, and whether that is longer than `idle`.
+    pub(super) fn silent(&self, age: Duration, idle: Duration) -> Vec<(Key, bool)> {
+        let silent = self.held.iter().filter_map(|(key, held)| {
+            let silent = held.alive.elapsed();
+            (silent >= age).then(|| (key.clone(), silent >= idle))
+        });
+        silent.collect()
+    }
+
+    /// Redis was shown life about it, at `when`.
+    pub(super) fn alive(&mut self, key: &Key, when: Instant) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.alive = when;
+        }
+    }
+
+    /// Its message.
+    pub(super) fn body(&self, key: &Key) -> Option<Arc<[u8]>> {
+        self.held.get(key).map(|held| Arc::clone(&held.body))
+    }
+
+    /// Whether its worker is at it.
+    pub(super) fn is_running(&self, key: &Key) -> bool {
+        let held = self.held.get(key);
+        held.is_some_and(|held| held.state == State::Running)
+    }
+
+    /// How many tries of it are over: of one that waits, this one too.
+    pub(super) fn tries_over(&self, key: &Key) -> Option<u32> {
+        let held = self.held.get(key)?;
+        Some(match held.state {
+            State::Waiting { counted: true, .. } => held.attempt,
+            _ => held.attempt.saturating_sub(1),
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! An inbox for replies: a stream that expires when its requester is gone.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Pipeline, Value};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::answers::{array, entry, streams};
+use super::{Failed, Link};
+use crate::messaging::bus::{EntryId, Inbox};
+use crate::messaging::error::MessageBusError;
+use crate::redis_streams::connection::lock;
+
+/// How long an inbox stays whose requester is gone.
+const TTL: Duration = Duration::from_secs(60);
+
+/// How often it is kept alive, and what was read is thrown away.
+const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After how many replies what was read is thrown away.
+const KEEP_AFTER: u32 = 1_000;
+
+/// How long a read waits, and how many replies it gives at most.
+const BLOCK_MS: u64 = 1_000;
+const READ_MAX: usize = 500;
+
+pub(super) struct RedisInbox {
+    link: Arc<Link>,
+    key: Arc<str>,
+    read: Mutex<Progress>,
+}
+
+/// How far it was read.
+struct Progress {
+    /// The last reply that was given.
+    last: EntryId,
+    kept: Instant,
+    /// How many replies were given since.
+    given: u32,
+    /// The last read failed: who knows whether the stream is there still.
+    is_broken: bool,
+}
+
+impl RedisInbox {
+    pub(super) async fn open(link: Arc<Link>) -> Result<Self, Failed> {
+        let name = Uuid::now_v7().simple();
+        let inbox = Self {
+            key: format!("{{{}:replies:{name}}}", link.app).into(),
+            read: Mutex::new(Progress {
+                last: "0-0".into(),
+                kept: Instant::now(),
+                given: 0,
+                is_broken: false,
+            }),
+            link,
+        };
+        inbox.make().await?;
+        Ok(inbox)
+    }
+
+    /// Makes the stream, with an entry that is no reply.
+    async fn make(&self) -> Result<(), Failed> {
+        let mut commands = redis::pipe();
+        commands.atomic();
+        commands.cmd("XADD").arg(&*self.key).arg("*");
+        commands.arg("inbox").arg("");
+        commands.cmd("EXPIRE").arg(&*self.key).arg(TTL.as_secs());
+        self.link.run_as_one(&commands).await?;
+        Ok(())
+    }
+
+    /// Keeps the stream alive, throws away what was given, and makes it anew where it is not there.
+    async fn keep(&self) -> Result<(), Failed> {
+        let last = {
+            let mut read = lock(&self.read);
+            read.kept = Instant::now();
+            read.given = 0;
+            Arc::clone(&read.last)
+        };
+        let mut commands = Pipeline::with_capacity(2);
+        commands.cmd("EXPIRE").arg(&*self.key).arg(TTL.as_secs());
+        commands
+            .cmd("XTRIM")
+            .arg(&*self.key)
+            .arg("MINID")
+            .arg(&*last);
+        let answers = self.link.run_all(&commands).await?;
+        if answers.first() == Some(&Value::Int(0)) {
+            // What it had is lost, and its ids may begin anew.
+            lock(&self.read).last = "0-0".into();
+            self.make().await?;
+        }
+        lock(&self.read).is_broken = false;
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<Vec<Vec<u8>>, MessageBusError> {
+        let last = Arc::clone(&lock(&self.read).last);
+        let mut xread = redis::cmd("XREAD");
+        xread.arg("COUNT").arg(READ_MAX);
+        xread.arg("BLOCK").arg(BLOCK_MS);
+        xread.arg("STREAMS").arg(&*self.key).arg(&*last);
+        let block = Duration::from_millis(BLOCK_MS);
+        let answer = self.link.readers.run(&self.key, &xread, block).await;
+        let answer = answer.map_err(|error| {
+            lock(&self.read).is_broken = true;
+            MessageBusError::unavailable(error)
+        })?;
+        let mut replies = Vec::new();
+        let mut last = None;
+        for reply in streams(answer).flat_map(|(_, entries)| entries) {
+            if let Some(reply) = entry(reply) {
+                last = Some(reply.id);
+                if !reply.body.is_empty() {
+                    replies.push(reply.body.to_vec());
+                }
+            }
+        }
+        let mut read = lock(&self.read);
+        if let Some(last) = last {
+            read.last = last;
+        }
+        read.given += u32::try_from(replies.len()).unwrap_or(u32::MAX);
+        Ok(replies)
+    }
+}
+
+#[async_trait]
+impl Inbox for RedisInbox {
+    fn address(&self) -> &str {
+        &self.key
+    }
+
+    async fn next(&self) -> Result<Vec<Vec<u8>>, MessageBusError> {
+        let is_due = {
+            let read = lock(&self.read);
+            read.is_broken || read.given >= KEEP_AFTER || read.kept.elapsed() >= KEEP_INTERVAL
+        };
+        if is_due {
+            self.keep().await?;
+        }
+        self.read().await
+    }
+
+    async fn close(&self) -> Result<(), MessageBusError> {
+        let mut del = redis::cmd("DEL");
+        del.arg(&*self.key);
+        array(self.link.run(&del).await?);
+        Ok(())
+    }
+}

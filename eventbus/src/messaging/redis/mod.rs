@@ -1,0 +1,420 @@
+//! The message bus on Redis Streams.
+//!
+//! A channel is a stream, `{<app>:messages:<channel>}`, and a group a consumer group of it, made at `0`. The dead letters of a group are the
+//! stream `{<app>:messages:<channel>}:dead:<group>`, in the same hash slot, so that a message is moved there in one transaction. An inbox is
+//! the stream `{<app>:replies:<uuid>}`, which expires a minute after its requester was seen last.
+//!
+//! | step | commands | if it is the last one |
+//! |---|---|---|
+//! | emit | `XADD * message …` | |
+//! | request | `XADD NOMKSTREAM * message …`, where `XINFO GROUPS` named a group in the last 5 s | the worker removes it when it has expired |
+//! | take | `XREADGROUP`, on a connection of its own, for a quarter of a second at a time | it is pending, and is claimed |
+//! | claim | `XPENDING IDLE`, then `XCLAIM` with the same bound: the owner's life in between wins. The delivery count is the number of the try | the same |
+//! | show life | `XCLAIM 0 … JUSTID` of what is held. Who was away for longer than the bound asks first whether it is the owner still | the same |
+//! | done | one pipeline: `XADD NOMKSTREAM` of the reply, `XACK`, and `XDEL` of a request | a reply is passed over the second time |
+//! | try again | nothing now: it stays pending, and its life is shown. When it is due: `XCLAIM RETRYCOUNT`, which makes it the next try | claimed after the bound, as the next try |
+//! | dead | `MULTI`: `XADD` to the dead letters, `XACK` | |
+//! | give back | `XCLAIM` to the consumer `returned`, `IDLE` as the bound, `RETRYCOUNT` one less | |
+//! | leave | `MULTI`: `XPENDING` of the consumer, `XGROUP DELCONSUMER`; then `XCLAIM FORCE` of what came between | the consumer is swept after ten minutes |
+//! | trim | `XTRIM MINID` up to what each group has pending or was given last | |
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::time::Instant;
+
+use super::bus::{Consumer, DeadEntry, EntryId, Inbox, MessageBus};
+use super::error::MessageBusError;
+use super::names::{Channel, Group};
+use crate::redis_streams::InvalidRedisBus;
+use crate::redis_streams::connection::{Commands, RESPONSE_TIMEOUT, lock};
+use crate::redis_streams::place::Place;
+use crate::redis_streams::readers::Readers;
+
+mod answers;
+mod consumer;
+mod holding;
+mod inbox;
+mod tending;
+
+use answers::{array, entry, text};
+use consumer::RedisConsumer;
+use inbox::RedisInbox;
+
+/// The field that has the message.
+pub(super) const MESSAGE: &str = "message";
+
+/// The field of a message that is for one group alone.
+pub(super) const GROUP: &str = "group";
+
+/// The fields of a dead letter, besides the message.
+pub(super) const ERROR: &str = "error";
+pub(super) const ATTEMPTS: &str = "attempts";
+
+/// For how long it is taken for granted that a channel has a group.
+const KNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// How long it is waited to be told where a request is: its caller may be long gone, and it can only be taken back when that is known. (A Redis
+/// whose disk is slow may stand still for some seconds, and adds it then.)
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The largest message: Redis takes 512 MiB, and what is written at once has to be through within the response time.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// A message bus on Redis Streams (Redis 7.0 or later, or a server that is compatible with it), on one server or a cluster.
+///
+/// Nothing is connected until the first call, and every call connects again after a failure. A TLS connection (`rediss://`) needs rustls'
+/// default provider to be installed. `docs/messaging.md` has the keys, and the rights that its user needs.
+#[derive(Clone)]
+pub struct RedisMessageBus(Arc<Link>);
+
+/// The way to Redis.
+pub(super) struct Link {
+    app: String,
+    commands: Commands,
+    readers: Readers<Arc<str>>,
+    is_cluster: bool,
+    /// When a channel was seen to have a group.
+    known: Mutex<HashMap<Channel, Instant>>,
+}
+
+impl RedisMessageBus {
+    /// A bus for the app `app` on the Redis at `url`, which is as that of a [`RedisEventBus`](crate::RedisEventBus).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRedisBus`] when the URL or the name are malformed, or a file cannot be read.
+    pub fn new(url: &str, app: &str) -> Result<Self, InvalidRedisBus> {
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if !(1..=64).contains(&app.len()) || !app.bytes().all(is_name) {
+            return Err(InvalidRedisBus::App);
+        }
+        let place = Arc::new(Place::parse(url)?);
+        Ok(Self(Arc::new(Link {
+            app: app.to_owned(),
+            is_cluster: place.is_cluster(),
+            commands: Commands::new(Arc::clone(&place)),
+            readers: Readers::new(place),
+            known: Mutex::default(),
+        })))
+    }
+
+    /// The key of the stream of `channel`.
+    #[must_use]
+    pub fn key(&self, channel: &Channel) -> String {
+        self.0.key(channel)
+    }
+
+    /// The key of the stream of the dead letters of `group` on `channel`.
+    #[must_use]
+    pub fn dead_key(&self, channel: &Channel, group: &Group) -> String {
+        dead_key(&self.0.key(channel), group)
+    }
+}
+
+fn dead_key(key: &str, group: &Group) -> String {
+    format!("{key}:dead:{group}")
+}
+
+impl Link {
+    fn key(&self, channel: &Channel) -> String {
+        format!("{{{}:messages:{channel}}}", self.app)
+    }
+
+    /// Runs a command.
+    async fn run(&self, command: &Cmd) -> Result<Value, Failed> {
+        self.run_within(command, RESPONSE_TIMEOUT).await
+    }
+
+    /// Runs a command whose answer may take its time.
+    async fn run_within(&self, command: &Cmd, timeout: Duration) -> Result<Value, Failed> {
+        let mut connection = self.commands.connection().await?;
+        connection.wait_up_to(timeout);
+        let answer = connection.run(command).await;
+        answer.map_err(|error| {
+            if is_of_place(&error) {
+                connection.give_up();
+            }
+            Failed::from(error)
+        })
+    }
+
+    /// Runs commands on one key in one go. All of them are run, whatever becomes of each.
+    async fn run_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Failed> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.commands.connection().await?;
+        let answers = connection.run_all(commands).await?;
+        let answers = answers.into_iter().map(Value::extract_error);
+        let answers: Result<Vec<_>, _> = answers.collect();
+        answers.map_err(|error| {
+            if is_of_place(&error) {
+                connection.give_up();
+            }
+            Failed::from(error)
+        })
+    }
+
+    /// Runs commands on one key as one, or none of them.
+    async fn run_as_one(&self, commands: &Pipeline) -> Result<Vec<Value>, Failed> {
+        let mut connection = self.commands.connection().await?;
+        let answer = connection.run_as_one(commands).await;
+        let answer = answer.map_err(|error| {
+            if is_of_place(&error) {
+                connection.give_up();
+            }
+            Failed::from(error)
+        })?;
+        Ok(array(answer))
+    }
+
+    /// Runs commands on a key each, in one go where they are on one server, and gives the answer of each.
+    async fn run_each(&self, commands: Vec<Cmd>) -> Result<Vec<Result<Value, Failed>>, Failed> {
+        if self.is_cluster {
+            let each = commands.iter().map(|command| self.run(command));
+            return Ok(futures_util::future::join_all(each).await);
+        }
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        let mut connection = self.commands.connection().await?;
+        let answers = connection.run_all(&pipeline).await?;
+        let answers = answers.into_iter().map(|answer| {
+            answer.extract_error().map_err(|error| {
+                if is_of_place(&error) {
+                    connection.give_up();
+                }
+                Failed::from(error)
+            })
+        });
+        Ok(answers.collect())
+    }
+
+    /// Whether a group has joined `channel`, as far as is known for a while.
+    async fn has_group(&self, channel: &Channel) -> Result<bool, Failed> {
+        let known = lock(&self.known).get(channel).copied();
+        if known.is_some_and(|since| since.elapsed() < KNOWN_FOR) {
+            return Ok(true);
+        }
+        let mut xinfo = redis::cmd("XINFO");
+        xinfo.arg("GROUPS").arg(self.key(channel));
+        let has_group = match self.run(&xinfo).await {
+            Ok(groups) => !array(groups).is_empty(),
+            Err(failed) if failed.is_no_such_key() => false,
+            Err(failed) => return Err(failed),
+        };
+        let mut known = lock(&self.known);
+        known.retain(|_, since| since.elapsed() < KNOWN_FOR);
+        if has_group {
+            known.insert(channel.clone(), Instant::now());
+        }
+        Ok(has_group)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    #[error(transparent)]
+    Connect(#[from] crate::RedisConnectError),
+    #[error(transparent)]
+    Command(#[from] RedisError),
+}
+
+impl Failed {
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Connect(_) => None,
+            Self::Command(error) => error.code(),
+        }
+    }
+
+    fn says(&self, words: &str) -> bool {
+        match self {
+            Self::Connect(_) => false,
+            Self::Command(error) => error.detail().is_some_and(|detail| detail.contains(words)),
+        }
+    }
+
+    fn is_no_such_key(&self) -> bool {
+        self.code() == Some("ERR") && self.says("no such key")
+    }
+
+    /// The group, or its stream, is not there: Redis lost it, or somebody flushed it.
+    fn is_no_group(&self) -> bool {
+        matches!(self.code(), Some("NOGROUP" | "UNBLOCKED"))
+            || self.says("requires the key to exist")
+            || self.is_no_such_key()
+    }
+}
+
+impl From<Failed> for MessageBusError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Command(error) if error.code() == Some("OOM") => Self::Full(error.into()),
+            Failed::Command(error) => Self::unavailable(error),
+            Failed::Connect(error) => Self::unavailable(error),
+        }
+    }
+}
+
+/// Whether another connection may lead to one who takes the command: a primary that became a replica keeps its clients.
+fn is_of_place(error: &RedisError) -> bool {
+    !matches!(
+        error.code(),
+        None | Some("ERR" | "OOM" | "BUSYGROUP" | "NOGROUP" | "WRONGTYPE" | "NOPERM")
+    )
+}
+
+fn xadd(key: &str, message: &[u8]) -> Cmd {
+    let mut xadd = redis::cmd("XADD");
+    xadd.arg(key).arg("*").arg(MESSAGE).arg(message);
+    xadd
+}
+
+/// An entry in a stream that has to be there.
+fn xadd_if_there(key: &str, message: &[u8]) -> Cmd {
+    let mut xadd = redis::cmd("XADD");
+    xadd.arg(key).arg("NOMKSTREAM").arg("*");
+    xadd.arg(MESSAGE).arg(message);
+    xadd
+}
+
+#[async_trait]
+impl MessageBus for RedisMessageBus {
+    fn max_message_bytes(&self) -> usize {
+        MAX_MESSAGE_BYTES
+    }
+
+    async fn publish(
+        &self,
+        channel: &Channel,
+        messages: &[Vec<u8>],
+    ) -> Result<Vec<EntryId>, MessageBusError> {
+        let key = self.0.key(channel);
+        if let [message] = messages {
+            let entry = self.0.run(&xadd(&key, message)).await?;
+            return Ok(vec![text(&entry).into()]);
+        }
+        let mut commands = Pipeline::with_capacity(messages.len());
+        for message in messages {
+            commands.cmd("XADD").arg(&key).arg("*").arg(MESSAGE);
+            commands.arg(message.as_slice());
+        }
+        let entries = self.0.run_all(&commands).await?;
+        Ok(entries.iter().map(|entry| text(entry).into()).collect())
+    }
+
+    async fn request(&self, channel: &Channel, message: &[u8]) -> Result<EntryId, MessageBusError> {
+        if !self.0.has_group(channel).await? {
+            return Err(MessageBusError::NoGroup);
+        }
+        let key = self.0.key(channel);
+        let xadd = xadd_if_there(&key, message);
+        match self.0.run_within(&xadd, REQUEST_TIMEOUT).await? {
+            Value::Nil => {
+                lock(&self.0.known).remove(channel);
+                Err(MessageBusError::NoGroup)
+            }
+            entry => Ok(text(&entry).into()),
+        }
+    }
+
+    async fn withdraw(
+        &self,
+        channel: &Channel,
+        entries: &[EntryId],
+    ) -> Result<(), MessageBusError> {
+        let mut xdel = redis::cmd("XDEL");
+        xdel.arg(self.0.key(channel));
+        for entry in entries {
+            xdel.arg(&**entry);
+        }
+        self.0.run(&xdel).await?;
+        Ok(())
+    }
+
+    async fn inbox(&self) -> Result<Arc<dyn Inbox>, MessageBusError> {
+        let inbox = RedisInbox::open(Arc::clone(&self.0)).await?;
+        Ok(Arc::new(inbox))
+    }
+
+    async fn answer(&self, address: &str, replies: &[Vec<u8>]) -> Result<bool, MessageBusError> {
+        let mut commands = Pipeline::with_capacity(replies.len());
+        for reply in replies {
+            commands.add_command(xadd_if_there(address, reply));
+        }
+        let answers = self.0.run_all(&commands).await?;
+        Ok(!answers.contains(&Value::Nil))
+    }
+
+    async fn join(
+        &self,
+        group: &Group,
+        channels: &[Channel],
+        idle: Duration,
+    ) -> Result<Arc<dyn Consumer>, MessageBusError> {
+        let consumer = RedisConsumer::join(Arc::clone(&self.0), group, channels, idle).await?;
+        Ok(Arc::new(consumer))
+    }
+
+    async fn dead_letters(
+        &self,
+        group: &Group,
+        channel: &Channel,
+        after: Option<&EntryId>,
+        limit: usize,
+    ) -> Result<Vec<DeadEntry>, MessageBusError> {
+        let mut xrange = redis::cmd("XRANGE");
+        xrange.arg(self.dead_key(channel, group));
+        match after {
+            None => xrange.arg("-"),
+            Some(entry) => xrange.arg(format!("({entry}")),
+        };
+        xrange.arg("+").arg("COUNT").arg(limit);
+        let found = self.0.run(&xrange).await?;
+        Ok(array(found).into_iter().filter_map(answers::dead).collect())
+    }
+
+    async fn retry_dead(
+        &self,
+        group: &Group,
+        channel: &Channel,
+        entry_id: &EntryId,
+    ) -> Result<bool, MessageBusError> {
+        let (key, dead_key) = (self.0.key(channel), self.dead_key(channel, group));
+        let mut xrange = redis::cmd("XRANGE");
+        xrange.arg(&dead_key).arg(&**entry_id).arg(&**entry_id);
+        let found = array(self.0.run(&xrange).await?).into_iter().next();
+        let Some(found) = found.and_then(entry) else {
+            return Ok(false);
+        };
+        // Two who do this at once put it back twice, with one message id.
+        let mut commands = redis::pipe();
+        commands.atomic();
+        commands.cmd("XADD").arg(&key).arg("*").arg(MESSAGE);
+        commands.arg(&*found.body).arg(GROUP).arg(group.as_str());
+        commands.cmd("XDEL").arg(&dead_key).arg(&**entry_id);
+        self.0.run_as_one(&commands).await?;
+        Ok(true)
+    }
+
+    async fn discard_dead(
+        &self,
+        group: &Group,
+        channel: &Channel,
+        entry: &EntryId,
+    ) -> Result<bool, MessageBusError> {
+        let mut xdel = redis::cmd("XDEL");
+        xdel.arg(self.dead_key(channel, group)).arg(&**entry);
+        Ok(self.0.run(&xdel).await? == Value::Int(1))
+    }
+}

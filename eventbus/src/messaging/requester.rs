@@ -1,0 +1,342 @@
+//! Who waits for replies: one inbox for all requests of a [`Messaging`](super::Messaging).
+//!
+//! A request is registered before it is put on the bus, and its guard ([`Sending`]) takes both back, whichever way its caller goes: a
+//! caller that goes while the bus is being asked leaves a task behind that waits for the answer, to know what to take back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
+use tidelog_domain::causes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::bus::{EntryId, Inbox, MessageBus};
+use super::envelope::{self, Reply};
+use super::error::{MessageBusError, SendError};
+use super::names::{Channel, MessageId};
+use super::values::MAX_VALUES;
+use crate::backoff::Backoff;
+
+/// How many requests wait to be taken back, at most: beyond it they are left to the workers, who throw away what has expired.
+const MAX_WITHDRAWALS: usize = 65_536;
+
+/// How many requests are taken back in one go.
+const WITHDRAW_AT_ONCE: usize = 500;
+
+/// How often taking back is tried before it is left to the workers.
+const WITHDRAW_TRIES: u32 = 8;
+
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+pub(super) type Value = Result<Box<RawValue>, SendError>;
+
+/// What waits for the replies to one request.
+enum Waiter {
+    One(oneshot::Sender<Value>),
+    Several {
+        values: mpsc::Sender<Value>,
+        next: u32,
+    },
+}
+
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<HashMap<MessageId, Waiter>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, HashMap<MessageId, Waiter>> {
+        // Nothing panics while it is held, and no state of it would be invalid if something did.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a reply to who waits for it. One that nobody waits for is of a caller who is gone.
+    fn give(&self, reply: Reply) {
+        let Ok(id) = MessageId::new(&reply.request) else {
+            return;
+        };
+        let mut waiting = self.lock();
+        match waiting.get_mut(&id) {
+            None => {}
+            Some(Waiter::One(_)) => {
+                if let Some(Waiter::One(caller)) = waiting.remove(&id) {
+                    let value = reply
+                        .content
+                        .map(|value| value.unwrap_or(RawValue::NULL.to_owned()));
+                    let _gone = caller.send(value.map_err(SendError::Refused));
+                }
+            }
+            Some(Waiter::Several { values, next }) => {
+                if reply.sequence != *next {
+                    // A worker that died was at it before: it was here already.
+                    return;
+                }
+                *next = next.saturating_add(1);
+                let mut is_last = reply.last || reply.content.is_err();
+                if let Some(mut value) = reply.content.map_err(SendError::Refused).transpose() {
+                    // The last place is for saying that there is none.
+                    if values.capacity() <= 1 {
+                        value = Err(SendError::TooSlow { max: MAX_VALUES });
+                        is_last = true;
+                    }
+                    is_last |= values.try_send(value).is_err();
+                }
+                if is_last {
+                    waiting.remove(&id);
+                }
+            }
+        }
+    }
+}
+
+/// The one who waits for replies.
+pub(super) struct Requester {
+    inbox: Arc<dyn Inbox>,
+    waiting: Arc<Waiting>,
+    withdrawals: mpsc::Sender<(Channel, EntryId)>,
+}
+
+impl Requester {
+    /// Makes an inbox, and looks after it until `stop`.
+    pub(super) async fn start(
+        bus: &Arc<dyn MessageBus>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, MessageBusError> {
+        let inbox = bus.inbox().await?;
+        let waiting = Arc::new(Waiting::default());
+        tasks.spawn(receive(
+            Arc::clone(&inbox),
+            Arc::clone(&waiting),
+            stop.clone(),
+        ));
+        let (withdrawals, to_withdraw) = mpsc::channel(MAX_WITHDRAWALS);
+        tasks.spawn(withdraw(Arc::clone(bus), to_withdraw, stop.clone()));
+        Ok(Self {
+            inbox,
+            waiting,
+            withdrawals,
+        })
+    }
+
+    /// What workers reach it by.
+    pub(super) fn address(&self) -> &str {
+        self.inbox.address()
+    }
+
+    /// Waits for the one reply to the request `id`.
+    pub(super) fn expect_one(
+        self: &Arc<Self>,
+        id: &MessageId,
+    ) -> Result<(Expected, oneshot::Receiver<Value>), SendError> {
+        let (caller, reply) = oneshot::channel();
+        Ok((self.expect(id, Waiter::One(caller))?, reply))
+    }
+
+    /// Waits for the several replies to the request `id`.
+    pub(super) fn expect_several(
+        self: &Arc<Self>,
+        id: &MessageId,
+    ) -> Result<(Expected, mpsc::Receiver<Value>), SendError> {
+        let (values, taken) = mpsc::channel(MAX_VALUES + 1);
+        Ok((self.expect(id, Waiter::Several { values, next: 1 })?, taken))
+    }
+
+    fn expect(self: &Arc<Self>, id: &MessageId, waiter: Waiter) -> Result<Expected, SendError> {
+        let mut waiting = self.waiting.lock();
+        if waiting.contains_key(id) {
+            return Err(SendError::DuplicateId);
+        }
+        waiting.insert(id.clone(), waiter);
+        Ok(Expected {
+            requester: Arc::clone(self),
+            id: id.clone(),
+        })
+    }
+}
+
+/// Replies to a request are waited for, until it is dropped.
+pub(super) struct Expected {
+    requester: Arc<Requester>,
+    id: MessageId,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.requester.waiting.lock().remove(&self.id);
+    }
+}
+
+/// How far a request has come.
+enum Put {
+    Going(BoxFuture<'static, Result<EntryId, MessageBusError>>),
+    There(EntryId),
+    Over,
+}
+
+/// A request on its way, which is taken back when this is dropped before it is answered.
+pub(super) struct Sending {
+    expected: Expected,
+    channel: Channel,
+    put: Put,
+}
+
+impl Sending {
+    pub(super) fn new(
+        expected: Expected,
+        bus: &Arc<dyn MessageBus>,
+        channel: Channel,
+        message: Vec<u8>,
+    ) -> Self {
+        let (bus, to) = (Arc::clone(bus), channel.clone());
+        let going = async move { bus.request(&to, &message).await };
+        Self {
+            expected,
+            channel,
+            put: Put::Going(going.boxed()),
+        }
+    }
+
+    /// Puts it on the bus.
+    pub(super) async fn put(&mut self) -> Result<(), SendError> {
+        let Put::Going(going) = &mut self.put else {
+            return Ok(());
+        };
+        let put = going.await;
+        self.put = Put::Over;
+        match put {
+            Ok(entry) => {
+                self.put = Put::There(entry);
+                Ok(())
+            }
+            Err(MessageBusError::NoGroup) => Err(SendError::UnknownSubject {
+                subject: self.channel.to_string(),
+            }),
+            Err(error) => Err(SendError::Bus(error)),
+        }
+    }
+
+    /// Its reply is here: the worker has taken it off the bus.
+    pub(super) fn is_answered(&mut self) {
+        self.put = Put::Over;
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let withdrawals = &self.expected.requester.withdrawals;
+        match std::mem::replace(&mut self.put, Put::Over) {
+            Put::Over => {}
+            // Where there is no room, or nobody who does it, the workers throw it away when it has expired.
+            Put::There(entry) => {
+                let _left = withdrawals.try_send((self.channel.clone(), entry));
+            }
+            Put::Going(going) => {
+                let (withdrawals, channel) = (withdrawals.clone(), self.channel.clone());
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(async move {
+                        if let Ok(entry) = going.await {
+                            let _left = withdrawals.try_send((channel, entry));
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Gives replies to those who wait for them.
+async fn receive(inbox: Arc<dyn Inbox>, waiting: Arc<Waiting>, stop: CancellationToken) {
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    let received = async {
+        loop {
+            match inbox.next().await {
+                Ok(replies) => {
+                    backoff.reset();
+                    for text in replies {
+                        match envelope::decode_reply(&text) {
+                            Ok(reply) => waiting.give(reply),
+                            Err(error) => {
+                                tracing::warn!(
+                                    error = causes(&error),
+                                    "a reply cannot be understood"
+                                );
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    let wait = backoff.next_wait();
+                    tracing::warn!(error = causes(&error), ?wait, "replies cannot be read");
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(received).await;
+    for (_, waiter) in waiting.lock().drain() {
+        // Who waits for one reply learns it by having nobody to wait for.
+        if let Waiter::Several { values, .. } = waiter {
+            let _full = values.try_send(Err(SendError::Closed));
+        }
+    }
+    if let Err(error) = inbox.close().await {
+        tracing::info!(
+            error = causes(&error),
+            "the inbox for replies is left to expire"
+        );
+    }
+}
+
+/// Takes requests back that nobody waits for.
+async fn withdraw(
+    bus: Arc<dyn MessageBus>,
+    mut requests: mpsc::Receiver<(Channel, EntryId)>,
+    stop: CancellationToken,
+) {
+    let mut taken = Vec::new();
+    loop {
+        if stop
+            .run_until_cancelled(requests.recv_many(&mut taken, WITHDRAW_AT_ONCE))
+            .await
+            .is_none()
+        {
+            requests.close();
+            requests.recv_many(&mut taken, WITHDRAW_AT_ONCE).await;
+        }
+        if taken.is_empty() {
+            return;
+        }
+        let mut by_channel: HashMap<Channel, Vec<EntryId>> = HashMap::new();
+        for (channel, entry) in taken.drain(..) {
+            by_channel.entry(channel).or_default().push(entry);
+        }
+        for (channel, entries) in by_channel {
+            withdraw_from(&*bus, &channel, &entries, &stop).await;
+        }
+    }
+}
+
+async fn withdraw_from(
+    bus: &dyn MessageBus,
+    channel: &Channel,
+    entries: &[EntryId],
+    stop: &CancellationToken,
+) {
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    while let Err(error) = bus.withdraw(channel, entries).await {
+        let wait = backoff.next_wait();
+        if backoff.attempts() >= WITHDRAW_TRIES || stop.is_cancelled() {
+            tracing::info!(
+                %channel, requests = entries.len(), error = causes(&error),
+                "requests that nobody waits for are left to the workers"
+            );
+            return;
+        }
+        tokio::time::sleep(wait).await;
+    }
+}

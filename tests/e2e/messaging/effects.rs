@@ -1,0 +1,145 @@
+//! Effects once, with the record of a message's id in their transaction.
+
+use std::time::Duration;
+
+use sqlx::MySqlPool;
+use tidelog::handled::MySqlHandled;
+use tidelog::messaging::{HandlerError, MessageContext, Messaging, Worker};
+use tidelog_test_support::{Process, fresh_mysql_database, shared, unique_name};
+
+use super::{NOTE, eventually, soon};
+
+const URL: &str = "TIDELOG_TEST_MESSAGES_URL";
+const APP: &str = "TIDELOG_TEST_MESSAGES_APP";
+const DATABASE: &str = "TIDELOG_TEST_MESSAGES_DATABASE";
+
+/// A worker that counts a message in its table, once, and takes its time.
+async fn counting(url: &str, app: &str, pool: MySqlPool) -> Worker {
+    let handled = MySqlHandled::new("g").unwrap();
+    handled.create_table(&pool).await.unwrap();
+    let messaging = Messaging::connect(url, app).unwrap();
+    let worker = messaging.worker("g").concurrency(8).policy(soon(1_000));
+    worker
+        .idle(Duration::from_secs(1))
+        .handle(&NOTE, move |number, message: MessageContext| {
+            let (pool, handled) = (pool.clone(), handled.clone());
+            async move {
+                let mut transaction = pool.begin().await?;
+                if handled.is_first(&mut transaction, message.id()).await? {
+                    sqlx::query("INSERT INTO effects (number) VALUES (?)")
+                        .bind(number)
+                        .execute(&mut *transaction)
+                        .await?;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                transaction.commit().await?;
+                // It may be killed here: done, and not settled.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                Ok::<_, HandlerError>(())
+            }
+        })
+}
+
+async fn effects(pool: &MySqlPool) -> (i64, i64) {
+    sqlx::query_as("SELECT COUNT(*), COUNT(DISTINCT number) FROM effects")
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+/// Not a test by itself: the process that is killed.
+#[tokio::test]
+async fn the_worker_that_is_killed() {
+    let variable = |name| std::env::var(name).ok();
+    let (Some(url), Some(app), Some(database)) = (variable(URL), variable(APP), variable(DATABASE))
+    else {
+        return;
+    };
+    let pool = MySqlPool::connect(&database).await.unwrap();
+    let worker = counting(&url, &app, pool).await.start().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    worker.stop().await;
+}
+
+fn launch(url: &str, app: &str, database: &str) -> Process {
+    let mut command = Process::command(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "messaging::effects::the_worker_that_is_killed"])
+        .arg("--nocapture")
+        .envs([(URL, url), (APP, app), (DATABASE, database)]);
+    Process::start(command)
+}
+
+#[tokio::test]
+async fn workers_that_are_killed_in_the_middle_lose_nothing_and_their_effects_are_there_once() {
+    let (url, app) = (shared::redis().await.url(), unique_name());
+    let database = fresh_mysql_database(shared::mysql().await).await;
+    let pool = MySqlPool::connect(&database).await.unwrap();
+    sqlx::query("CREATE TABLE effects (number BIGINT UNSIGNED NOT NULL)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let messaging = Messaging::connect(url, &app).unwrap();
+    let numbers: Vec<u64> = (0..400).collect();
+    messaging.emit_all(&NOTE, &numbers).await.unwrap();
+    for at_least in [60, 120, 180] {
+        let mut worker = launch(url, &app, &database);
+        eventually("some are handled", async || {
+            effects(&pool).await.1 >= at_least
+        })
+        .await;
+        worker.kill();
+    }
+    assert!(
+        effects(&pool).await.1 < 400,
+        "they were killed in the middle"
+    );
+    let last = counting(url, &app, pool.clone())
+        .await
+        .start()
+        .await
+        .unwrap();
+    let key = format!("{{{app}:messages:{NOTE}}}");
+    let mut xlen = redis::cmd("XLEN");
+    xlen.arg(&key);
+    eventually("all is handled", async || {
+        super::ask::<usize>(url, &xlen).await == 0
+    })
+    .await;
+    last.stop().await;
+    assert_eq!(effects(&pool).await, (400, 400));
+    let letters = messaging.dead_letters("g", &NOTE).unwrap();
+    assert!(letters.list(None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_is_first_once_for_each_group_until_its_record_is_swept() {
+    let database = fresh_mysql_database(shared::mysql().await).await;
+    let pool = MySqlPool::connect(&database).await.unwrap();
+    let (one, two) = (
+        MySqlHandled::new("g").unwrap(),
+        MySqlHandled::new("h").unwrap(),
+    );
+    one.create_table(&pool).await.unwrap();
+    one.create_table(&pool).await.unwrap();
+    let id = tidelog::messaging::MessageId::unique();
+    let is_first = async |handled: &MySqlHandled, commits: bool| {
+        let mut transaction = pool.begin().await.unwrap();
+        let is_first = handled.is_first(&mut transaction, &id).await.unwrap();
+        if commits {
+            transaction.commit().await.unwrap();
+        }
+        is_first
+    };
+    assert!(is_first(&one, false).await, "rolled back");
+    assert!(is_first(&one, true).await);
+    assert!(!is_first(&one, true).await);
+    assert!(is_first(&two, true).await);
+    assert_eq!(one.sweep(&pool).await.unwrap(), 0, "they are young");
+    sqlx::query("UPDATE tidelog_handled_messages SET handled_at = handled_at - 604801")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(one.sweep(&pool).await.unwrap(), 1);
+    assert!(is_first(&one, true).await && !is_first(&two, true).await);
+}
