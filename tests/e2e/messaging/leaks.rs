@@ -49,7 +49,7 @@ async fn ten_thousand_sends_that_timed_out_leave_nothing_behind() {
     let send = |number: u32| {
         let (messaging, payload) = (ends.one.clone(), payload.clone());
         async move {
-            if number % 10 == 0 {
+            if number.is_multiple_of(10) {
                 // One whose caller goes away by itself, maybe while it is on its way.
                 let wait = Duration::from_micros(u64::from(number));
                 let sent = tokio::time::timeout(wait, messaging.send(&ECHO, &payload)).await;
