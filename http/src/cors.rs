@@ -29,7 +29,7 @@ const REQUEST_HEADERS: [HeaderName; 10] = [
 ];
 
 /// What a page may read of an answer beside what browsers always let through.
-const EXPOSED_HEADERS: [HeaderName; 9] = [
+pub(crate) const EXPOSED_HEADERS: [HeaderName; 9] = [
     header::ETAG,
     header::LOCATION,
     header::RETRY_AFTER,
@@ -81,6 +81,16 @@ impl CorsOrigins {
                 let origins = origins.filter(|origins| origins.len() <= MAX_ORIGINS);
                 origins.map(|origins| Self(Allowed::Listed(origins)))
             }
+        }
+    }
+
+    /// Whether pages of `origin` may speak to a service, as browsers write it in the header `Origin`.
+    #[must_use]
+    pub fn allow(&self, origin: &HeaderValue) -> bool {
+        match &self.0 {
+            Allowed::None => false,
+            Allowed::Any => true,
+            Allowed::Listed(origins) => origins.contains(origin),
         }
     }
 }

@@ -28,6 +28,7 @@ mod rejected;
 mod roles;
 mod server;
 mod sign_in;
+mod websocket;
 
 pub use app::{app, with_context, with_context_of};
 pub use body::{BodyLimits, JsonBody, read_json};
@@ -45,4 +46,7 @@ pub use server::{Peer, ServerSettings, Tls, TlsError, serve};
 pub use sign_in::{
     Expected, InvalidKeys, InvalidSource, KeySet, KeysFrom, MAX_TOKEN_BYTES, MIN_SECRET_BYTES,
     ROLES_CLAIM, Refused, Secret, SignIn, Unread, Verifier, count_refused, signed_in,
+};
+pub use websocket::{
+    CommandMessage, SocketMessage, SocketServices, SocketSettings, offered_token, socket_router,
 };

@@ -13,7 +13,7 @@ pub use page::docs_router;
 pub use secured::secured;
 
 /// The names below `/` that services need for themselves: no aggregate and no view may be called so.
-pub const RESERVED_NAMES: [&str; 8] = [
+pub const RESERVED_NAMES: [&str; 9] = [
     "admin",
     "docs",
     "events",
@@ -23,6 +23,8 @@ pub const RESERVED_NAMES: [&str; 8] = [
     "openapi.json",
     // The stream in which the administration keeps its record is called so.
     "tidelog",
+    // The WebSocket.
+    "ws",
 ];
 
 /// An OpenAPI 3.1 document in the making.
