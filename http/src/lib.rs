@@ -38,7 +38,9 @@ pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
 pub use cors::{CorsOrigins, cross_origin};
 pub use health::{Part, Readiness, health_router};
 pub use limits::{LoadLimits, RateLimit, limited, rated};
-pub use openapi::{ApiDocument, RESERVED_NAMES, docs_router, header, parameter, secured, with};
+pub use openapi::{
+    ApiDocument, RESERVED_NAMES, docs_router, embedded_schema, header, parameter, secured, with,
+};
 pub use problem::{Problem, ProblemKind};
 pub use query::{no_query, require_json_answer};
 pub use roles::{InvalidRules, MAX_ROLE_CHARS, Operation, Rules};

@@ -162,6 +162,12 @@ impl ApiDocument {
     }
 }
 
+/// `schema` as it stands under `name` among the schemas of a document: what it refers to within itself it refers to there.
+#[must_use]
+pub fn embedded_schema(name: &str, schema: &Value) -> Value {
+    embed::component(schema, name)
+}
+
 /// A parameter that may be left out unless it is part of the path: `place` is `path`, `query` or `header`.
 #[must_use]
 pub fn parameter(place: &str, name: &str, schema: &Value, description: &str) -> Value {

@@ -89,8 +89,8 @@ pub struct SocketSettings {
     pub idle_timeout_ms: u64,
     /// The longest time for one message to be taken, in milliseconds, however steadily; 5 min unless said otherwise.
     pub write_timeout_ms: u64,
-    /// How long commands that are being handled may go on when the socket ends, and then the client to say good-bye, in milliseconds; 10 s
-    /// unless said otherwise.
+    /// How long commands that are being handled may go on when the socket ends, in milliseconds; 10 s unless said otherwise. (The client has a
+    /// second then to say good-bye.)
     pub close_timeout_ms: u64,
 }
 

@@ -28,6 +28,9 @@ use crate::server::Peer;
 /// When a client may try again what is too much now.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a client is waited for to close too: a stop is not held up by one that does not listen.
+const GOOD_BYE: Duration = Duration::from_secs(1);
+
 /// How much is read at once: most messages are small, and every socket has such a buffer.
 const READ_BYTES: usize = 8 * 1024;
 
@@ -119,7 +122,7 @@ impl<'a> Session<'a> {
         };
         let said = timeout(2 * patience, async { tokio::join!(saying, writing).1 });
         if let Ok(Some(sink)) = said.await {
-            let _ = timeout(patience, last_words(incoming, sink)).await;
+            last_words(incoming, sink).await;
         }
     }
 
@@ -382,12 +385,13 @@ where
     Some(sink)
 }
 
-/// Reads on until the client has closed too, and then closes so that it can still read why.
+/// Reads on, for a moment, until the client has closed too, and then closes so that it can still read why.
 async fn last_words<S>(mut incoming: Reading<S>, sink: Writing<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    while let Some(Ok(_)) = incoming.next().await {}
+    let closed = async { while let Some(Ok(_)) = incoming.next().await {} };
+    let _ = timeout(GOOD_BYE, closed).await;
     if let Ok(mut socket) = incoming.reunite(sink) {
         let _ = socket.get_mut().shutdown().await;
     }

@@ -1,12 +1,17 @@
 //! One subscription of a socket: a live query, whose events are passed on.
 
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
 use axum::Router;
+use axum::body::{BodyDataStream, Bytes};
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::PollSender;
 use tower::ServiceExt;
 
 use super::answer;
@@ -31,11 +36,12 @@ pub(super) async fn tell(
     if !is_live(&response) {
         return answer::problem(Some(&id), not_live()).await;
     }
-    let subscribed = answer::subscribed(&id, &response);
-    let mut is_taken = out.send(Message::text(subscribed)).await.is_ok();
+    let subscribed = Message::text(answer::subscribed(&id, &response));
+    let mut out = PollSender::new(out);
+    let mut is_taken = out.send(subscribed).await.is_ok();
     let mut body = response.into_body().into_data_stream();
     let mut events = Events::default();
-    while let (true, Some(piece)) = (is_taken, body.next().await) {
+    while let (true, Some(piece)) = (is_taken, next(&mut body, &mut out).await) {
         let taken = piece.ok().map(|piece| events.take(&piece));
         if !matches!(taken, Some(Ok(()))) {
             return answer::ended(&id, "failed");
@@ -46,6 +52,25 @@ pub(super) async fn tell(
         }
     }
     answer::ended(&id, "over")
+}
+
+/// The next piece of `body`, which is not asked for it before there is room in `out`. The room is kept for what the piece has; while there is
+/// none, others may have it.
+async fn next(
+    body: &mut BodyDataStream,
+    out: &mut PollSender<Message>,
+) -> Option<Result<Bytes, axum::Error>> {
+    poll_fn(|cx| {
+        if ready!(out.poll_reserve(cx)).is_err() {
+            return Poll::Ready(None);
+        }
+        let piece = body.poll_next_unpin(cx);
+        if piece.is_pending() {
+            out.abort_send();
+        }
+        piece
+    })
+    .await
 }
 
 fn is_live(response: &Response) -> bool {
