@@ -242,9 +242,8 @@ impl Client {
     /// The code with which the server closes, whatever it says before.
     async fn closed(&mut self) -> u16 {
         loop {
-            match self.next().await {
-                Message::Close(frame) => return frame.unwrap().code.into(),
-                _ => {}
+            if let Message::Close(frame) = self.next().await {
+                return frame.unwrap().code.into();
             }
         }
     }
