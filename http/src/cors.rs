@@ -29,7 +29,7 @@ const REQUEST_HEADERS: [HeaderName; 10] = [
 ];
 
 /// What a page may read of an answer beside what browsers always let through.
-const EXPOSED_HEADERS: [HeaderName; 9] = [
+pub(crate) const EXPOSED_HEADERS: [HeaderName; 9] = [
     header::ETAG,
     header::LOCATION,
     header::RETRY_AFTER,

@@ -29,6 +29,7 @@ mod rejected;
 mod roles;
 mod server;
 mod sign_in;
+mod websocket;
 
 pub use app::{app, with_context, with_context_of};
 pub use body::{BodyLimits, JsonBody, read_json};
@@ -38,7 +39,9 @@ pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
 pub use cors::{CorsOrigins, cross_origin};
 pub use health::{Part, Readiness, health_router};
 pub use limits::{LoadLimits, RateLimit, Rates, bounded_answers, limited, rated, rated_refusals};
-pub use openapi::{ApiDocument, RESERVED_NAMES, docs_router, header, parameter, secured, with};
+pub use openapi::{
+    ApiDocument, RESERVED_NAMES, docs_router, embedded_schema, header, parameter, secured, with,
+};
 pub use own_pages::{is_own_host, own_pages_alone};
 pub use problem::{Problem, ProblemKind};
 pub use query::{no_query, require_json_answer};
@@ -47,4 +50,7 @@ pub use server::{Peer, ServerSettings, Tls, TlsError, serve};
 pub use sign_in::{
     Expected, InvalidKeys, InvalidSource, KeySet, KeysFrom, MAX_TOKEN_BYTES, MIN_SECRET_BYTES,
     ROLES_CLAIM, Refused, Secret, SignIn, Unread, Verifier, count_refused, signed_in,
+};
+pub use websocket::{
+    CommandMessage, SocketMessage, SocketServices, SocketSettings, offered_token, socket_router,
 };

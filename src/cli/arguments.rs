@@ -12,6 +12,7 @@ use tidelog_query::{Compare, Only};
 use super::exit;
 use super::looking::{self, Looking};
 use super::operating::{self, Operation};
+use super::schema::Exporting;
 use crate::settings::{Kind, SETTINGS, Setting};
 
 /// What is asked for.
@@ -52,6 +53,8 @@ pub(crate) enum Action {
         /// For programs.
         json: bool,
     },
+    /// Writes what events, commands and views look like.
+    Export(Exporting),
     /// Prints what a shell needs to complete the command line.
     Completions(Shell),
 }
@@ -329,6 +332,11 @@ impl Arguments {
                 let json = inner.get_flag("json");
                 (Action::Config { json }, inner)
             }
+            Some(("schema", outer)) => {
+                let inner = outer.subcommand_matches("export").unwrap_or(outer);
+                let action = Action::Export(Exporting::read(inner));
+                return Ok(Self::of(action, &[&matches, inner]));
+            }
             Some(("completions", inner)) => {
                 let shell = inner.get_one("shell").copied().unwrap_or(Shell::Bash);
                 // It has no settings of its own.
@@ -427,6 +435,7 @@ pub(super) fn command(name: &str) -> Command {
                 .arg(switch("json", "For programs: as JSON"))
                 .args(settings()),
         )
+        .subcommand(Exporting::command(&settings()))
         .subcommand(
             Command::new("completions")
                 .about("Print what a shell needs to complete this command line")

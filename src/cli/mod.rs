@@ -11,6 +11,7 @@ mod migrating;
 mod operating;
 mod replay;
 mod restart;
+mod schema;
 mod table;
 mod views;
 mod welcome;
@@ -104,6 +105,7 @@ fn perform(app: App, action: &Action, layers: Layers, settings: Settings) -> u8 
                 doctor::doctor(&app, settings, *new_history, *json).await
             }
             Action::Config { json } => commands::config(&layers, *json),
+            Action::Export(asked) => schema::export(&app, asked),
             // It was done before.
             Action::Completions(_) => Ok(()),
         }

@@ -16,6 +16,7 @@ pub(crate) mod reach;
 mod reactions;
 mod recorded;
 mod sign_in;
+mod socket;
 mod source;
 mod stalls;
 mod tls;
@@ -305,6 +306,13 @@ impl Assembly<'_> {
             let freshness = signal.filter(|_| reads == Reads::AfterCommits);
             self.answer_queries(store.backend, live, freshness, running)?;
         }
+        if let (Some(commands), Some(queries)) = (&running.command_router, &running.query_router) {
+            let (commands, queries) = (commands.clone(), queries.clone());
+            let (settings, sign_in) = (self.settings, self.sign_in.as_ref());
+            let stop = running.servers.stop.clone();
+            let both = socket::with_socket(commands, queries, settings, sign_in, stop);
+            running.command_router = Some(both);
+        }
         Ok(())
     }
 
@@ -571,8 +579,8 @@ impl Running {
         self.admin_addr.as_deref()
     }
 
-    /// The command service, to be mounted: commands, `/events`, `/openapi.json` and `/docs`. `None` where the role takes no
-    /// commands.
+    /// The command service, to be mounted: commands, `/events`, `/openapi.json` and `/docs`, and the WebSocket `/ws` where the role answers
+    /// queries too. `None` where the role takes no commands.
     ///
     /// It may be nested. It answers what it does not know with problem documents itself, so it cannot be merged with a
     /// router that has a fallback.

@@ -56,6 +56,15 @@ fn describe() {
         "Requests and connections that were turned away for the sake of the others."
     );
     describe_gauge!("tidelog_http_connections", "Connections that are open.");
+    describe_gauge!("tidelog_http_sockets", "WebSockets that are open.");
+    describe_gauge!(
+        "tidelog_http_socket_subscriptions",
+        "Live queries that are told over WebSockets."
+    );
+    describe_counter!(
+        "tidelog_http_sockets_ended_total",
+        "WebSockets that have ended, by why."
+    );
     describe_counter!("tidelog_commands_total", "Commands, by how they came out.");
     describe_histogram!(
         "tidelog_append_duration_seconds",

@@ -48,3 +48,4 @@ mod store;
 mod story;
 mod story_day_two;
 mod telemetry;
+mod websocket;

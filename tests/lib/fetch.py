@@ -69,6 +69,7 @@ PROMETHEUS_PACKAGES = ["prometheus"]
 # The browser that looks at the pages, with a font. What drives it is in tests/pages/package-lock.json.
 BROWSER_PACKAGES = ["chromium-headless-shell", "fonts-dejavu-core"]
 PAGES = Path(__file__).resolve().parent.parent / "pages"
+SCHEMA_TESTS = PAGES.parent / "schemas"
 # What the browser's packages bring along and it does without.
 BROWSER_WITHOUT = ["bin", "sbin", "usr/bin", "usr/sbin", "var", "etc/init.d", "usr/share/[!f]*", "usr/share/f[!o]*",
                    "usr/lib/chromium/libVk*", "usr/lib/*/dri", "usr/lib/*/gconv", "usr/lib/*/perl*", "usr/lib/*/libLLVM*",
@@ -148,6 +149,11 @@ def fetch_alone(part):
 def fetch_browser():
     """Completes the browser and what drives it, and returns their directory: `chromium` and `node_modules`."""
     return fetch_alone(BROWSER)
+
+
+def fetch_schemas():
+    """Completes what reads exported schemas, and returns its directory: `node_modules`."""
+    return fetch_alone(SCHEMAS)
 
 
 def stand_in(root):
@@ -260,13 +266,23 @@ def build_browser(root, new):
         f"export FONTCONFIG_FILE={shlex.quote(str(root / 'browser/fonts.conf'))}\n"
         f"exec {shlex.quote(str(place / 'usr/lib/chromium/chromium-headless-shell'))} \"$@\"\n")
     (new / "chromium").chmod(0o755)
+    install_node_modules(PAGES, new)
+    return "a browser for the pages: " + " ".join(BROWSER_PACKAGES)
+
+
+def build_schemas(_root, new):
+    install_node_modules(SCHEMA_TESTS, new)
+    return "what reads exported schemas"
+
+
+def install_node_modules(described, new):
+    """Installs in `new` what is locked in the directory `described`."""
     for name in ("package.json", "package-lock.json"):
-        shutil.copy2(PAGES / name, new / name)
+        shutil.copy2(described / name, new / name)
     if shutil.which("npm") is None:
-        raise FetchError("npm is missing: the tests of the pages need Node.js 20 or later")
+        raise FetchError(f"npm is missing: tests/{described.name} needs Node.js 20 or later")
     subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=new,
                    stdout=subprocess.DEVNULL, timeout=STEP_TIMEOUT_SECONDS, check=True)
-    return "a browser for the pages: " + " ".join(BROWSER_PACKAGES)
 
 
 def fonts_conf(place):
@@ -428,6 +444,7 @@ def locked(path):
 
 PYTHON = Part("python", "1 " + " ".join(f"{name} {digest}" for name, digest in PYTHON_WHEELS), build_python)
 PROMTOOL = Part("promtool", f"1 {' '.join(PROMETHEUS_PACKAGES)}", build_promtool)
+SCHEMAS = Part("schemas", "1 " + (SCHEMA_TESTS / "package-lock.json").read_text(), build_schemas)
 BROWSER = Part("browser", f"1 {' '.join(BROWSER_PACKAGES)} " + (PAGES / "package-lock.json").read_text(), build_browser)
 REQUIRED = [
     Part("debian", f"1 {' '.join(DEBIAN_PACKAGES)}", build_debian),

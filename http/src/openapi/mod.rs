@@ -13,7 +13,7 @@ pub use page::docs_router;
 pub use secured::secured;
 
 /// The names below `/` that services need for themselves: no aggregate and no view may be called so.
-pub const RESERVED_NAMES: [&str; 8] = [
+pub const RESERVED_NAMES: [&str; 9] = [
     "admin",
     "docs",
     "events",
@@ -23,6 +23,8 @@ pub const RESERVED_NAMES: [&str; 8] = [
     "openapi.json",
     // The stream in which the administration keeps its record is called so.
     "tidelog",
+    // The WebSocket.
+    "ws",
 ];
 
 /// An OpenAPI 3.1 document in the making.
@@ -158,6 +160,12 @@ impl ApiDocument {
             },
         })
     }
+}
+
+/// `schema` as it stands under `name` among the schemas of a document: what it refers to within itself it refers to there.
+#[must_use]
+pub fn embedded_schema(name: &str, schema: &Value) -> Value {
+    embed::component(schema, name)
 }
 
 /// A parameter that may be left out unless it is part of the path: `place` is `path`, `query` or `header`.

@@ -5,6 +5,7 @@ mod lingering;
 mod paced;
 mod requests;
 mod tls;
+mod upgraded;
 
 use std::convert::Infallible as Never;
 use std::io;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header::UPGRADE;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -33,6 +35,7 @@ use paced::Paced;
 pub use requests::Peer;
 use requests::{Held, Timed};
 pub use tls::{Tls, TlsError};
+pub(crate) use upgraded::Upgraded;
 
 /// How long the loop waits after the system refused a connection (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -84,7 +87,8 @@ impl Default for ServerSettings {
 /// [`ServerSettings::grace_ms`] has passed. Other connections are closed at once.
 ///
 /// A client that is slow in sending a head or a body, or in reading an answer, loses its connection (see [`ServerSettings`]). Each
-/// request has its [`Peer`] among its extensions.
+/// request has its [`Peer`] among its extensions. A connection that goes on as a WebSocket keeps its place, is paced like any other, and
+/// has the grace to say good-bye.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -243,11 +247,15 @@ impl Site {
     {
         let settings = self.settings;
         let body_timeout = Duration::from_millis(settings.body_timeout_ms);
+        let upgraded = Upgraded::default();
         let service = service_fn(|request: Request<Incoming>| {
             let busy = activity.busy();
             let mut request =
                 request.map(|body| Timed::new(body, body_timeout, Arc::clone(&activity)));
             request.extensions_mut().insert(Peer(peer));
+            if request.headers().contains_key(UPGRADE) {
+                request.extensions_mut().insert(upgraded.clone());
+            }
             let refused = requests::refused(&request, MAX_HEAD_BYTES);
             let answer = self.router.clone().oneshot(request);
             async {
@@ -279,6 +287,9 @@ impl Site {
         if let Err(error) = ended {
             // A client that went away, or that does not speak HTTP: its own business.
             tracing::debug!(%error, "a connection ended");
+        } else if let Some(rest) = upgraded.take() {
+            let _busy = activity.busy();
+            rest.await;
         }
     }
 }

@@ -9,6 +9,7 @@ mod follow;
 mod migrating;
 mod output;
 mod recorded;
+mod schema;
 mod search;
 mod streams;
 mod token;

@@ -4,7 +4,7 @@
 mod by_command_line;
 mod by_pages;
 mod customers;
-mod program;
+pub(crate) mod program;
 
 use std::collections::BTreeMap;
 

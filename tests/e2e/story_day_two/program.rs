@@ -124,7 +124,7 @@ fn the_program() {
 }
 
 /// What runs it with these arguments.
-pub(super) fn program(arguments: &[&str]) -> Command {
+pub(crate) fn program(arguments: &[&str]) -> Command {
     let test = concat!(module_path!(), "::the_program");
     let test = test.split_once("::").unwrap().1;
     let mut command = Process::command(std::env::current_exe().unwrap());

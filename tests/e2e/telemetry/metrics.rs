@@ -11,6 +11,7 @@ use tidelog_test_support::promtool;
 use crate::client::{must, send};
 use crate::services::{Backends, Role, Service};
 use crate::waiting::eventually;
+use crate::websocket::kit::Socket;
 
 const DOCUMENT: &str = include_str!("../../../docs/operations.md");
 
@@ -137,6 +138,15 @@ async fn the_pages_are_as_prometheus_wants_them_and_as_documented() {
     let signed = Service::start_with(Role::Dev, &signed).await;
     let nobody = signed.queries().get("/posts").await;
     nobody.problem(401, "unauthenticated");
+    let mut socket = Socket::of(&dev).await;
+    socket.subscribe("1", "/posts", None).await;
+    drop(socket);
+    eventually("the socket to have ended", async || {
+        let page = dev.admin().get("/metrics").await.body;
+        let is_told = page.contains("tidelog_http_sockets_ended_total{");
+        is_told.then_some(()).ok_or(page)
+    })
+    .await;
     let mut all = Families::new();
     for service in [&command, &eventbus, &query, &dev, &signed] {
         let admin = service.admin();

@@ -59,6 +59,11 @@ pub async fn browser_path() -> PathBuf {
     told("browser").await
 }
 
+/// The directory of what reads exported schemas (`node_modules`). Fetched when it is missing.
+pub async fn schemas_path() -> PathBuf {
+    told("schemas").await
+}
+
 /// The directory that `tests/servers` tells of when it is asked for `what`.
 async fn told(what: &str) -> PathBuf {
     let told = Command::new(SERVERS)
