@@ -24,6 +24,8 @@ mod group;
 mod heads;
 mod in_process;
 mod log;
+#[cfg(feature = "nats")]
+mod nats;
 mod operations;
 mod outage;
 mod parking;
@@ -55,6 +57,8 @@ pub use gate::{Gate, gate};
 pub use group::{Share, has_share, to_ask_for};
 pub use in_process::InProcessEventBus;
 pub use log::{LogError, LogIdentity, LogReader, StreamReader};
+#[cfg(feature = "nats")]
+pub use nats::{InvalidNatsBus, NatsConnectError, NatsEventBus, NatsServer};
 pub use operations::{
     Answer, Asked, MAX_REASON_CHARS, OperationError, Operations, ParkedEvent, PartitionOverview,
     Skip,
