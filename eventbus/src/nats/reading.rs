@@ -49,6 +49,8 @@ struct Page {
     messages: Vec<(u64, bytes::Bytes)>,
     /// Whether there was nothing more.
     is_last: bool,
+    /// Whether nobody gave it: the stream is gone, or has no server now.
+    is_nobodys: bool,
 }
 
 impl NatsEventBus {
@@ -152,6 +154,9 @@ impl NatsEventBus {
             if expected.is_some() && page.messages.is_empty() {
                 return Ok(None);
             }
+            if page.is_nobodys {
+                return Err(odd("no server has the stream now"));
+            }
             for (place, body) in page.messages {
                 let event = decode(&body, place, partition)?;
                 let expected = expected.take().filter(|own| own.sequence == place);
@@ -242,7 +247,11 @@ async fn page(
 }
 
 async fn take(answers: &mut Subscriber) -> Result<Page, BusError> {
-    let mut messages = Vec::new();
+    let mut page = Page {
+        messages: Vec::new(),
+        is_last: true,
+        is_nobodys: false,
+    };
     loop {
         let answer = timeout(RESPONSE_TIMEOUT, answers.next()).await;
         let Ok(Some(message)) = answer else {
@@ -253,21 +262,18 @@ async fn take(answers: &mut Subscriber) -> Result<Page, BusError> {
             None | Some(StatusCode::OK) => {
                 let sequence =
                     sequence(&message).ok_or_else(|| odd("a message without its place"))?;
-                messages.push((sequence, message.payload));
+                page.messages.push((sequence, message.payload));
             }
             Some(status) if status.as_u16() == NO_CONTENT => {
-                let pending = message
-                    .headers
-                    .as_ref()
-                    .and_then(|own| own.get("Nats-Num-Pending"));
-                let is_last = pending.is_none_or(|pending| pending.as_str() == "0");
-                return Ok(Page { messages, is_last });
+                let headers = message.headers.as_ref();
+                let pending = headers.and_then(|own| own.get("Nats-Num-Pending"));
+                page.is_last = pending.is_none_or(|pending| pending.as_str() == "0");
+                return Ok(page);
             }
-            Some(StatusCode::NOT_FOUND) => {
-                return Ok(Page {
-                    messages,
-                    is_last: true,
-                });
+            Some(StatusCode::NOT_FOUND) => return Ok(page),
+            Some(StatusCode::NO_RESPONDERS) => {
+                page.is_nobodys = true;
+                return Ok(page);
             }
             Some(status) => {
                 let what = message.description.unwrap_or_default();
