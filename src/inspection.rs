@@ -4,10 +4,10 @@ use tidelog_command::store::Inspection;
 #[cfg(any(feature = "redis", feature = "mongodb"))]
 use tidelog_domain::causes;
 
-#[cfg(feature = "servers")]
+#[cfg(any(feature = "mysql", feature = "redis", feature = "mongodb"))]
 use crate::backends::verified;
 use crate::backends::{BackendError, LogPlace, log_place};
-#[cfg(feature = "servers")]
+#[cfg(any(feature = "mysql", feature = "redis", feature = "mongodb"))]
 use crate::settings::Backend;
 use crate::settings::{InvalidSettings, Settings, variable};
 
