@@ -1,5 +1,6 @@
 //! The composition root: the one place that names concrete adapters.
 
+mod bus;
 #[cfg(feature = "servers")]
 mod verified;
 
@@ -9,24 +10,27 @@ use std::time::Duration;
 
 use tidelog_command::Clock;
 use tidelog_command::store::{EventStore, InMemoryEventStore, OpenError};
-#[cfg(feature = "redis")]
-use tidelog_domain::causes;
-use tidelog_eventbus::{EventBus, InProcessEventBus, Retry, StreamReader};
+use tidelog_eventbus::{EventBus, Retry, StreamReader};
 use tidelog_http::Part;
 use tidelog_query::store::{DividedReadStore, InMemoryReadStore, ReadError, ReadStore};
 use tokio::time::{Instant, sleep};
 
 use crate::App;
 #[cfg(feature = "servers")]
-use crate::checks::{Check, Complaint, Found, UnfitServer};
+use crate::checks::UnfitServer;
+#[cfg(any(feature = "mysql", feature = "mongodb"))]
+use crate::checks::{Check, Complaint, Found};
+#[cfg(any(feature = "mysql", feature = "mongodb"))]
+use crate::settings::Backend;
 #[cfg(feature = "servers")]
-use crate::settings::{Backend, shown_url};
+use crate::settings::shown_url;
 use crate::settings::{IN_MEMORY, InvalidSettings, Role, Settings, flag, variable};
+pub(crate) use bus::open_bus;
 #[cfg(feature = "servers")]
 pub(crate) use verified::verified;
 
 /// How long a server may take to say who it is.
-#[cfg(any(feature = "redis", feature = "mongodb"))]
+#[cfg(any(feature = "redis", feature = "nats", feature = "mongodb"))]
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The pause between two looks whether a store of the program's own answers.
@@ -374,105 +378,6 @@ async fn open_mysql_log(
     Err(BackendError::NotBuilt {
         feature: "mysql",
         key: "database_url",
-    })
-}
-
-/// Opens the event bus of `app`. The command role starts while it is down; a server of another kind, or one that refuses us,
-/// is an error in any case.
-///
-/// # Errors
-///
-/// [`BackendError`].
-pub(crate) async fn open_bus(
-    settings: &Settings,
-    app: &str,
-) -> Result<Opened<dyn EventBus>, BackendError> {
-    let Some(url) = settings.bus_url.as_deref() else {
-        return if settings.role == Role::All {
-            let bus = Arc::new(InProcessEventBus::new());
-            Ok(Opened::new(
-                bus,
-                "the event bus is inside the process".to_owned(),
-            ))
-        } else {
-            let why = format!(
-                "the role {} shares a bus with the others",
-                settings.role.name()
-            );
-            Err(missing("bus_url", &why))
-        };
-    };
-    open_redis_bus(url, settings, app)
-        .await
-        .map(Opened::announce)
-}
-
-#[cfg(feature = "redis")]
-async fn open_redis_bus(
-    url: &str,
-    settings: &Settings,
-    app: &str,
-) -> Result<Opened<dyn EventBus>, BackendError> {
-    use tidelog_eventbus::RedisEventBus;
-    let can_do_without = settings.role == Role::Command;
-    let unverified = verified(Backend::Redis, "bus_url", url, settings)?;
-    let bus = RedisEventBus::new(url, app)
-        .map_err(|error| unusable("bus_url", url, causes(&error)))?
-        .keeping(usize::try_from(settings.bus_keep_events).unwrap_or(usize::MAX))
-        .keeping_bytes(settings.bus_keep_bytes, settings.partitions);
-    let check = Check {
-        key: "bus_url",
-        url,
-        expected: Found::Redis,
-        try_for: PATIENCE,
-        keep_trying: if can_do_without {
-            Duration::ZERO
-        } else {
-            settings.wait_for_backends
-        },
-    };
-    let ask = || async {
-        let answer = bus.server().await;
-        answer.map_err(|error| Complaint::of(&error, error.is_temporary()))
-    };
-    match check.until_answered(ask).await {
-        Ok(server) => Ok(Opened {
-            backend: Arc::new(bus),
-            description: format!(
-                "the event bus is on {} ({} {})",
-                if server.is_cluster {
-                    "a Redis Cluster"
-                } else {
-                    "Redis"
-                },
-                server.name,
-                server.version
-            ),
-            warnings: server.warnings.into_iter().chain(unverified).collect(),
-        }),
-        Err(error) if can_do_without && error.may_pass() => Ok(Opened {
-            backend: Arc::new(bus),
-            description: "the event bus does not answer yet".to_owned(),
-            warnings: [format!(
-                "starting without the event bus, which the log stands in for: {error}"
-            )]
-            .into_iter()
-            .chain(unverified)
-            .collect(),
-        }),
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(not(feature = "redis"))]
-async fn open_redis_bus(
-    _: &str,
-    _: &Settings,
-    _: &str,
-) -> Result<Opened<dyn EventBus>, BackendError> {
-    Err(BackendError::NotBuilt {
-        feature: "redis",
-        key: "bus_url",
     })
 }
 

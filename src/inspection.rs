@@ -4,10 +4,10 @@ use tidelog_command::store::Inspection;
 #[cfg(any(feature = "redis", feature = "mongodb"))]
 use tidelog_domain::causes;
 
-#[cfg(feature = "servers")]
+#[cfg(any(feature = "mysql", feature = "redis", feature = "mongodb"))]
 use crate::backends::verified;
 use crate::backends::{BackendError, LogPlace, log_place};
-#[cfg(feature = "servers")]
+#[cfg(any(feature = "mysql", feature = "redis", feature = "mongodb"))]
 use crate::settings::Backend;
 use crate::settings::{InvalidSettings, Settings, variable};
 
@@ -27,7 +27,7 @@ pub(crate) async fn inspect(settings: &Settings) -> Result<Inspection, BackendEr
     }
 }
 
-/// What can be seen of the Redis of `settings`, as a program called `app` has it; `None` without one.
+/// What can be seen of the Redis of `settings`, as a program called `app` has it; `None` where the bus is none.
 #[cfg(feature = "redis")]
 pub(crate) async fn inspect_bus(
     settings: &Settings,
@@ -35,6 +35,9 @@ pub(crate) async fn inspect_bus(
     history: tidelog_domain::HistoryId,
 ) -> Option<Result<tidelog_eventbus::RedisInspection, String>> {
     let url = settings.bus_url.as_deref()?;
+    if !url.starts_with("redis") {
+        return None;
+    }
     if let Err(error) = verified(Backend::Redis, "bus_url", url, settings) {
         return Some(Err(error.to_string()));
     }

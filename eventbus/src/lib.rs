@@ -25,6 +25,8 @@ mod heads;
 mod in_process;
 mod log;
 pub mod messaging;
+#[cfg(feature = "nats")]
+mod nats;
 mod operations;
 mod outage;
 mod parking;
@@ -56,6 +58,8 @@ pub use gate::{Gate, gate};
 pub use group::{Share, has_share, to_ask_for};
 pub use in_process::InProcessEventBus;
 pub use log::{LogError, LogIdentity, LogReader, StreamReader};
+#[cfg(feature = "nats")]
+pub use nats::{InvalidNatsBus, NatsConnectError, NatsEventBus, NatsServer};
 pub use operations::{
     Answer, Asked, MAX_REASON_CHARS, OperationError, Operations, ParkedEvent, PartitionOverview,
     Skip,

@@ -27,6 +27,10 @@ use tidelog_domain::{
 };
 use uuid::Uuid;
 
+/// What the largest event has on the wire: 512 KiB in the log, and room for what the wire form adds to it. One whose metadata is large and
+/// full of characters that JSON escapes may have more.
+pub const LARGEST_EVENT_BYTES: usize = 1024 * 1024;
+
 /// Why a text is not an event of ours, or an event cannot be written as one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

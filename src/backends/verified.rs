@@ -64,6 +64,7 @@ const fn advice(backend: Backend) -> &'static str {
         Backend::Redis => {
             "use rediss:// (or rediss+cluster://), with ssl_ca_certs=FILE for an authority of your own"
         }
+        Backend::Nats => "use nats+tls://, with ssl_ca_certs=FILE for an authority of your own",
         Backend::MongoDb => {
             "use tls=true, with tlsCAFile=FILE for an authority of your own, and without what allows invalid certificates"
         }
@@ -85,8 +86,9 @@ fn way(backend: Backend, url: &str) -> Way {
         Backend::MySql => {
             !parts.has_any(&["ssl-mode", "sslmode"], |mode| mode != "verify_identity")
         }
-        Backend::Redis if is_local => return Way::Local,
+        Backend::Redis | Backend::Nats if is_local => return Way::Local,
         Backend::Redis => parts.scheme.starts_with("rediss") && parts.fragment.is_empty(),
+        Backend::Nats => ["nats+tls", "tls"].contains(&parts.scheme),
     };
     if verified {
         Way::Verified
@@ -257,6 +259,22 @@ mod tests {
                 ("rediss://cache.example/#insecure", Way::Unverified),
                 ("redis://127.0.0.1@cache.example", Way::Unverified),
                 ("cache.example:6379", Way::Unverified),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_nats_elsewhere_is_verified_over_tls_alone() {
+        assert_ways(
+            Backend::Nats,
+            &[
+                ("nats://127.0.0.1:4222", Way::Local),
+                ("nats://token@[::1],localhost/?replicas=3", Way::Local),
+                ("nats+tls://bus.example", Way::Verified),
+                ("tls://u:p@a:1,b:2/?ssl_ca_certs=/ca.pem", Way::Verified),
+                ("nats://bus.example", Way::Unverified),
+                ("nats://127.0.0.1,bus.example", Way::Unverified),
+                ("nats://127.0.0.1@bus.example", Way::Unverified),
             ],
         );
     }

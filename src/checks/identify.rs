@@ -18,6 +18,8 @@ pub(crate) enum Found {
     MySql,
     /// Something that answers `PING` as Redis does.
     Redis,
+    /// Something that greets as NATS does.
+    Nats,
     /// Something that answers `hello` as MongoDB does.
     MongoDb,
     /// Something that answers in HTTP.
@@ -34,6 +36,7 @@ impl std::fmt::Display for Found {
             Self::Nothing(why) => f.write_str(why),
             Self::MySql => f.write_str("a MySQL or MariaDB server"),
             Self::Redis => f.write_str("a Redis server"),
+            Self::Nats => f.write_str("a NATS server"),
             Self::MongoDb => f.write_str("a MongoDB server"),
             Self::Http => f.write_str("an HTTP server"),
             Self::Silent => f.write_str("something that takes connections but does not answer"),
@@ -47,6 +50,7 @@ pub(crate) async fn identify(host: &str, port: u16) -> Found {
     match ask(host, port, b"").await {
         Err(why) => return Found::Nothing(why),
         Ok(greeting) if is_mysql_greeting(&greeting) => return Found::MySql,
+        Ok(greeting) if greeting.starts_with(b"INFO {") => return Found::Nats,
         Ok(_) => {}
     }
     let ping = ask(host, port, b"PING\r\n").await.unwrap_or_default();

@@ -115,8 +115,8 @@ impl Check<'_> {
             None => Found::Unknown,
         };
         // In the clear, a server that wants TLS is silent or odd.
-        let over_tls =
-            self.url.starts_with("rediss") && matches!(found, Found::Silent | Found::Unknown);
+        let wants_tls = self.url.starts_with("rediss");
+        let over_tls = wants_tls && matches!(found, Found::Silent | Found::Unknown);
         let may_pass = match &found {
             _ if over_tls => complaint.may_pass,
             Found::Nothing(_) | Found::Silent => true,
@@ -154,6 +154,7 @@ fn host_and_port(url: &str) -> Option<(String, u16)> {
     let default = match scheme {
         "mysql" => 3306,
         "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => 6379,
+        "nats" | "nats+tls" | "tls" => 4222,
         _ => 27017,
     };
     let (host, port) = match first.rsplit_once(':') {
@@ -210,6 +211,7 @@ mod tests {
             ("redis://[::1]:1", "::1", 1),
             ("rediss://h", "h", 6379),
             ("redis+cluster://u:p@a,b:2/", "a", 6379),
+            ("nats+tls://u:p@a,b:2", "a", 4222),
             ("mongodb://u:p@a:1,b:2/db?replicaSet=rs", "a", 1),
             ("mongodb://[::1]/db", "::1", 27017),
         ] {

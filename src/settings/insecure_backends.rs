@@ -9,18 +9,21 @@ pub(crate) enum Backend {
     MySql,
     /// That of the event bus.
     Redis,
+    /// That of the event bus, when it is this one.
+    Nats,
     /// That of the read models.
     MongoDb,
 }
 
 impl Backend {
-    const ALL: [Self; 3] = [Self::MySql, Self::Redis, Self::MongoDb];
+    const ALL: [Self; 4] = [Self::MySql, Self::Redis, Self::Nats, Self::MongoDb];
 
     /// Its name, as it is set.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::MySql => "mysql",
             Self::Redis => "redis",
+            Self::Nats => "nats",
             Self::MongoDb => "mongodb",
         }
     }
@@ -37,7 +40,7 @@ impl fmt::Display for Backend {
 pub struct InsecureBackends(Vec<Backend>);
 
 impl InsecureBackends {
-    /// Reads a list of `mysql`, `redis` and `mongodb`, separated by commas; an empty text for none. `None` where it has something else.
+    /// Reads a list of `mysql`, `redis`, `nats` and `mongodb`, separated by commas; an empty text for none. `None` where it has something else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.trim().is_empty() {
@@ -68,6 +71,10 @@ mod tests {
             Some(vec![Backend::Redis, Backend::MySql])
         );
         assert_eq!(read("mongodb"), Some(vec![Backend::MongoDb]));
+        assert_eq!(
+            read("nats,redis"),
+            Some(vec![Backend::Nats, Backend::Redis])
+        );
         assert_eq!(
             [read("all"), read("redis,"), read("MySQL")],
             [None, None, None]

@@ -105,21 +105,21 @@ pub const SETTINGS: &[Setting] = &[
         &["TIDELOG_BUS_URL", "REDIS_URL"],
         Kind::SecretUrl,
         None,
-        "The event bus: redis://host:port, or redis+cluster://host1:port,host2:port; without it (and with SQLite) the bus is inside the process",
+        "The event bus: redis://host:port, redis+cluster://host1:port,host2:port, or nats://host:port (with the feature `nats`); without it (and with SQLite) the bus is inside the process",
     ),
     setting(
         "bus_keep_events",
         &["TIDELOG_BUS_KEEP_EVENTS"],
         Kind::Number,
         Some("100000"),
-        "How many events of each partition the bus on Redis keeps, about (1 to 4294967295); older ones are read from the log",
+        "How many events of each partition the bus on Redis or NATS keeps, about (1 to 4294967295); older ones are read from the log",
     ),
     setting(
         "bus_keep_bytes",
         &["TIDELOG_BUS_KEEP_BYTES"],
         Kind::Bytes,
         Some("512MiB"),
-        "How much of Redis' memory the events on the bus may take, all partitions together, about; above it fewer events are kept",
+        "How much of Redis' memory, or of NATS' disks, the events on the bus may take, all partitions together, about; above it fewer events are kept",
     ),
     setting(
         "mongodb_url",
@@ -133,7 +133,7 @@ pub const SETTINGS: &[Setting] = &[
         &["TIDELOG_INSECURE_BACKENDS"],
         Kind::Text,
         None,
-        "Which servers beyond this machine may be spoken to without verified TLS: mysql, redis, mongodb, separated by commas; none unless said",
+        "Which servers beyond this machine may be spoken to without verified TLS: mysql, redis, nats, mongodb, separated by commas; none unless said",
     ),
     setting(
         "command_addr",

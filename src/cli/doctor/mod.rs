@@ -202,8 +202,7 @@ fn opened_or_failed<T: ?Sized>(
         Ok(opened) => {
             report.ok(check, opened.description);
             for warning in opened.warnings {
-                let advice =
-                    "change the server's setting; docs/operations.md and docs/redis.md say why";
+                let advice = "change the server's setting; docs/operations.md, docs/redis.md and docs/engines.md say why";
                 report.warn(check, warning, advice);
             }
             Some(opened.backend)

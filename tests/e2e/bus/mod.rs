@@ -1,4 +1,4 @@
-//! The event bus: the relay, the tail and subscriptions, on the in-process bus and on a real Redis.
+//! The event bus: the relay, the tail and subscriptions, on the in-process bus and on real servers.
 
 mod groups;
 mod kit;
@@ -10,6 +10,7 @@ mod faults;
 mod history;
 mod keys;
 mod leases;
+mod nats;
 mod parking;
 mod random;
 mod relay;

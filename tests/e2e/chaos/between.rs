@@ -2,9 +2,9 @@
 
 use tidelog_domain::Position;
 use tidelog_eventbus::{ParkedSequence, ParkedState};
-use tidelog_test_support::{TcpProxy, shared};
+use tidelog_test_support::{Engine, TcpProxy, shared};
 
-use super::kit::{Expected, Ground, POISON, Watcher, add, begin, within};
+use super::kit::{Expected, Ground, POISON, Watcher, add, begin, on_each_bus, within};
 use crate::client::Client;
 use crate::view::View;
 
@@ -38,9 +38,10 @@ async fn applied(ground: &Ground) -> [i64; 2] {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_was_done_when_a_process_was_killed_before_its_checkpoint_is_not_done_again() {
-    let ground = Ground::fresh().await;
+async fn what_was_done_when_a_process_was_killed_before_its_checkpoint_is_not_done_again(
+    bus: Engine,
+) {
+    let ground = Ground::fresh(bus).await;
     let proxy = TcpProxy::start(shared::mongodb().await.port()).await;
     let through = proxy.url(&ground.backends.mongodb_url);
     let commands = ground.launch("command");
@@ -86,19 +87,19 @@ async fn parked(ground: &Ground) -> Vec<ParkedSequence> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_sequence_is_parked_once_although_its_owner_was_killed_before_that_was_written() {
-    killed_while_parking(true).await;
+async fn a_sequence_is_parked_once_although_its_owner_was_killed_before_that_was_written(
+    bus: Engine,
+) {
+    killed_while_parking(bus, true).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_sequence_is_parked_once_although_its_owner_was_killed_before_it_knew() {
-    killed_while_parking(false).await;
+async fn a_sequence_is_parked_once_although_its_owner_was_killed_before_it_knew(bus: Engine) {
+    killed_while_parking(bus, false).await;
 }
 
 /// Killed while the write that sets a sequence aside is on its way, or when it has arrived and the answer has not.
-async fn killed_while_parking(is_on_its_way: bool) {
-    let ground = Ground::fresh().await;
+async fn killed_while_parking(bus: Engine, is_on_its_way: bool) {
+    let ground = Ground::fresh(bus).await;
     let poisoned = ground.poisoned("club");
     let proxy = TcpProxy::start(shared::mongodb().await.port()).await;
     let through = proxy.url(&ground.backends.mongodb_url);
@@ -166,3 +167,9 @@ async fn killed_while_parking(is_on_its_way: bool) {
     watcher.finish().await;
     mended.kill();
 }
+
+on_each_bus!(
+    what_was_done_when_a_process_was_killed_before_its_checkpoint_is_not_done_again,
+    a_sequence_is_parked_once_although_its_owner_was_killed_before_that_was_written,
+    a_sequence_is_parked_once_although_its_owner_was_killed_before_it_knew,
+);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tidelog_test_support::Signal;
+use tidelog_test_support::{Engine, Signal};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::kit::{Ground, Load, SUBSCRIPTIONS, Watcher, Writers, within};
+use super::kit::{Ground, Load, SUBSCRIPTIONS, Watcher, Writers, on_each_bus, within};
 use crate::log::Row;
 use crate::view::View;
 
@@ -25,9 +25,8 @@ fn now() -> i64 {
     since.as_micros().try_into().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_process_that_stops_hands_over_without_a_pause() {
-    let ground = Ground::fresh().await;
+async fn a_process_that_stops_hands_over_without_a_pause(bus: Engine) {
+    let ground = Ground::fresh(bus).await;
     let commands = ground.launch("command");
     let client = commands.ready().await;
     let (leaving, staying) = (ground.launch("eventbus"), ground.launch("eventbus"));
@@ -154,3 +153,5 @@ impl Looking {
             .collect()
     }
 }
+
+on_each_bus!(a_process_that_stops_hands_over_without_a_pause,);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use tidelog_eventbus::ParkedState;
-use tidelog_test_support::Signal;
+use tidelog_test_support::{Engine, Signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::kit::{Expected, Ground, POISON, Watcher, add, begin, within};
+use super::kit::{Expected, Ground, POISON, Watcher, add, begin, on_each_bus, within};
 use crate::client::Client;
 use crate::log::Row;
 use crate::view::View;
@@ -98,9 +98,8 @@ async fn lags(ground: &Ground, client: &Client) -> [Duration; 2] {
     [lags[lags.len() / 2], lags[lags.len() - 1]]
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn poison_stops_its_own_sequence_and_no_other_until_it_is_mended() {
-    let ground = Ground::fresh().await;
+async fn poison_stops_its_own_sequence_and_no_other_until_it_is_mended(bus: Engine) {
+    let ground = Ground::fresh(bus).await;
     let commands = ground.launch("command");
     let client = commands.ready().await;
     let poisoned = ground.poisoned("sheet,club").launch("eventbus");
@@ -181,3 +180,5 @@ async fn poison_stops_its_own_sequence_and_no_other_until_it_is_mended() {
     watcher.finish().await;
     mended.kill();
 }
+
+on_each_bus!(poison_stops_its_own_sequence_and_no_other_until_it_is_mended,);

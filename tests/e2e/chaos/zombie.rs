@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidelog_domain::Partition;
-use tidelog_test_support::{Signal, TcpProxy, shared};
+use tidelog_test_support::{Engine, Signal, TcpProxy, shared};
 
-use super::kit::{Ground, Load, SUBSCRIPTIONS, Watcher, Writers, within};
+use super::kit::{Ground, Load, SUBSCRIPTIONS, Watcher, Writers, on_each_bus, within};
 
 /// The name of a field that is written: of a document, and of a state record.
 const HELD: [&str; 2] = ["applied", "checkpoint"];
 
 /// In each round one of its writes is held on its way, and reaches MongoDB when another process has long taken over, before it goes
 /// on itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_process_that_slept_past_its_lease_changes_nothing() {
-    let ground = Ground::fresh().await;
+async fn a_process_that_slept_past_its_lease_changes_nothing(bus: Engine) {
+    let ground = Ground::fresh(bus).await;
     let proxy = TcpProxy::start(shared::mongodb().await.port()).await;
     let through = proxy.url(&ground.backends.mongodb_url);
     let commands = ground.launch("command");
@@ -82,3 +81,5 @@ async fn epochs(ground: &Ground) -> BTreeMap<(&'static str, Partition), u64> {
     }
     epochs
 }
+
+on_each_bus!(a_process_that_slept_past_its_lease_changes_nothing,);

@@ -19,7 +19,9 @@ async fn a_service_that_waits_for_its_servers_starts_when_they_come_up() {
             Engine::MySql | Engine::MariaDb => {
                 backends.database_url = fresh_log(&server, Partitions::DEFAULT).await.service
             }
-            Engine::Redis => backends.bus_url = server.url().to_owned(),
+            Engine::Redis | Engine::Nats | Engine::Kafka => {
+                backends.bus_url = server.url().to_owned()
+            }
             Engine::MongoDb => backends.mongodb_url = fresh_mongodb_database(&server),
         }
         server.kill();

@@ -8,6 +8,7 @@ use std::process::Command;
 use mongodb::bson::doc;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::Durability;
@@ -24,6 +25,10 @@ pub enum Engine {
     Redis,
     /// MongoDB, as a replica set of one member.
     MongoDb,
+    /// NATS with JetStream.
+    Nats,
+    /// A broker that speaks Kafka's protocol, and keeps all in memory: Tansu.
+    Kafka,
 }
 
 /// The database that a URL names and that each server has from the start.
@@ -42,6 +47,8 @@ impl Engine {
             // A direct connection stays on this address; else the driver goes to the one that the replica set names,
             // past a proxy.
             Self::MongoDb => format!("mongodb://127.0.0.1:{port}/{DATABASE}?directConnection=true"),
+            Self::Nats => format!("nats://127.0.0.1:{port}"),
+            Self::Kafka => format!("kafka://127.0.0.1:{port}"),
         }
     }
 
@@ -59,9 +66,10 @@ impl Engine {
         match self {
             Self::MySql => copy_directory(&installation.template("mysql"), data).await,
             Self::MariaDb => copy_directory(&installation.template("mariadb"), data).await,
-            Self::Redis | Self::MongoDb => std::fs::create_dir(data).unwrap_or_else(|error| {
-                panic!("cannot make the directory {}: {error}", data.display())
-            }),
+            Self::Redis | Self::MongoDb | Self::Nats | Self::Kafka => std::fs::create_dir(data)
+                .unwrap_or_else(|error| {
+                    panic!("cannot make the directory {}: {error}", data.display())
+                }),
         }
     }
 
@@ -78,6 +86,8 @@ impl Engine {
             Self::MariaDb => "mariadbd",
             Self::Redis => "redis-server",
             Self::MongoDb => "mongod",
+            Self::Nats => "nats-server",
+            Self::Kafka => "tansu",
         };
         let mut command = Command::new(installation.program(program));
         match self {
@@ -85,6 +95,8 @@ impl Engine {
             Self::MariaDb => sql_arguments(&mut command, data, port, durability),
             Self::Redis => redis_arguments(&mut command, data, port, durability),
             Self::MongoDb => mongodb_arguments(&mut command, data, port),
+            Self::Nats => nats_arguments(&mut command, data, port),
+            Self::Kafka => kafka_arguments(&mut command, data, port),
         };
         command
     }
@@ -104,6 +116,8 @@ impl Engine {
                 };
                 mongodb_directory_and_role(&url, port).await?
             }
+            Self::Nats => (nats_directory(port).await?, true),
+            Self::Kafka => (kafka_cluster(port).await?, true),
         };
         if Path::new(&directory) == data {
             Ok(ready)
@@ -179,6 +193,74 @@ fn mongodb_arguments<'a>(command: &'a mut Command, data: &Path, port: u16) -> &'
         command.args(["--setParameter", parameter]);
     }
     command.arg("--dbpath").arg(data)
+}
+
+fn nats_arguments<'a>(command: &'a mut Command, data: &Path, port: u16) -> &'a mut Command {
+    // By its name it is known again.
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-n"]);
+    command.arg(data).arg("-sd").arg(data)
+}
+
+fn kafka_arguments<'a>(command: &'a mut Command, data: &Path, port: u16) -> &'a mut Command {
+    let url = format!("tcp://127.0.0.1:{port}");
+    command.args(["broker", "--storage-engine", "memory://tansu/"]);
+    command.args(["--listener-url", &url, "--advertised-listener-url", &url]);
+    // By the cluster's name it is known again.
+    command.arg("--cluster-id").arg(data)
+}
+
+/// The name that the server on `port` greets with.
+async fn nats_directory(port: u16) -> Answer<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let mut greeting = Vec::new();
+    while !greeting.contains(&b'\n') {
+        if stream.read_buf(&mut greeting).await? == 0 {
+            return Err("it closed the connection".into());
+        }
+    }
+    let info = greeting.strip_prefix(b"INFO ").ok_or("it is no NATS")?;
+    let info: serde_json::Value = serde_json::Deserializer::from_slice(info)
+        .into_iter()
+        .next()
+        .ok_or("it says nothing of itself")??;
+    let name = info.get("server_name").and_then(|name| name.as_str());
+    Ok(name.unwrap_or_default().to_owned())
+}
+
+/// The name of the cluster that the broker on `port` is one of.
+async fn kafka_cluster(port: u16) -> Answer<String> {
+    // `Metadata` of no topic, in its version 2, of a client without a name.
+    const QUESTION: [u8; 18] = [0, 0, 0, 14, 0, 3, 0, 2, 0, 0, 0, 7, 255, 255, 0, 0, 0, 0];
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(&QUESTION).await?;
+    let length = stream.read_u32().await?;
+    let mut answer = vec![0; usize::try_from(length)?];
+    stream.read_exact(&mut answer).await?;
+    Ok(cluster_of(&answer).ok_or("it is no Kafka")?.to_owned())
+}
+
+/// The name of the cluster in an answer to `Metadata`: after the question's number come the brokers, each with a number, a host, a port
+/// and a rack.
+fn cluster_of(answer: &[u8]) -> Option<&str> {
+    let (_, mut rest) = answer.split_at_checked(4)?;
+    let brokers = u32::from_be_bytes(*rest.first_chunk()?);
+    rest = rest.get(4..)?;
+    for _ in 0..brokers {
+        (_, rest) = text(rest.get(4..)?)?;
+        (_, rest) = text(rest.get(4..)?)?;
+    }
+    text(rest)?.0
+}
+
+/// A text of Kafka's protocol, which may be null, and what follows it.
+fn text(bytes: &[u8]) -> Option<(Option<&str>, &[u8])> {
+    let length = i16::from_be_bytes(*bytes.first_chunk()?);
+    let rest = bytes.get(2..)?;
+    let Ok(length) = usize::try_from(length) else {
+        return Some((None, rest));
+    };
+    let (text, rest) = rest.split_at_checked(length)?;
+    Some((Some(std::str::from_utf8(text).ok()?), rest))
 }
 
 async fn sql_directory(port: u16) -> Answer<String> {

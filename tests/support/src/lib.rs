@@ -19,7 +19,7 @@
 //!
 //! With servers that somebody else started, tests that need servers of their own cannot run. They are left out, and
 //! listed, by name: a test that uses [`Server::start`] or [`RedisCluster::start`] belongs in a module named `faults` (its path then holds `faults::`),
-//! and one that uses [`shared::mariadb`] has `mariadb` in its name or its module's.
+//! and one that uses [`shared::mariadb`], [`shared::nats`] or [`shared::kafka`] has `mariadb`, `nats` or `kafka` in its name or its module's.
 
 mod cluster;
 mod ending;

@@ -30,11 +30,11 @@ const PORT_TRIES: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
     /// The engine's default: MySQL and MariaDB flush the log at each commit and sync the binary log; Redis keeps an
-    /// append-only file; MongoDB journals.
+    /// append-only file; MongoDB journals; NATS writes to files. (Kafka's stand-in keeps all in memory, always.)
     #[default]
     Full,
     /// Nothing is kept over a crash, which is faster: MySQL and MariaDB flush once a second and write no binary log;
-    /// Redis keeps all in memory. MongoDB has no such mode.
+    /// Redis keeps all in memory. The others have no such mode.
     Relaxed,
 }
 

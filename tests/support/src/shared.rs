@@ -5,7 +5,8 @@
 //! ([`unique_name`]) of its own, and none may empty, stop or reconfigure it.
 //!
 //! With `TIDELOG_TEST_SERVERS=env` the servers are those of `TIDELOG_TEST_MYSQL_URL`, `TIDELOG_TEST_MARIADB_URL`,
-//! `TIDELOG_TEST_REDIS_URL` and `TIDELOG_TEST_MONGODB_URL`, which must then be set.
+//! `TIDELOG_TEST_REDIS_URL` and `TIDELOG_TEST_MONGODB_URL`, which must then be set, and of `TIDELOG_TEST_NATS_URL` and
+//! `TIDELOG_TEST_KAFKA_URL` for the tests that have `nats` and `kafka` in their names.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -45,6 +46,22 @@ pub async fn mongodb() -> &'static Server {
     static SERVER: OnceCell<Server> = OnceCell::const_new();
     SERVER
         .get_or_init(|| obtain(Engine::MongoDb, "TIDELOG_TEST_MONGODB_URL"))
+        .await
+}
+
+/// The shared NATS.
+pub async fn nats() -> &'static Server {
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
+    SERVER
+        .get_or_init(|| obtain(Engine::Nats, "TIDELOG_TEST_NATS_URL"))
+        .await
+}
+
+/// The shared broker of Kafka's protocol.
+pub async fn kafka() -> &'static Server {
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
+    SERVER
+        .get_or_init(|| obtain(Engine::Kafka, "TIDELOG_TEST_KAFKA_URL"))
         .await
 }
 

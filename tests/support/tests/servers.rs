@@ -163,6 +163,47 @@ mod faults {
         insert(&server, 3).await;
     }
 
+    #[tokio::test]
+    async fn nats_keeps_its_data_over_a_kill_and_goes_back_to_a_snapshot() {
+        let mut server = Server::start(Engine::Nats).await;
+        let config = async_nats::jetstream::stream::Config {
+            name: "numbers".to_owned(),
+            ..Default::default()
+        };
+        streams(&server).await.create_stream(config).await.unwrap();
+        publish(&server).await;
+        let snapshot = server.snapshot().await;
+        assert_eq!(publish(&server).await, 2);
+
+        server.kill();
+        server.restart().await;
+        assert_eq!(publish(&server).await, 3);
+
+        server.restore(&snapshot).await;
+        assert_eq!(publish(&server).await, 2);
+    }
+
+    async fn streams(server: &Server) -> async_nats::jetstream::Context {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        async_nats::jetstream::new(client)
+    }
+
+    /// The place of one more message.
+    async fn publish(server: &Server) -> u64 {
+        let streams = streams(server).await;
+        let published = streams.publish("numbers", "1".into()).await.unwrap();
+        published.await.unwrap().sequence
+    }
+
+    #[tokio::test]
+    async fn the_broker_of_kafka_starts_again() {
+        let mut server = Server::start(Engine::Kafka).await;
+        server.kill();
+        server.restart().await;
+        server.stop().await;
+        server.restart().await;
+    }
+
     async fn documents(server: &Server) -> mongodb::Collection<Document> {
         let client = mongodb::Client::with_uri_str(server.url()).await.unwrap();
         client.default_database().unwrap().collection("numbers")

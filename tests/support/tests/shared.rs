@@ -60,3 +60,30 @@ async fn each_test_has_redis_keys_of_its_own() {
         assert_eq!(set, Ok(1));
     }
 }
+
+#[tokio::test]
+async fn each_test_has_nats_subjects_of_its_own() {
+    let client = async_nats::connect(shared::nats().await.url())
+        .await
+        .unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    for _ in 0..2 {
+        let name = unique_name();
+        let config = async_nats::jetstream::stream::Config {
+            subjects: vec![format!("{name}.>")],
+            name: name.clone(),
+            ..Default::default()
+        };
+        jetstream.create_stream(config).await.unwrap();
+        let acknowledged = jetstream
+            .publish(format!("{name}.a"), "value".into())
+            .await
+            .unwrap();
+        assert_eq!(acknowledged.await.unwrap().sequence, 1);
+    }
+}
+
+#[tokio::test]
+async fn the_broker_of_kafka_answers() {
+    assert!(std::ptr::eq(shared::kafka().await, shared::kafka().await));
+}

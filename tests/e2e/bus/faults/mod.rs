@@ -10,6 +10,7 @@ use tidelog_test_support::{Durability, Engine, Server, ServerOptions, TcpProxy, 
 
 mod cluster;
 mod memory;
+mod nats;
 mod tls;
 
 use super::kit::{

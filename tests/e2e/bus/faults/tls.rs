@@ -1,6 +1,6 @@
 //! Redis over TLS: its certificate is verified, and ours is shown where it is wanted.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -19,34 +19,42 @@ struct Tls {
 }
 
 /// Makes a certificate and its key in `directory`, signed by `issuer`.
-fn certificate(directory: &Path, name: &str, issuer: &Issuer<'_, KeyPair>) -> [PathBuf; 2] {
+fn certificate(directory: &Path, name: &str, issuer: &Issuer<'_, KeyPair>) {
     let key = KeyPair::generate().unwrap();
     let hosts = ["127.0.0.1".to_owned(), "localhost".to_owned()];
     let params = CertificateParams::new(hosts).unwrap();
     let certificate = params.signed_by(&key, issuer).unwrap();
-    let paths = [format!("{name}.crt"), format!("{name}.key")].map(|name| directory.join(name));
-    std::fs::write(&paths[0], certificate.pem()).unwrap();
-    std::fs::write(&paths[1], key.serialize_pem()).unwrap();
-    paths
+    let path = |end: &str| directory.join(format!("{name}.{end}"));
+    std::fs::write(path("crt"), certificate.pem()).unwrap();
+    std::fs::write(path("key"), key.serialize_pem()).unwrap();
+}
+
+/// The files of an authority, and of a server and a client that it knows.
+pub(super) fn certificates() -> TempDir {
+    // Another test may have been first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let files = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // One with the name that the others have would look as if it had signed itself.
+    let name = &mut params.distinguished_name;
+    name.push(DnType::CommonName, "an authority of this test");
+    let authority = files.path().join("ca.crt");
+    std::fs::write(&authority, params.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(params, key);
+    for name in ["server", "client"] {
+        certificate(files.path(), name, &issuer);
+    }
+    files
 }
 
 impl Tls {
     /// Starts a Redis that asks its clients for a certificate, or not.
     async fn start(clients_show_theirs: bool) -> Self {
-        // Another test may have been first.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let files = tempfile::tempdir().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // One with the name that the others have would look as if it had signed itself.
-        let name = &mut params.distinguished_name;
-        name.push(DnType::CommonName, "an authority of this test");
-        let authority = files.path().join("ca.crt");
-        std::fs::write(&authority, params.self_signed(&key).unwrap().pem()).unwrap();
-        let issuer = Issuer::new(params, key);
-        let [crt, key] = certificate(files.path(), "server", &issuer);
-        certificate(files.path(), "client", &issuer);
+        let files = certificates();
+        let path = |name: &str| files.path().join(name);
+        let (authority, crt, key) = (path("ca.crt"), path("server.crt"), path("server.key"));
         let port = free_port();
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let arguments = [

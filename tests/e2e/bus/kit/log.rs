@@ -128,6 +128,19 @@ impl Log {
         StreamId::parse(stream).unwrap().partition(partitions())
     }
 
+    /// Appends one event with so many bytes to `stream`.
+    pub(crate) async fn append_large(&self, stream: &str, bytes: usize) {
+        let mut append = append_to(stream);
+        let payload = format!("\"{}\"", "x".repeat(bytes - 2));
+        append.writes[0].events[0].payload = Payload::from_stored(payload.as_bytes());
+        let appended = self.disk.store().append(0, vec![append].into()).await;
+        let appended = appended.into_iter().next().unwrap().unwrap();
+        let heads = appended
+            .iter()
+            .map(|one| (one.partition, one.position.unwrap()));
+        self.signal.committed(heads.collect::<Vec<_>>());
+    }
+
     pub(crate) async fn heads(&self) -> Vec<Position> {
         self.disk.store().heads().await.unwrap()
     }

@@ -60,3 +60,8 @@ pub(super) async fn del(url: &str, key: &str) {
         .unwrap();
     assert_eq!(removed, 1, "{key} was not there");
 }
+
+/// The streams of a NATS, by a connection of the test's own.
+pub(super) async fn nats_at(url: &str) -> async_nats::jetstream::Context {
+    async_nats::jetstream::new(async_nats::connect(url).await.unwrap())
+}

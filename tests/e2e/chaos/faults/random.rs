@@ -1,4 +1,4 @@
-//! Processes that are started and killed at random, with handlers that fail at random, while Redis is killed and emptied and MongoDB
+//! Processes that are started and killed at random, with handlers that fail at random, while the bus' server is killed and emptied and MongoDB
 //! stopped; in the manner of Akka's `EventSourcedChaosSpec`.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tidelog_test_support::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::chaos::kit::{Ground, Load, Program, Watcher, Writers};
+use crate::chaos::kit::{Ground, Load, Program, Watcher, Writers, empty, on_each_bus};
 use crate::log::fresh_log;
 use crate::services::Backends;
 
@@ -32,8 +32,7 @@ const MONGODB_STOPS: Duration = Duration::from_secs(10);
 
 const STREAMS: usize = 64;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_dies_at_whatever_time_nothing_is_lost_or_done_twice_in_a_view() {
+async fn whatever_dies_at_whatever_time_nothing_is_lost_or_done_twice_in_a_view(engine: Engine) {
     let is_long = std::env::var_os("TIDELOG_TEST_LONG").is_some();
     let told = std::env::var("TIDELOG_CHAOS_SEED").ok();
     let told = told.map(|seed| seed.parse().expect("TIDELOG_CHAOS_SEED is a number"));
@@ -41,11 +40,11 @@ async fn whatever_dies_at_whatever_time_nothing_is_lost_or_done_twice_in_a_view(
     for _ in 0..count {
         let seed = told.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
         eprintln!("TIDELOG_CHAOS_SEED={seed} repeats what comes now");
-        chaos(seed, LASTS).await;
+        chaos(engine, seed, LASTS).await;
     }
 }
 
-async fn chaos(seed: u32, lasts: Duration) {
+async fn chaos(engine: Engine, seed: u32, lasts: Duration) {
     let mut random = StdRng::seed_from_u64(seed.into());
     let durability = match random.random() {
         true => Durability::Full,
@@ -55,13 +54,13 @@ async fn chaos(seed: u32, lasts: Duration) {
         durability,
         ..ServerOptions::default()
     };
-    let mut redis = Server::start_with(Engine::Redis, options).await;
+    let mut bus = Server::start_with(engine, options).await;
     let mut mongodb = Server::start(Engine::MongoDb).await;
     let backends = Backends {
         database_url: fresh_log(shared::mysql().await, Partitions::DEFAULT)
             .await
             .service,
-        bus_url: redis.url().to_owned(),
+        bus_url: bus.url().to_owned(),
         mongodb_url: fresh_mongodb_database(&mongodb),
     };
     let ground = Ground::on(backends).await;
@@ -78,7 +77,7 @@ async fn chaos(seed: u32, lasts: Duration) {
     let until = Instant::now() + lasts;
     tokio::join!(
         crowd.until(until),
-        redis_breaks(&mut redis, random, until),
+        bus_breaks(&mut bus, random, until),
         mongodb_stops(&mut mongodb, lasts, &mut writers),
     );
     writers.finish().await;
@@ -148,23 +147,18 @@ impl Crowd {
     }
 }
 
-/// Kills and empties Redis again and again.
-async fn redis_breaks(redis: &mut Server, mut random: StdRng, until: Instant) {
+/// Kills and empties the bus' server again and again.
+async fn bus_breaks(bus: &mut Server, mut random: StdRng, until: Instant) {
     while Instant::now() < until {
         let pause = random.random_range(2_000..8_000);
         sleep(Duration::from_millis(pause)).await;
         match random.random() {
-            true => {
-                let client = redis::Client::open(redis.url()).unwrap();
-                let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-                let flush = redis::cmd("FLUSHALL");
-                flush.query_async::<()>(&mut connection).await.unwrap();
-            }
+            true => empty(bus).await,
             false => {
-                redis.kill();
+                bus.kill();
                 let pause = random.random_range(0..3_000);
                 sleep(Duration::from_millis(pause)).await;
-                redis.restart().await;
+                bus.restart().await;
             }
         }
     }
@@ -181,3 +175,5 @@ async fn mongodb_stops(mongodb: &mut Server, lasts: Duration, writers: &mut Writ
     eprintln!("{meanwhile} writes were accepted while MongoDB was down");
     assert!(meanwhile > 0);
 }
+
+on_each_bus!(whatever_dies_at_whatever_time_nothing_is_lost_or_done_twice_in_a_view);

@@ -9,7 +9,7 @@ use tidelog_command::store::{MySqlEventStore, MySqlOptions};
 use tidelog_domain::Partition;
 use tidelog_eventbus::{Operations, StateRecord, StateStore};
 use tidelog_query::store::{MongoOptions, MongoReadStore};
-use tidelog_test_support::{fresh_mysql_database, shared};
+use tidelog_test_support::{Engine, fresh_mysql_database, shared};
 use tokio::time::{Instant, sleep};
 
 use super::domain::{FAILING, POISONED, SEED};
@@ -60,8 +60,14 @@ impl Ground {
         }
     }
 
-    pub(crate) async fn fresh() -> Self {
-        Self::on(Backends::fresh().await).await
+    /// On the shared servers, with the bus on `engine`.
+    pub(crate) async fn fresh(engine: Engine) -> Self {
+        let bus_url = super::bus::shared(engine).await.url().to_owned();
+        let backends = Backends {
+            bus_url,
+            ..Backends::fresh().await
+        };
+        Self::on(backends).await
     }
 
     /// The same for processes where so many of a thousand tries to handle an event fail, by dice of this seed.

@@ -1,0 +1,102 @@
+//! The connection to NATS: made when it is needed, asked who it leads to, thrown away when it is lost.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::connection::State;
+use async_nats::jetstream::{self, Context};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::time::timeout;
+
+use super::news::News;
+use super::place::{CONNECT_TIMEOUT, Place, RESPONSE_TIMEOUT};
+use super::server::NatsConnectError;
+
+/// How many acknowledgements may be awaited at a time, those included that nobody waits for any more.
+const MAX_UNACKNOWLEDGED: usize = 8_192;
+
+/// A connection, and what lives as long as it does.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) jetstream: Context,
+    pub(crate) news: News,
+}
+
+type Connecting = Shared<BoxFuture<'static, Result<Arc<Session>, NatsConnectError>>>;
+
+/// The connection of one bus.
+pub(crate) struct Connection {
+    place: Arc<Place>,
+    /// Whoever comes while it is being made waits for the same one.
+    current: Mutex<Option<Connecting>>,
+}
+
+impl Connection {
+    pub(crate) fn new(place: Place) -> Self {
+        Self {
+            place: Arc::new(place),
+            current: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The connection; a new one where there is none, or where it was lost.
+    pub(crate) async fn session(&self) -> Result<Arc<Session>, NatsConnectError> {
+        let connecting = self.connecting();
+        match connecting.clone().await {
+            Ok(session) if session.client.connection_state() == State::Connected => Ok(session),
+            Ok(_) => {
+                self.forget(&connecting);
+                let connecting = self.connecting();
+                let again = connecting.clone().await;
+                again.inspect_err(|_| self.forget(&connecting))
+            }
+            Err(error) => {
+                self.forget(&connecting);
+                Err(error)
+            }
+        }
+    }
+
+    fn connecting(&self) -> Connecting {
+        let mut current = lock(&self.current);
+        let connecting =
+            current.get_or_insert_with(|| connect(Arc::clone(&self.place)).boxed().shared());
+        connecting.clone()
+    }
+
+    /// Throws the connection away, if it still is this one.
+    fn forget(&self, failed: &Connecting) {
+        lock(&self.current).take_if(|current| current.ptr_eq(failed));
+    }
+}
+
+async fn connect(place: Arc<Place>) -> Result<Arc<Session>, NatsConnectError> {
+    // Each server has its time, and one more is for finding them.
+    let count = u32::try_from(place.servers.len()).unwrap_or(u32::MAX);
+    let bound = CONNECT_TIMEOUT.saturating_mul(count.saturating_add(1));
+    let connecting = place.options.clone().connect(place.servers.clone());
+    let client = timeout(bound.min(Duration::from_secs(60)), connecting).await;
+    let client = client.map_err(|_| NatsConnectError::timed_out())?;
+    let client = client.map_err(NatsConnectError::of)?;
+    let jetstream = jetstream::context::ContextBuilder::new()
+        .timeout(RESPONSE_TIMEOUT)
+        .ack_timeout(RESPONSE_TIMEOUT)
+        .max_ack_inflight(MAX_UNACKNOWLEDGED)
+        .build(client.clone());
+    Ok(Arc::new(Session {
+        news: News::new(client.clone()),
+        client,
+        jetstream,
+    }))
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while these locks are held, and no state of them would be invalid if something did.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
