@@ -13,7 +13,7 @@ use sqlx_of_mysql_es::{Executor, MySqlPool};
 use tidelog_command::store::{MySqlEventStore, MySqlOptions};
 use tidelog_domain::{EntitySchema, EntityView, Partitions, ViewDefinition};
 use tidelog_eventbus::{EventBus, InProcessEventBus, LogReader, Tail, TailOptions};
-use tidelog_query::store::{Filter, MongoOptions, MongoReadStore, Query as ReadQuery, ReadStore};
+use tidelog_query::store::{MongoOptions, MongoReadStore, Query as ReadQuery, ReadStore};
 use tidelog_query::{Catalog, Views, ViewsOptions};
 use tidelog_test_support::{Server, fresh_mongodb_database};
 use tokio::task::JoinSet;
@@ -155,13 +155,7 @@ async fn of_tidelog(
     let took = began.elapsed();
     let alias = store.load_alias("post").await?;
     let collection = alias.context("the view has a version")?.collection;
-    let everything = ReadQuery {
-        filter: Filter::All(Vec::new()),
-        sort: Vec::new(),
-        after: None,
-        limit: 0,
-        deleted: false,
-    };
+    let everything = ReadQuery::default();
     let shown = store.count(&collection, &everything).await?;
     ensure!(shown == of_all(events, clients), "{shown} documents");
     Ok(took)
