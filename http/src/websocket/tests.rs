@@ -45,6 +45,8 @@ struct Shared {
     polled: Arc<AtomicUsize>,
     /// So many live queries are open.
     open: Arc<AtomicUsize>,
+    /// Endless streams begin.
+    flows: CancellationToken,
 }
 
 /// A live query is open while this lives.
@@ -79,14 +81,18 @@ fn queries(shared: &Shared) -> Router {
         live(stream::iter([first]).chain(rest))
     };
     let endless = async move || {
-        let polled = endless.polled.clone();
-        live(stream::repeat_with(move || {
+        let (polled, flows) = (endless.polled.clone(), endless.flows.clone());
+        let first = stream::once(async move {
+            flows.cancelled().await;
+            String::new()
+        });
+        live(first.chain(stream::repeat_with(move || {
             polled.fetch_add(1, Ordering::SeqCst);
             format!(
                 "id: x\nevent: changed\ndata: \"{}\"\n\n",
                 "x".repeat(ENDLESS_BYTES)
             )
-        }))
+        })))
     };
     let short = async || live(stream::iter(["event: state\ndata: 1\n\n".to_owned()]));
     app(Router::new()
@@ -241,11 +247,15 @@ impl Client {
 
     /// The code with which the server closes, whatever it says before.
     async fn closed(&mut self) -> u16 {
-        loop {
-            if let Message::Close(frame) = self.next().await {
-                return frame.unwrap().code.into();
+        let code = async {
+            loop {
+                if let Message::Close(frame) = self.next().await {
+                    return frame.unwrap().code.into();
+                }
             }
-        }
+        };
+        let code = tokio::time::timeout(BOUND, code).await;
+        code.expect("it is closed in time")
     }
 
     async fn subscribe(&mut self, id: &str, path: &str) {
@@ -605,9 +615,10 @@ async fn a_client_that_does_not_read_is_told_no_more_and_then_given_up() {
     let site = start_on(settings, None, server).await;
     let mut deaf = site.client().await;
     for id in 0..60 {
-        let endless = json!({"id": id.to_string(), "subscribe": "/endless"});
-        deaf.say(&endless).await;
+        deaf.subscribe(&id.to_string(), "/endless").await;
     }
+    // From now on it does not read.
+    site.shared.flows.cancel();
     let mut other = site.client().await;
     other.subscribe("1", "/posts").await;
     // As much as the systems' buffers and the queue take, and then nothing.
