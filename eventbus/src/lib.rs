@@ -12,6 +12,8 @@
     )
 )]
 
+#[cfg(any(feature = "redis", feature = "nats"))]
+mod app_name;
 mod backoff;
 mod bus;
 #[cfg(feature = "conformance")]

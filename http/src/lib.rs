@@ -19,6 +19,7 @@ mod compression;
 mod context;
 mod cors;
 mod health;
+mod kept;
 mod limits;
 mod observed;
 mod openapi;

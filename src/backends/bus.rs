@@ -56,8 +56,6 @@ struct Candidate<'a, B> {
     bus: Arc<B>,
     url: &'a str,
     expected: Found,
-    /// How long one try may take.
-    try_for: Duration,
     /// What there is to warn of already.
     unverified: Option<String>,
 }
@@ -78,7 +76,7 @@ impl<B: EventBus + 'static> Candidate<'_, B> {
             key: "bus_url",
             url: self.url,
             expected: self.expected,
-            try_for: self.try_for,
+            try_for: PATIENCE,
             keep_trying: match can_do_without {
                 true => Duration::ZERO,
                 false => settings.wait_for_backends,
@@ -119,7 +117,6 @@ async fn open_redis(
         bus: Arc::new(bus),
         url,
         expected: Found::Redis,
-        try_for: PATIENCE,
         unverified,
     };
     let ask = |bus: Arc<RedisEventBus>| async move {
@@ -159,7 +156,6 @@ async fn open_nats(
         bus: Arc::new(bus),
         url,
         expected: Found::Nats,
-        try_for: PATIENCE,
         unverified,
     };
     let ask = |bus: Arc<NatsEventBus>| async move {

@@ -331,6 +331,19 @@ struct InProcessConsumer {
 }
 
 impl InProcessConsumer {
+    /// Does something about each message that this consumer holds and is alive about.
+    fn each_held(&self, mut act: impl FnMut(&mut Held)) {
+        let mut state = self.shared.lock();
+        for channel in &self.channels {
+            let members = state.members(channel, &self.group);
+            let held = members
+                .into_iter()
+                .flat_map(|members| members.held.values_mut());
+            held.filter(|held| held.consumer == self.id && held.alive.is_some())
+                .for_each(&mut act);
+        }
+    }
+
     /// What there is to take now, and when there is more that is held now.
     fn ready(&self, limit: usize) -> (Vec<Delivery>, Option<Instant>) {
         let mut state = self.shared.lock();
@@ -498,34 +511,18 @@ impl Consumer for InProcessConsumer {
     }
 
     async fn tend(&self) -> Result<(), MessageBusError> {
-        let mut state = self.shared.lock();
-        for channel in &self.channels {
-            if let Some(members) = state.members(channel, &self.group) {
-                for held in members.held.values_mut() {
-                    if held.consumer == self.id && held.alive.is_some() {
-                        held.alive = Some(Instant::now());
-                    }
-                }
-            }
-        }
+        let now = Instant::now();
+        self.each_held(|held| held.alive = Some(now));
         Ok(())
     }
 
     async fn close(&self) -> Result<(), MessageBusError> {
-        let mut state = self.shared.lock();
-        for channel in &self.channels {
-            if let Some(members) = state.members(channel, &self.group) {
-                for held in members.held.values_mut() {
-                    if held.consumer == self.id && held.alive.is_some() {
-                        held.alive = None;
-                        // A try that was cut off does not count; one that had failed does.
-                        let was_over = held.due.take().is_some_and(|(_, counted)| counted);
-                        held.attempt -= u32::from(!was_over);
-                    }
-                }
-            }
-        }
-        drop(state);
+        self.each_held(|held| {
+            held.alive = None;
+            // A try that was cut off does not count; one that had failed does.
+            let was_over = held.due.take().is_some_and(|(_, counted)| counted);
+            held.attempt -= u32::from(!was_over);
+        });
         self.shared.changed.send_replace(());
         Ok(())
     }

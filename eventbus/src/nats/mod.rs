@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use tidelog_domain::{Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent};
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::app_name::is_app_name;
 use crate::bus::{BusError, EventBus};
 
 pub(crate) mod connection;
@@ -105,8 +106,7 @@ impl NatsEventBus {
     ///
     /// [`InvalidNatsBus`] when the URL or the name are malformed, or a file cannot be read.
     pub fn new(url: &str, app: &str) -> Result<Self, InvalidNatsBus> {
-        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if !(1..=64).contains(&app.len()) || !app.bytes().all(is_name) {
+        if !is_app_name(app) {
             return Err(InvalidNatsBus::App);
         }
         Ok(Self {

@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use redis::{RedisError, Value};
 use tidelog_domain::{Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent};
 
+use crate::app_name::is_app_name;
 use crate::bus::{BusError, EventBus};
 use crate::wire;
 use tidelog_domain::causes;
@@ -108,8 +109,7 @@ impl RedisEventBus {
     ///
     /// [`InvalidRedisBus`] when the URL or the name are malformed, or a file cannot be read.
     pub fn new(url: &str, app: &str) -> Result<Self, InvalidRedisBus> {
-        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if !(1..=64).contains(&app.len()) || !app.bytes().all(is_name) {
+        if !is_app_name(app) {
             return Err(InvalidRedisBus::App);
         }
         let place = Arc::new(Place::parse(url)?);

@@ -1,20 +1,18 @@
 //! What a service holds of answers that are on the way to clients who may read slowly.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use hyper::body::{Frame, SizeHint};
 use metrics::Counter;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::load::overloaded;
 use super::refusals::Refusals;
+use crate::kept::Kept;
 use crate::rejected::rejected;
 
 /// Answers of at most so many bytes are not counted: one for each connection is little.
@@ -53,39 +51,13 @@ async fn hold(State(answers): State<Answers>, request: Request, next: Next) -> R
     }
     let units = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX);
     match answers.room.clone().try_acquire_many_owned(units) {
-        Ok(room) => response.map(|body| Body::new(Held { body, _room: room })),
+        Ok(room) => response.map(|body| Body::new(Kept::new(body, room))),
         Err(_) => {
             drop(response);
             answers.too_large.increment(1);
             answers.refusals.turn().await;
             overloaded("The answers that are on the way have more bytes than this service bears.")
         }
-    }
-}
-
-/// A body that takes room while it lives.
-struct Held {
-    body: Body,
-    _room: OwnedSemaphorePermit,
-}
-
-impl HttpBody for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

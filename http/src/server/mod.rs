@@ -28,12 +28,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::kept::Kept;
 use crate::rejected::rejected;
 use connections::{Activity, Connections, Phase};
 use lingering::Lingering;
 use paced::Paced;
 pub use requests::Peer;
-use requests::{Held, Timed};
+use requests::Timed;
 pub use tls::{Tls, TlsError};
 pub(crate) use upgraded::Upgraded;
 
@@ -263,7 +264,7 @@ impl Site {
                     Some(refused) => refused,
                     None => answer.await?,
                 };
-                Ok::<_, Never>(answer.map(|body| Held::new(body, busy)))
+                Ok::<_, Never>(answer.map(|body| Kept::new(body, busy)))
             }
         });
         // The connections are watched by what they do; this is the most that it comes to.

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::{Buf, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::connections::{Activity, Busy};
+use super::connections::Activity;
 use super::paced::MIN_BYTES;
 use crate::problem::{Problem, ProblemKind};
 
@@ -139,36 +139,4 @@ impl<B: HttpBody<Error: Into<BoxError>> + Unpin> HttpBody for Timed<B> {
 
 fn too_late() -> BoxError {
     "the body did not arrive in time".into()
-}
-
-/// The body of an answer, with which the connection is busy.
-pub(super) struct Held<B> {
-    body: B,
-    _busy: Busy,
-}
-
-impl<B> Held<B> {
-    pub(super) const fn new(body: B, busy: Busy) -> Self {
-        Self { body, _busy: busy }
-    }
-}
-
-impl<B: HttpBody + Unpin> HttpBody for Held<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

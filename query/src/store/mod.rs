@@ -13,6 +13,8 @@ mod condition;
 pub mod conformance;
 mod divided;
 mod filter;
+#[cfg(any(feature = "mongodb", feature = "sqlite"))]
+mod gathered;
 mod index;
 mod memory;
 #[cfg(feature = "mongodb")]

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use super::bus::{Consumer, DeadEntry, EntryId, Inbox, MessageBus};
 use super::error::MessageBusError;
 use super::names::{Channel, Group};
+use crate::app_name::is_app_name;
 use crate::redis_streams::InvalidRedisBus;
 use crate::redis_streams::connection::{Commands, RESPONSE_TIMEOUT, lock};
 use crate::redis_streams::place::Place;
@@ -88,8 +89,7 @@ impl RedisMessageBus {
     ///
     /// [`InvalidRedisBus`] when the URL or the name are malformed, or a file cannot be read.
     pub fn new(url: &str, app: &str) -> Result<Self, InvalidRedisBus> {
-        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if !(1..=64).contains(&app.len()) || !app.bytes().all(is_name) {
+        if !is_app_name(app) {
             return Err(InvalidRedisBus::App);
         }
         let place = Arc::new(Place::parse(url)?);

@@ -22,7 +22,8 @@ use mongodb::{Client, Collection, Database};
 use self::error::{Fault, code, code_of, failed_search, unavailable};
 use self::filter::Search;
 use self::lane::Lanes;
-use super::filter::{matches, page};
+use super::filter::matches;
+use super::gathered::Gathered;
 use super::name::checked;
 use super::storable;
 use super::{
@@ -266,7 +267,6 @@ impl ReadStore for MongoReadStore {
         let Some(search) = Search::of(query) else {
             return Ok(Vec::new());
         };
-        let sorted = search.is_sorted();
         let finding = collection
             .find(search.filter())
             .sort(search.sort())
@@ -277,22 +277,12 @@ impl ReadStore for MongoReadStore {
             None => finding,
         };
         self.searched(async {
-            let (mut found, mut bytes) = (Vec::new(), 0);
+            let mut gathered = Gathered::new(query, search.is_wider(), search.is_sorted());
             let mut cursor = finding.await.map_err(failed_search)?;
-            while (!sorted || (found.len() < query.limit && query.has_room(bytes)))
-                && cursor.advance().await.map_err(failed_search)?
-            {
-                let document = document::read(cursor.current())?;
-                if !search.is_wider() || matches(&document, &query.filter) {
-                    bytes += query.weight(&document);
-                    found.push(document);
-                }
-                if !sorted && (found.len() / 2 > query.limit || !query.has_room(bytes / 2)) {
-                    found = page(found, query);
-                    bytes = found.iter().map(|document| query.weight(document)).sum();
-                }
+            while gathered.has_room() && cursor.advance().await.map_err(failed_search)? {
+                gathered.add(document::read(cursor.current())?);
             }
-            Ok(if sorted { found } else { page(found, query) })
+            Ok(gathered.into_page())
         })
         .await
     }

@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Row, Sqlite};
 use super::error::{failed_search, is_missing_table, unavailable};
 use super::filter::{Search, Sql};
 use super::{SqliteReadStore, document};
-use crate::store::filter::{matches, page};
+use crate::store::filter::matches;
+use crate::store::gathered::Gathered;
 use crate::store::{Document, Query, ReadError};
 
 /// How many steps of its virtual machine SQLite makes between two looks at the time.
@@ -25,26 +26,13 @@ impl SqliteReadStore {
         let Some(search) = Search::of(query) else {
             return Ok(Vec::new());
         };
-        let (mut found, mut bytes) = (Vec::new(), 0);
+        let mut gathered = Gathered::new(query, search.is_wider(), search.is_sorted());
         let go_on = |document: Document| {
-            if !search.is_wider() || matches(&document, &query.filter) {
-                bytes += query.weight(&document);
-                found.push(document);
-            }
-            if search.is_sorted() {
-                return found.len() < query.limit && query.has_room(bytes);
-            }
-            if found.len() / 2 > query.limit || !query.has_room(bytes / 2) {
-                found = page(std::mem::take(&mut found), query);
-                bytes = found.iter().map(|document| query.weight(document)).sum();
-            }
-            true
+            gathered.add(document);
+            gathered.has_room()
         };
         self.walk(search.find(table), go_on).await?;
-        if !search.is_sorted() {
-            found = page(found, query);
-        }
-        Ok(found)
+        Ok(gathered.into_page())
     }
 
     /// How many documents of `table` fit the filter of `query`.
