@@ -91,6 +91,12 @@ pub enum SendError {
         /// How many values wait at most.
         max: usize,
     },
+    /// The values are not complete: a worker failed in the middle, and the next try ended otherwise.
+    #[error("the request was tried again after {came} values, and ended otherwise")]
+    CutShort {
+        /// How many values came.
+        came: u32,
+    },
     /// The messaging handle is closed.
     #[error("messaging is closed")]
     Closed,

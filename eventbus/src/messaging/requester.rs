@@ -71,13 +71,20 @@ impl Waiting {
                 }
             }
             Some(Waiter::Several { values, next }) => {
-                if reply.sequence != *next {
+                let mut is_last = reply.last || reply.content.is_err();
+                let is_next = reply.sequence == *next;
+                if !is_next && !is_last {
                     // A worker that died was at it before: it was here already.
                     return;
                 }
+                let came = next.saturating_sub(1);
                 *next = next.saturating_add(1);
-                let mut is_last = reply.last || reply.content.is_err();
-                if let Some(mut value) = reply.content.map_err(SendError::Refused).transpose() {
+                let content = match reply.content {
+                    // The try after that ends otherwise.
+                    Ok(_) if !is_next => Err(SendError::CutShort { came }),
+                    content => content.map_err(SendError::Refused),
+                };
+                if let Some(mut value) = content.transpose() {
                     // The last place is for saying that there is none.
                     if values.capacity() <= 1 {
                         value = Err(SendError::TooSlow { max: MAX_VALUES });
@@ -338,5 +345,68 @@ async fn withdraw_from(
             return;
         }
         tokio::time::sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messaging::error::ReplyError;
+
+    type Content = Result<Option<u32>, ReplyError>;
+
+    /// What a caller of several values has when these replies come: the first two are of a try that was cut off.
+    async fn came(later: &[(u32, bool, Content)]) -> Vec<Value> {
+        let (waiting, id) = (Waiting::default(), MessageId::unique());
+        let (values, mut taken) = mpsc::channel(MAX_VALUES + 1);
+        let waiter = Waiter::Several { values, next: 1 };
+        waiting.lock().insert(id.clone(), waiter);
+        let first = [(1, false, Ok(Some(1))), (2, false, Ok(Some(2)))];
+        for (sequence, last, content) in first.iter().chain(later).cloned() {
+            let value = |number: u32| serde_json::value::to_raw_value(&number).unwrap();
+            waiting.give(Reply {
+                request: id.as_str().to_owned(),
+                sequence,
+                last,
+                content: content.map(|number| number.map(value)),
+            });
+        }
+        assert!(waiting.lock().is_empty(), "it is over");
+        let mut came = Vec::new();
+        while let Some(value) = taken.recv().await {
+            came.push(value);
+        }
+        came
+    }
+
+    fn number(value: &Value) -> &str {
+        value.as_ref().unwrap().get()
+    }
+
+    #[tokio::test]
+    async fn a_second_try_goes_on_where_the_first_was_cut_off() {
+        let again = [
+            (1, false, Ok(Some(1))),
+            (2, false, Ok(Some(2))),
+            (3, false, Ok(Some(3))),
+            (4, true, Ok(None)),
+        ];
+        let came = came(&again).await;
+        assert_eq!(came.iter().map(number).collect::<Vec<_>>(), ["1", "2", "3"]);
+    }
+
+    #[tokio::test]
+    async fn a_second_try_that_fails_earlier_than_the_first_ends_the_values() {
+        let error = ReplyError::new("no", "");
+        let came = came(&[(1, true, Err(error.clone()))]).await;
+        assert_eq!(came.len(), 3);
+        assert!(matches!(&came[2], Err(SendError::Refused(refused)) if *refused == error));
+    }
+
+    #[tokio::test]
+    async fn a_second_try_with_fewer_values_than_the_first_ends_with_an_error() {
+        let came = came(&[(1, false, Ok(Some(1))), (2, true, Ok(None))]).await;
+        assert_eq!(came.len(), 3);
+        assert!(matches!(came[2], Err(SendError::CutShort { came: 2 })));
     }
 }
