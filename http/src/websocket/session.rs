@@ -167,6 +167,10 @@ impl<'a> Session<'a> {
                 }
                 message = incoming.next(), if reads => {
                     heard = Instant::now();
+                    // While the machine slept, the timer above did too.
+                    if self.asking.caller.expires_at().is_some_and(|end| end <= SystemTime::now()) {
+                        return End::Expired;
+                    }
                     match message {
                         Some(Ok(Message::Text(text))) => reply(&mut room, self.hear(&text, out).await),
                         Some(Ok(Message::Binary(_))) => return End::Binary,
@@ -363,26 +367,29 @@ where
 {
     while let Some(first) = queue.recv().await {
         let mut is_last = first.is_close();
-        let written = async {
-            sink.feed(first).await?;
-            // What is there already goes along.
-            while let (false, Ok(next)) = (is_last, queue.try_recv()) {
-                is_last = next.is_close();
-                sink.feed(next).await?;
-            }
-            sink.flush().await
-        };
-        match timeout(patience, written).await {
-            Ok(Ok(())) if is_last => break,
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a WebSocket cannot be written to");
-                return None;
-            }
-            Err(_) => return None,
+        in_time(patience, sink.feed(first)).await?;
+        // What is there already goes along. Each message has its own time: a steady client may never find the queue empty.
+        while let (false, Ok(next)) = (is_last, queue.try_recv()) {
+            is_last = next.is_close();
+            in_time(patience, sink.feed(next)).await?;
+        }
+        in_time(patience, sink.flush()).await?;
+        if is_last {
+            break;
         }
     }
     Some(sink)
+}
+
+/// What was written in time.
+async fn in_time(
+    patience: Duration,
+    written: impl Future<Output = Result<(), tungstenite::Error>>,
+) -> Option<()> {
+    let written = timeout(patience, written).await.ok()?;
+    written
+        .inspect_err(|error| tracing::debug!(%error, "a WebSocket cannot be written to"))
+        .ok()
 }
 
 /// Reads on, for a moment, until the client has closed too, and then closes so that it can still read why.

@@ -643,6 +643,23 @@ async fn a_client_that_does_not_read_is_told_no_more_and_then_given_up() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_slowly_and_steadily_is_told_on() {
+    let settings = SocketSettings {
+        write_timeout_ms: 3_000,
+        ..SocketSettings::default()
+    };
+    let site = start(settings, None).await;
+    let mut socket = site.client().await;
+    socket.subscribe("1", "/endless").await;
+    site.shared.flows.cancel();
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(3 * settings.write_timeout_ms) {
+        assert_eq!(socket.hear().await["event"], "changed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_socket_keeps_its_place_among_the_connections_and_among_the_sockets() {
     let settings = SocketSettings {
         max_sockets: 1,
