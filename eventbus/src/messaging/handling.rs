@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use super::bus::{Consumer, Delivery, MessageBus, Settlement, Taken};
 use super::envelope::{self, Message};
-use super::error::{HandlerError, ReplyError};
+use super::error::{HandlerError, MessageBusError, ReplyError};
 use super::handler::{Answers, AnswersTo, AnyHandler};
 use super::message::{Context, MessageContext};
 use super::names::{Channel, Group, MessageId};
@@ -28,6 +28,12 @@ const MAX_ERROR_CHARS: usize = 2_000;
 
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// The longest wait before another try, whatever a handler asks for: 30 days.
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The wait after a panic that was not in the handler's future: in what made it, or in the policy.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// What a worker handles messages by.
 pub(super) struct Handling {
@@ -47,7 +53,13 @@ enum Verdict {
     /// It is over.
     Done(Outcome),
     /// Its caller has this reply, and it is over.
-    Reply(Outcome, String, Vec<u8>),
+    Reply {
+        outcome: Outcome,
+        address: String,
+        reply: Vec<u8>,
+        /// For how long its caller waits.
+        until: Instant,
+    },
     Retry {
         after: Duration,
         counted: bool,
@@ -68,7 +80,7 @@ enum Outcome {
 impl Verdict {
     fn name(&self) -> &'static str {
         match self {
-            Self::Done(outcome) | Self::Reply(outcome, ..) => match outcome {
+            Self::Done(outcome) | Self::Reply { outcome, .. } => match outcome {
                 Outcome::Handled => "handled",
                 Outcome::Refused => "refused",
                 Outcome::Failed => "failed",
@@ -93,7 +105,19 @@ impl Handling {
     pub(super) async fn handle(&self, delivery: Delivery) {
         let in_flight = metrics::gauge!("tidelog_messages_in_flight", "group" => self.group.as_str().to_owned());
         in_flight.increment(1.0);
-        let verdict = self.end.run_until_cancelled(self.judge(&delivery)).await;
+        let judged = AssertUnwindSafe(self.judge(&delivery)).catch_unwind();
+        let verdict = self.end.run_until_cancelled(judged).await;
+        let verdict = verdict.map(|judged| {
+            judged.unwrap_or_else(|panic| {
+                let Taken { channel, entry } = &delivery.taken;
+                let error = panicked(&*panic);
+                tracing::error!(%channel, %entry, error, "a message was not handled");
+                Verdict::Retry {
+                    after: AFTER_PANIC,
+                    counted: true,
+                }
+            })
+        });
         if let Some(verdict) = verdict {
             self.count(&delivery.taken.channel, verdict.name());
             self.end
@@ -230,12 +254,12 @@ impl Handling {
     /// Tells the bus what becomes of a message, until it knows.
     async fn settle(&self, delivery: &Delivery, verdict: &Verdict) {
         let replies;
-        let settlement = match verdict {
+        let mut settlement = match verdict {
             Verdict::Done(outcome) => Settlement::Done {
                 replies: None,
                 remove: matches!(outcome, Outcome::Expired),
             },
-            Verdict::Reply(_, address, reply) => {
+            Verdict::Reply { address, reply, .. } => {
                 replies = std::slice::from_ref(reply);
                 Settlement::Done {
                     replies: Some((address, replies)),
@@ -259,7 +283,28 @@ impl Handling {
         {
             let wait = backoff.next_wait();
             tracing::warn!(channel = %delivery.taken.channel, error = causes(&error), ?wait, "a message cannot be settled");
+            if let Some(other) = self.instead(verdict, &error) {
+                settlement = other;
+            }
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What becomes of a message that the bus does not let be settled, so that it does not keep its slot: nobody waits for its reply any
+    /// longer, or there is no room for another dead letter.
+    fn instead(&self, verdict: &Verdict, error: &MessageBusError) -> Option<Settlement<'static>> {
+        match verdict {
+            Verdict::Reply { until, .. } if *until <= Instant::now() => Some(Settlement::Done {
+                replies: None,
+                remove: true,
+            }),
+            Verdict::Dead(_) if matches!(error, MessageBusError::Full(_)) => {
+                Some(Settlement::Retry {
+                    after: self.policy.max_delay.min(LONGEST_DELAY),
+                    counted: false,
+                })
+            }
+            _ => None,
         }
     }
 }
@@ -269,9 +314,12 @@ impl Work<'_> {
     fn reply(&self, outcome: Outcome, reply: Result<Option<&RawValue>, &ReplyError>) -> Verdict {
         match &self.context.0.reply_to {
             None => Verdict::Done(outcome),
-            Some((address, _)) => {
-                Verdict::Reply(outcome, address.clone(), self.answers.last(reply))
-            }
+            Some((address, until)) => Verdict::Reply {
+                outcome,
+                address: address.clone(),
+                reply: self.answers.last(reply),
+                until: *until,
+            },
         }
     }
 
@@ -287,7 +335,10 @@ impl Work<'_> {
             let told = ReplyError::new(ReplyError::UNAVAILABLE, detail);
             return self.reply(Outcome::Failed, Err(&told));
         }
-        Verdict::Retry { after, counted }
+        Verdict::Retry {
+            after: after.min(LONGEST_DELAY),
+            counted,
+        }
     }
 }
 

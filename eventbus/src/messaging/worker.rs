@@ -59,6 +59,9 @@ impl Worker {
     /// After how long others take what a dead worker held, unless told otherwise: 30 s.
     pub const DEFAULT_IDLE: Duration = Duration::from_secs(30);
 
+    const SHORTEST_IDLE: Duration = Duration::from_millis(100);
+    const LONGEST_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+
     /// How long a worker that stops waits for what it has begun, unless told otherwise: 20 s.
     pub const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -118,10 +121,10 @@ impl Worker {
         self
     }
 
-    /// After how long of no sign of life others take what this worker holds; at least 100 ms. A worker that lives shows it every quarter of
+    /// After how long of no sign of life others take what this worker holds; 100 ms to a day. A worker that lives shows it every quarter of
     /// that, and every second at least, however long its handlers take.
     pub fn idle(mut self, idle: Duration) -> Self {
-        self.idle = idle.max(Duration::from_millis(100));
+        self.idle = idle.clamp(Self::SHORTEST_IDLE, Self::LONGEST_IDLE);
         self
     }
 
@@ -321,5 +324,87 @@ impl RunningWorker {
 impl Drop for RunningWorker {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::failure::Failure;
+
+    const NOTE: Subject<u32> = Subject::new("note");
+
+    /// A worker with one slot that fails at 1 in some way has room for 2.
+    async fn goes_on_after(worker: Worker, messaging: &Messaging, fails: fn() -> HandlerError) {
+        let (seen, came) = tokio::sync::oneshot::channel();
+        let seen = Arc::new(std::sync::Mutex::new(Some(seen)));
+        let worker = worker.handle(&NOTE, move |number, _| {
+            let seen = Arc::clone(&seen);
+            let fail = if number == 1 { Some(fails()) } else { None };
+            async move {
+                if let Some(seen) = seen.lock().unwrap().take_if(|_| number == 2) {
+                    seen.send(()).unwrap();
+                }
+                fail.map_or(Ok(()), Err)
+            }
+        });
+        let worker = worker.start().await.unwrap();
+        messaging.emit_all(&NOTE, &[1, 2]).await.unwrap();
+        timeout(Duration::from_secs(30), came)
+            .await
+            .unwrap()
+            .unwrap();
+        worker.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_wait_without_end_is_a_long_one() {
+        let messaging = Messaging::in_process("app");
+        let worker = messaging.worker("g").concurrency(1).idle(Duration::MAX);
+        goes_on_after(worker, &messaging, || {
+            Failure::retry_after(Duration::MAX, "not now").into()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_beside_the_handlers_future_is_a_failed_try() {
+        let messaging = Messaging::in_process("app");
+        let policy = FailurePolicy {
+            attempts: 2,
+            ..FailurePolicy::default()
+        };
+        let worker = messaging.worker("g").concurrency(1).policy(policy);
+        goes_on_after(worker, &messaging, || panic!("before there is a future")).await;
+    }
+
+    #[tokio::test]
+    async fn a_message_whose_policy_panics_is_a_dead_letter_after_its_tries() {
+        let messaging = Messaging::in_process("app");
+        let letters = messaging.dead_letters("g", &NOTE).unwrap();
+        let worker = messaging.worker("g");
+        let tries = Arc::new(AtomicU32::new(0));
+        let policy = FailurePolicy {
+            attempts: 2,
+            classify: Some(Arc::new(|_| panic!("the policy"))),
+            ..FailurePolicy::default()
+        };
+        let tried = Arc::clone(&tries);
+        let worker = worker.policy(policy).handle(&NOTE, move |_, _| {
+            tried.fetch_add(1, Ordering::Relaxed);
+            async { Err(std::io::Error::other("no").into()) }
+        });
+        let worker = worker.start().await.unwrap();
+        messaging.emit(&NOTE, &1).await.unwrap();
+        let is_dead = async {
+            while letters.list(None, 9).await.unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), is_dead).await.unwrap();
+        assert_eq!(tries.load(Ordering::Relaxed), 2);
+        worker.stop().await;
     }
 }
