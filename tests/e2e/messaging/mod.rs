@@ -14,6 +14,7 @@ mod conformance;
 mod effects;
 mod emitting;
 mod faults;
+mod full;
 mod leaks;
 mod sending;
 

@@ -109,3 +109,45 @@ pub async fn who_was_away_too_long_takes_nothing_back(factory: &dyn MessageBusFa
     nothing(&*last, SHORT * 2).await;
     drop(Arc::clone(&last));
 }
+
+/// A message that waits to be tried again goes to another when its consumer is away, and stays there when it is back.
+pub async fn what_was_put_off_is_not_taken_from_its_new_owner(factory: &dyn MessageBusFactory) {
+    let bus = factory.bus().await;
+    let channel = channel("put-off");
+    publish(&*bus, &channel, [1]).await;
+    let idle = Duration::from_secs(2);
+    let away = join(&*bus, "g", std::slice::from_ref(&channel), idle).await;
+    let held = take(&*away, 1).await;
+    let due = Instant::now() + idle * 2;
+    settle(&*away, &held[0], again(idle * 2, true)).await;
+    let other = join(&*bus, "g", &[channel], idle).await;
+    let taken = take(&*other, 1).await;
+    while Instant::now() < due {
+        tend(&*other).await;
+        tokio::time::sleep(idle / 20).await;
+    }
+    tend(&*other).await;
+    nothing(&*away, Duration::from_millis(50)).await;
+    tend(&*away).await;
+    nothing(&*away, Duration::from_millis(50)).await;
+    done(&*other, &taken).await;
+}
+
+/// Who has room for one message at a time has the next as soon as that is done.
+pub async fn what_was_given_back_is_taken_at_once_by_who_has_little_room(
+    factory: &dyn MessageBusFactory,
+) {
+    let bus = factory.bus().await;
+    let channel = channel("trickle");
+    publish(&*bus, &channel, 0..20).await;
+    let leaves = join(&*bus, "g", std::slice::from_ref(&channel), LONG).await;
+    take(&*leaves, 20).await;
+    close(&*leaves).await;
+    let other = join(&*bus, "g", &[channel], LONG).await;
+    let begun = Instant::now();
+    for _ in 0..20 {
+        let taken = take(&*other, 1).await;
+        done(&*other, &taken).await;
+    }
+    assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
+}

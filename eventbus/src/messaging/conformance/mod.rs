@@ -53,12 +53,15 @@ macro_rules! message_bus_conformance {
             what_waits_at_a_dead_consumer_is_not_lost,
             what_is_held_at_the_end_goes_back_at_once_and_uncounted,
             who_was_away_too_long_takes_nothing_back,
+            what_was_put_off_is_not_taken_from_its_new_owner,
+            what_was_given_back_is_taken_at_once_by_who_has_little_room,
             a_dead_letter_can_be_listed_and_tried_again_by_its_group_alone,
             a_dead_letter_can_be_discarded,
             a_request_to_nobody_is_refused_and_leaves_nothing,
             a_request_that_was_taken_back_does_not_come,
             replies_come_to_their_inbox_once_and_in_order,
             a_reply_to_an_inbox_that_is_gone_leaves_nothing,
+            an_address_that_is_none_keeps_no_request,
         );
     };
     (@cases $module:ident, $factory:expr, $($case:ident,)*) => {

@@ -112,3 +112,22 @@ pub async fn a_reply_to_an_inbox_that_is_gone_leaves_nothing(factory: &dyn Messa
     let answered = bus.answer(&address, &[body(1)]).await;
     assert_eq!(answered.ok(), Some(false));
 }
+
+/// Whoever sends a request may name anything as its inbox: its worker is rid of it all the same.
+pub async fn an_address_that_is_none_keeps_no_request(factory: &dyn MessageBusFactory) {
+    let bus = factory.bus().await;
+    let channel = channel("odd");
+    let consumer = join(&*bus, "g", std::slice::from_ref(&channel), LONG).await;
+    for address in ["", "nowhere", "no where", "no\r\nwhere"] {
+        let requested = bus.request(&channel, &body(1)).await;
+        assert!(requested.is_ok());
+        let taken = take(&*consumer, 1).await;
+        let answered = Settlement::Done {
+            replies: Some((address, &[body(2)])),
+            remove: true,
+        };
+        settle(&*consumer, &taken[0], answered).await;
+    }
+    assert!(bus.request(&channel, &body(3)).await.is_ok());
+    assert_eq!(bodies(&take(&*consumer, 1).await), [body(3)]);
+}

@@ -10,12 +10,14 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::{Cmd, Pipeline, Value};
+use tidelog_domain::causes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::answers::{array, entry, milliseconds, number, pending, streams};
+use super::answers::{array, entry, milliseconds, number, streams};
 use super::holding::{Holding, Key};
+use super::pace::Pace;
 use super::{Failed, Link, dead_key, xadd, xadd_if_there};
 use crate::messaging::bus::{Consumer, Delivery, Settlement, Taken};
 use crate::messaging::error::MessageBusError;
@@ -23,8 +25,9 @@ use crate::messaging::names::{Channel, Group};
 use crate::redis_streams::connection::lock;
 use crate::redis_streams::readers::BlockingError;
 
-/// How long a read waits at Redis. When a consumer leaves, it waits for the end of the one that is under way.
-const BLOCK_MS: u64 = 250;
+/// How long a read waits at Redis, at most: what it brings may have been here since it began. When a consumer leaves, it waits for the end of
+/// the one that is under way.
+const BLOCK: Duration = Duration::from_millis(250);
 
 /// How many failed messages a consumer keeps for another try: beyond it, it reads nothing new.
 const MAX_WAITING: usize = 1_000;
@@ -41,8 +44,8 @@ pub(super) struct RedisConsumer {
     pub(super) idle: Duration,
     pub(super) reads: tokio::sync::Mutex<Reads>,
     pub(super) holding: Mutex<Holding>,
-    /// Something is put off: whoever waits has to look when it is due.
-    put_off: Notify,
+    /// Something is put off, or is known to be ours still: whoever waits has to look when it is due.
+    pub(super) put_off: Notify,
     pub(super) clock: Mutex<Clock>,
     pub(super) swept: Mutex<Instant>,
 }
@@ -67,10 +70,12 @@ pub(super) struct Reads {
     /// Which streams are read together: all of one server, each of a cluster by itself. And whether they are being read.
     sets: Vec<(Vec<usize>, bool)>,
     claim_at: Instant,
+    pace: Pace,
 }
 
 struct Read {
     set: usize,
+    began: Instant,
     answer: Result<Value, BlockingError>,
 }
 
@@ -102,6 +107,7 @@ impl RedisConsumer {
                 under_way: FuturesUnordered::new(),
                 sets,
                 claim_at: Instant::now(),
+                pace: Pace::default(),
             }),
             holding: Mutex::default(),
             put_off: Notify::new(),
@@ -176,104 +182,10 @@ impl RedisConsumer {
         xclaim
     }
 
-    /// Tries again what is due: that makes it the next try, for all to see.
-    async fn resume_due(&self, limit: usize) -> Result<(), Failed> {
-        let due = lock(&self.holding).due(limit);
-        if due.is_empty() {
-            return Ok(());
-        }
-        let claims = due.iter().filter_map(|((number, id), attempt)| {
-            let stream = self.streams.get(*number)?;
-            let mut xclaim = self.xclaim(stream, &self.name, Duration::ZERO, [&**id]);
-            xclaim.arg("RETRYCOUNT").arg(attempt).arg("JUSTID");
-            Some(xclaim)
-        });
-        let answers = self.link.run_each(claims.collect()).await?;
-        for ((key, attempt), answer) in due.iter().zip(answers) {
-            let is_there = match answer {
-                Ok(claimed) => !array(claimed).is_empty(),
-                Err(failed) if failed.is_no_group() => false,
-                Err(failed) => return Err(failed),
-            };
-            let mut holding = lock(&self.holding);
-            if is_there {
-                holding.resume(key, *attempt);
-            } else {
-                // It was taken back, or is lost.
-                holding.let_go(key);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what others left behind.
-    async fn claim(&self, limit: usize) -> Result<(), Failed> {
-        let ask = |stream: &Stream| {
-            let mut xpending = redis::cmd("XPENDING");
-            xpending.arg(&*stream.key).arg(self.group.as_str());
-            xpending.arg("IDLE").arg(milliseconds_of(self.idle));
-            xpending.arg("-").arg("+").arg(limit);
-            xpending
-        };
-        let asked = self.link.run_each(self.streams.iter().map(ask).collect());
-        for (at, answer) in asked.await?.into_iter().enumerate() {
-            let left = match answer {
-                Ok(left) => pending(left),
-                Err(failed) if failed.is_no_group() => return self.make_groups().await,
-                Err(failed) => return Err(failed),
-            };
-            let Some(stream) = self.streams.get(at) else {
-                continue;
-            };
-            let deliveries: HashMap<_, _> = left
-                .into_iter()
-                .filter(|one| !lock(&self.holding).has(&(at, Arc::clone(&one.id))))
-                .map(|one| (one.id, one.deliveries))
-                .collect();
-            if deliveries.is_empty() {
-                continue;
-            }
-            let ids = deliveries.keys().map(|id| &**id);
-            let xclaim = self.xclaim(stream, &self.name, self.idle, ids);
-            let claimed = array(self.link.run(&xclaim).await?);
-            let attempt = |id: &str| deliveries.get(id).map_or(1, |count| count + 1);
-            self.arrived(at, claimed, attempt).await?;
-        }
-        Ok(())
-    }
-
-    /// Holds entries that were read or claimed.
-    async fn arrived(
-        &self,
-        at: usize,
-        entries: Vec<Value>,
-        attempt: impl Fn(&str) -> u32,
-    ) -> Result<(), Failed> {
-        let mut for_others = Vec::new();
-        {
-            let mut holding = lock(&self.holding);
-            for entry in entries.into_iter().filter_map(entry) {
-                if entry.only.is_some_and(|only| only != self.group.as_str()) {
-                    for_others.push(entry.id);
-                } else {
-                    let attempt = attempt(&entry.id);
-                    holding.add((at, entry.id), entry.body, attempt);
-                }
-            }
-        }
-        if let (Some(stream), false) = (self.streams.get(at), for_others.is_empty()) {
-            let mut xack = redis::cmd("XACK");
-            xack.arg(&*stream.key).arg(self.group.as_str());
-            for id in &for_others {
-                xack.arg(&**id);
-            }
-            self.link.run(&xack).await?;
-        }
-        Ok(())
-    }
-
     /// Has every set of streams read that is not being read.
     fn read(&self, reads: &mut Reads, limit: usize) {
+        let limit = limit.min(reads.pace.at_once());
+        let block = BLOCK.min(self.idle / 4);
         let Reads {
             under_way, sets, ..
         } = reads;
@@ -292,7 +204,8 @@ impl RedisConsumer {
             xread
                 .arg("COUNT")
                 .arg(limit.div_ceil(self.streams.len().max(1)));
-            xread.arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
+            xread.arg("BLOCK").arg(milliseconds_of(block).max(1));
+            xread.arg("STREAMS");
             for key in &keys {
                 xread.arg(&**key);
             }
@@ -301,9 +214,9 @@ impl RedisConsumer {
             }
             let link = Arc::clone(&self.link);
             let read = async move {
-                let block = Duration::from_millis(BLOCK_MS);
+                let began = Instant::now();
                 let answer = link.readers.run(&first, &xread, block).await;
-                Read { set, answer }
+                Read { set, began, answer }
             };
             under_way.push(read.boxed());
         }
@@ -318,6 +231,9 @@ impl RedisConsumer {
             Ok(answer) => answer,
             Err(BlockingError::Connect(error)) => return Err(error.into()),
             Err(BlockingError::Command(error)) => {
+                if error.code().is_none() {
+                    reads.pace.failed();
+                }
                 let failed = Failed::from(error);
                 return if failed.is_no_group() {
                     self.make_groups().await
@@ -326,12 +242,18 @@ impl RedisConsumer {
                 };
             }
         };
+        let (mut count, mut bytes) = (0, 0);
         for (key, entries) in streams(answer) {
             let at = self.streams.iter().position(|stream| *stream.key == *key);
+            let entries: Vec<_> = entries.into_iter().filter_map(entry).collect();
+            count += entries.len();
+            bytes += entries.iter().map(|entry| entry.body.len()).sum::<usize>();
             if let Some(at) = at {
-                self.arrived(at, entries, |_| 1).await?;
+                let first_try = entries.into_iter().map(|entry| (entry, 1));
+                self.hold(at, first_try, read.began).await?;
             }
         }
+        reads.pace.came(count, bytes);
         Ok(())
     }
 
@@ -392,18 +314,23 @@ impl RedisConsumer {
         for reply in replies {
             commands.add_command(xadd_if_there(address, reply));
         }
-        if self.link.is_cluster && !commands.is_empty() {
+        let mut replies = replies.len();
+        if self.link.is_cluster && replies > 0 {
             // The inbox is on another node.
-            self.link.run_all(&commands).await?;
+            are_put(self.link.run_through(&commands).await?)?;
             commands = Pipeline::with_capacity(2);
+            replies = 0;
         }
         commands.cmd("XACK").arg(&*stream.key);
         commands.arg(self.group.as_str()).arg(id);
         if remove {
             commands.cmd("XDEL").arg(&*stream.key).arg(id);
         }
-        self.link.run_all(&commands).await?;
-        Ok(())
+        let mut answers = self.link.run_through(&commands).await?;
+        for settled in answers.split_off(replies.min(answers.len())) {
+            settled?;
+        }
+        are_put(answers)
     }
 
     /// Moves a message to the dead letters.
@@ -438,7 +365,9 @@ impl Consumer for RedisConsumer {
             if Instant::now() >= reads.claim_at {
                 let (often, seldom) = CLAIM_INTERVAL;
                 reads.claim_at = Instant::now() + (self.idle / 4).clamp(often, seldom);
-                self.claim(limit).await?;
+                if self.claim(limit, &mut reads.pace).await? {
+                    reads.claim_at = Instant::now();
+                }
             }
             let ready = self.ready(limit);
             if !ready.is_empty() || Instant::now() >= deadline {
@@ -447,7 +376,7 @@ impl Consumer for RedisConsumer {
             if lock(&self.holding).waiting() < MAX_WAITING {
                 self.read(&mut reads, limit);
             }
-            let due = lock(&self.holding).next_due();
+            let due = lock(&self.holding).next_due(self.idle);
             let until = due.map_or(deadline, |due| due.min(deadline));
             let until = until.min(reads.claim_at);
             let read = tokio::select! {
@@ -475,7 +404,10 @@ impl Consumer for RedisConsumer {
                 self.put_off.notify_one();
                 return Ok(());
             }
-            Settlement::Dead { error, attempts } if is_mine => {
+            // It may be dead already, when the answer to that was lost.
+            Settlement::Dead { error, attempts }
+                if is_mine && self.is_owner(key.0, &key.1).await? =>
+            {
                 let body = lock(&self.holding).body(&key);
                 let body = body.unwrap_or_default();
                 self.bury(stream, &taken.entry, &body, error, attempts)
@@ -496,6 +428,20 @@ impl Consumer for RedisConsumer {
     async fn close(&self) -> Result<(), MessageBusError> {
         Ok(self.leave().await?)
     }
+}
+
+/// Whether replies were put. One that Redis refuses, for want of room or because the address is no inbox, would be refused at every try: its
+/// caller has none.
+fn are_put(answers: Vec<Result<Value, Failed>>) -> Result<(), Failed> {
+    for answer in answers {
+        match answer {
+            Err(failed) if failed.is_refused() => {
+                tracing::warn!(error = causes(&failed), "a reply cannot be put");
+            }
+            answer => drop(answer?),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn milliseconds_of(duration: Duration) -> u64 {

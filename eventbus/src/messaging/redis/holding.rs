@@ -42,13 +42,13 @@ impl Holding {
         self.held.contains_key(key)
     }
 
-    /// A message was read.
-    pub(super) fn add(&mut self, key: Key, body: Arc<[u8]>, attempt: u32) {
+    /// A message was read, at `since` at the earliest.
+    pub(super) fn add(&mut self, key: Key, body: Arc<[u8]>, attempt: u32, since: Instant) {
         let held = Held {
             body,
             attempt,
             tries: attempt.saturating_sub(1),
-            alive: Instant::now(),
+            alive: since,
             state: State::Ready,
         };
         self.ready.push_back(key.clone());
@@ -59,8 +59,9 @@ impl Holding {
     pub(super) fn start(&mut self) -> Option<(Key, &Held)> {
         loop {
             let key = self.ready.pop_front()?;
-            // It may have been let go since.
-            if self.held.contains_key(&key) {
+            // It may have been let go since, and taken again, even.
+            let is_ready = |held: &Held| held.state == State::Ready;
+            if self.held.get(&key).is_some_and(is_ready) {
                 let held = self.held.get_mut(&key)?;
                 held.state = State::Running;
                 held.tries += 1;
@@ -83,16 +84,21 @@ impl Holding {
         self.waiting.len()
     }
 
-    /// When the next of them is due.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.waiting.first().map(|(due, _)| *due)
+    /// When the next of them is due. Of those that others may have by now it has to be asked first whose they are.
+    pub(super) fn next_due(&self, idle: Duration) -> Option<Instant> {
+        let mut mine = self
+            .waiting
+            .iter()
+            .filter(|(_, key)| self.is_mine(key, idle));
+        mine.next().map(|(due, _)| *due)
     }
 
     /// Those that are due, and which try each would be, at most `limit`.
-    pub(super) fn due(&self, limit: usize) -> Vec<(Key, u32)> {
+    pub(super) fn due(&self, limit: usize, idle: Duration) -> Vec<(Key, u32)> {
         let now = Instant::now();
         let due = self.waiting.iter().take_while(|(due, _)| *due <= now);
-        due.take(limit)
+        due.filter(|(_, key)| self.is_mine(key, idle))
+            .take(limit)
             .filter_map(|(_, key)| {
                 let held = self.held.get(key)?;
                 let counts = matches!(held.state, State::Waiting { counted: true, .. });

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::answers::{array, entry, streams};
+use super::pace::Pace;
 use super::{Failed, Link};
 use crate::messaging::bus::{EntryId, Inbox};
 use crate::messaging::error::MessageBusError;
@@ -23,9 +24,8 @@ const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// After how many replies what was read is thrown away.
 const KEEP_AFTER: u32 = 1_000;
 
-/// How long a read waits, and how many replies it gives at most.
+/// How long a read waits.
 const BLOCK_MS: u64 = 1_000;
-const READ_MAX: usize = 500;
 
 pub(super) struct RedisInbox {
     link: Arc<Link>,
@@ -40,6 +40,7 @@ struct Progress {
     kept: Instant,
     /// How many replies were given since.
     given: u32,
+    pace: Pace,
     /// The last read failed: who knows whether the stream is there still.
     is_broken: bool,
 }
@@ -53,6 +54,7 @@ impl RedisInbox {
                 last: "0-0".into(),
                 kept: Instant::now(),
                 given: 0,
+                pace: Pace::default(),
                 is_broken: false,
             }),
             link,
@@ -98,15 +100,20 @@ impl RedisInbox {
     }
 
     async fn read(&self) -> Result<Vec<Vec<u8>>, MessageBusError> {
-        let last = Arc::clone(&lock(&self.read).last);
+        let (last, count) = {
+            let read = lock(&self.read);
+            (Arc::clone(&read.last), read.pace.at_once())
+        };
         let mut xread = redis::cmd("XREAD");
-        xread.arg("COUNT").arg(READ_MAX);
+        xread.arg("COUNT").arg(count);
         xread.arg("BLOCK").arg(BLOCK_MS);
         xread.arg("STREAMS").arg(&*self.key).arg(&*last);
         let block = Duration::from_millis(BLOCK_MS);
         let answer = self.link.readers.run(&self.key, &xread, block).await;
         let answer = answer.map_err(|error| {
-            lock(&self.read).is_broken = true;
+            let mut read = lock(&self.read);
+            read.is_broken = true;
+            read.pace.failed();
             MessageBusError::unavailable(error)
         })?;
         let mut replies = Vec::new();
@@ -120,6 +127,8 @@ impl RedisInbox {
             }
         }
         let mut read = lock(&self.read);
+        let bytes = replies.iter().map(Vec::len).sum();
+        read.pace.came(replies.len(), bytes);
         if let Some(last) = last {
             read.last = last;
         }

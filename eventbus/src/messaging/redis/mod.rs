@@ -9,13 +9,13 @@
 //! | emit | `XADD * message …` | |
 //! | request | `XADD NOMKSTREAM * message …`, where `XINFO GROUPS` named a group in the last 5 s | the worker removes it when it has expired |
 //! | take | `XREADGROUP`, on a connection of its own, for a quarter of a second at a time | it is pending, and is claimed |
-//! | claim | `XPENDING IDLE`, then `XCLAIM` with the same bound: the owner's life in between wins. The delivery count is the number of the try | the same |
+//! | claim | `XPENDING IDLE`, `XRANGE`, then `XCLAIM RETRYCOUNT` with the same bound: the owner's life in between wins. The delivery count is the number of the try | the same |
 //! | show life | `XCLAIM 0 … JUSTID` of what is held. Who was away for longer than the bound asks first whether it is the owner still | the same |
-//! | done | one pipeline: `XADD NOMKSTREAM` of the reply, `XACK`, and `XDEL` of a request | a reply is passed over the second time |
+//! | done | one pipeline: `XADD NOMKSTREAM` of the reply, `XACK`, and `XDEL` of a request | a reply is passed over the second time. One that Redis refuses is none: the request is over all the same |
 //! | try again | nothing now: it stays pending, and its life is shown. When it is due: `XCLAIM RETRYCOUNT`, which makes it the next try | claimed after the bound, as the next try |
-//! | dead | `MULTI`: `XADD` to the dead letters, `XACK` | |
+//! | dead | `XPENDING`: it is ours; `MULTI`: `XADD` to the dead letters, `XACK` | where the answer is lost, the next `XPENDING` says that it is done |
 //! | give back | `XCLAIM` to the consumer `returned`, `IDLE` as the bound, `RETRYCOUNT` one less | |
-//! | leave | `MULTI`: `XPENDING` of the consumer, `XGROUP DELCONSUMER`; then `XCLAIM FORCE` of what came between | the consumer is swept after ten minutes |
+//! | leave | a script: `XGROUP DELCONSUMER`, where `XPENDING` of the consumer is empty | the consumer is swept after ten minutes, in the same way |
 //! | trim | `XTRIM MINID` up to what each group has pending or was given last | |
 
 use std::collections::HashMap;
@@ -36,9 +36,11 @@ use crate::redis_streams::place::Place;
 use crate::redis_streams::readers::Readers;
 
 mod answers;
+mod claiming;
 mod consumer;
 mod holding;
 mod inbox;
+mod pace;
 mod tending;
 
 use answers::{array, entry, text};
@@ -164,12 +166,28 @@ impl Link {
         let mut connection = self.commands.connection().await?;
         let answer = connection.run_as_one(commands).await;
         let answer = answer.map_err(|error| {
+            let error = why_aborted(error);
             if is_of_place(&error) {
                 connection.give_up();
             }
             Failed::from(error)
         })?;
         Ok(array(answer))
+    }
+
+    /// Runs commands in one go, and gives the answer of each: an error of the server is an answer too.
+    async fn run_through(&self, commands: &Pipeline) -> Result<Vec<Result<Value, Failed>>, Failed> {
+        let mut connection = self.commands.connection().await?;
+        let answers = connection.run_all(commands).await?;
+        let answers = answers.into_iter().map(|answer| {
+            answer.extract_error().map_err(|error| {
+                if is_of_place(&error) {
+                    connection.give_up();
+                }
+                Failed::from(error)
+            })
+        });
+        Ok(answers.collect())
     }
 
     /// Runs commands on a key each, in one go where they are on one server, and gives the answer of each.
@@ -185,17 +203,7 @@ impl Link {
         for command in commands {
             pipeline.add_command(command);
         }
-        let mut connection = self.commands.connection().await?;
-        let answers = connection.run_all(&pipeline).await?;
-        let answers = answers.into_iter().map(|answer| {
-            answer.extract_error().map_err(|error| {
-                if is_of_place(&error) {
-                    connection.give_up();
-                }
-                Failed::from(error)
-            })
-        });
-        Ok(answers.collect())
+        self.run_through(&pipeline).await
     }
 
     /// Whether a group has joined `channel`, as far as is known for a while.
@@ -244,6 +252,14 @@ impl Failed {
         }
     }
 
+    /// Redis is there, and will not do it: it has no room, the key is of something else, or the user may not.
+    fn is_refused(&self) -> bool {
+        match self {
+            Self::Connect(_) => false,
+            Self::Command(error) => error.code().is_some() && !is_of_place(error),
+        }
+    }
+
     fn is_no_such_key(&self) -> bool {
         self.code() == Some("ERR") && self.says("no such key")
     }
@@ -264,6 +280,14 @@ impl From<Failed> for MessageBusError {
             Failed::Connect(error) => Self::unavailable(error),
         }
     }
+}
+
+/// Why a transaction was aborted: the error of the command that was not queued.
+fn why_aborted(error: RedisError) -> RedisError {
+    let is_aborted = error.code() == Some("EXECABORT");
+    let errors = is_aborted.then(|| error.clone().into_server_errors());
+    let first = errors.flatten().and_then(|all| all.first().cloned());
+    first.map_or(error, |(_, first)| first.into())
 }
 
 /// Whether another connection may lead to one who takes the command: a primary that became a replica keeps its clients.
@@ -352,8 +376,12 @@ impl MessageBus for RedisMessageBus {
         for reply in replies {
             commands.add_command(xadd_if_there(address, reply));
         }
-        let answers = self.0.run_all(&commands).await?;
-        Ok(!answers.contains(&Value::Nil))
+        match self.0.run_all(&commands).await {
+            Ok(answers) => Ok(!answers.contains(&Value::Nil)),
+            // It is no inbox.
+            Err(failed) if matches!(failed.code(), Some("WRONGTYPE" | "NOPERM")) => Ok(false),
+            Err(failed) => Err(failed.into()),
+        }
     }
 
     async fn join(

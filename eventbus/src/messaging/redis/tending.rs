@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
+use tidelog_domain::causes;
 use tokio::time::Instant;
 
 use super::Failed;
@@ -25,6 +26,13 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// After how long of no command a consumer that holds nothing is swept away.
 const GONE_AFTER: Duration = Duration::from_secs(600);
+
+/// Removes a consumer that holds nothing. (`WATCH` does not notice a read by a group.)
+const REMOVE: &str = "
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
+    return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+end
+return 0";
 
 impl RedisConsumer {
     pub(super) async fn look_after(&self) -> Result<(), Failed> {
@@ -81,13 +89,15 @@ impl RedisConsumer {
                         holding.let_go(&key);
                     }
                 }
+                drop(holding);
+                self.put_off.notify_one();
             }
         }
         Ok(())
     }
 
     /// Whether an entry is pending with this consumer still.
-    async fn is_owner(&self, at: usize, id: &str) -> Result<bool, Failed> {
+    pub(super) async fn is_owner(&self, at: usize, id: &str) -> Result<bool, Failed> {
         let Some(stream) = self.streams.get(at) else {
             return Ok(false);
         };
@@ -184,30 +194,27 @@ impl RedisConsumer {
             let consumer = array(consumer);
             let is = |name: &str| field(&consumer, name).map(number).unwrap_or_default();
             let name = field(&consumer, "name").map(text).unwrap_or_default();
-            if is("pending") == 0 && is("idle") > gone_after && name != self.name {
+            let is_other = name != self.name && name != RETURNED;
+            if is("pending") == 0 && is("idle") > gone_after && is_other {
                 self.remove(stream, &name).await?;
             }
         }
         Ok(())
     }
 
-    /// Removes a consumer. What came to it at the last moment is given back.
+    /// Removes a consumer that holds nothing, in one step with making sure of that: what it held would be nobody's. A user who may not run
+    /// scripts leaves it.
     async fn remove(&self, stream: &Stream, consumer: &str) -> Result<(), Failed> {
-        let mut commands = redis::pipe();
-        commands.atomic();
-        commands.add_command(self.pending_of(stream, "-", "+", AT_ONCE, consumer));
-        commands.cmd("XGROUP").arg("DELCONSUMER").arg(&*stream.key);
-        commands.arg(self.group.as_str()).arg(consumer);
-        let answers = self.link.run_as_one(&commands).await?;
-        let left = pending(answers.into_iter().next().unwrap_or(Value::Nil));
-        if !left.is_empty() {
-            let ids = left.iter().map(|one| &*one.id);
-            let mut xclaim = self.xclaim(stream, RETURNED, Duration::ZERO, ids);
-            xclaim.arg("IDLE").arg(milliseconds_of(self.idle));
-            xclaim.arg("FORCE").arg("JUSTID");
-            self.link.run(&xclaim).await?;
+        let mut eval = redis::cmd("EVAL");
+        eval.arg(REMOVE).arg(1).arg(&*stream.key);
+        eval.arg(self.group.as_str()).arg(consumer);
+        match self.link.run(&eval).await {
+            Err(failed) if failed.is_refused() => {
+                tracing::debug!(error = causes(&failed), "a consumer cannot be removed");
+                Ok(())
+            }
+            removed => removed.map(drop),
         }
-        Ok(())
     }
 
     /// Gives back what is held, and what was on its way here, and leaves the group.
@@ -215,12 +222,14 @@ impl RedisConsumer {
         let mut reads = self.reads.lock().await;
         self.finish_reads(&mut reads).await;
         drop(reads);
+        let mut left = Ok(());
         for (at, stream) in self.streams.iter().enumerate() {
             match self.give_back(at, stream).await {
-                Err(failed) if failed.is_no_group() => {}
-                given => given?,
+                Err(failed) if !failed.is_no_group() => left = Err(failed),
+                _ => {}
             }
         }
+        left?;
         lock(&self.holding).clear();
         self.trim().await
     }
