@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::answers::{array, entry, milliseconds, number, pending, streams};
-use super::holding::{Holding, Key};
 use super::{Failed, Link, dead_key, xadd, xadd_if_there};
 use crate::messaging::bus::{Consumer, Delivery, Settlement, Taken};
 use crate::messaging::error::MessageBusError;
+use crate::messaging::holding::{Holding, Key};
 use crate::messaging::names::{Channel, Group};
 use crate::redis_streams::connection::lock;
 use crate::redis_streams::readers::BlockingError;
@@ -257,7 +257,7 @@ impl RedisConsumer {
                     for_others.push(entry.id);
                 } else {
                     let attempt = attempt(&entry.id);
-                    holding.add((at, entry.id), entry.body, attempt);
+                    holding.add((at, entry.id), entry.body, attempt, ());
                 }
             }
         }
