@@ -85,7 +85,8 @@ pub trait MessageBus: Send + Sync {
         limit: usize,
     ) -> Result<Vec<DeadEntry>, MessageBusError>;
 
-    /// Puts a dead letter back on its channel, for this group alone, as if it had never been tried; whether it was there.
+    /// Puts a dead letter back on its channel, for this group alone, as if it had never been tried; whether it was there. Of several who do so
+    /// at once, one finds it there.
     ///
     /// # Errors
     ///
@@ -215,7 +216,7 @@ pub enum Settlement<'a> {
         /// Whether this try counts.
         counted: bool,
     },
-    /// It becomes a dead letter of the group, in one step with being settled.
+    /// It becomes a dead letter of the group, in one step with being settled, or so that who gets it next finds it dead and passes it over.
     Dead {
         /// Why.
         error: &'a str,

@@ -71,7 +71,6 @@ pub struct Messaging(Arc<Inner>);
 struct Inner {
     app: Arc<str>,
     bus: Arc<dyn MessageBus>,
-    max_bytes: usize,
     /// Made by the first request.
     requester: OnceCell<Arc<Requester>>,
     tasks: TaskTracker,
@@ -87,7 +86,6 @@ impl Messaging {
         let stop = CancellationToken::new();
         Self(Arc::new(Inner {
             app: app.into(),
-            max_bytes: bus.max_message_bytes().min(DEFAULT_MAX_BYTES),
             bus,
             requester: OnceCell::new(),
             tasks: TaskTracker::new(),
@@ -103,7 +101,7 @@ impl Messaging {
     }
 
     /// Messaging over the server at `url`, as `TIDELOG_BUS_URL` names it (`redis://`, `rediss://`, `redis+cluster://`,
-    /// `rediss+cluster://`), or within this process (`memory:`). Nothing is connected yet: a program starts and runs while the
+    /// `rediss+cluster://`; `nats://`, `nats+tls://`, `tls://`), or within this process (`memory:`). Nothing is connected yet: a program starts and runs while the
     /// server is down, and has [`MessageBusError::Unavailable`] until it is up.
     ///
     /// # Errors
@@ -119,6 +117,11 @@ impl Messaging {
             let bus = super::redis::RedisMessageBus::new(url, app)?;
             return Ok(Self::new(Arc::new(bus), app));
         }
+        #[cfg(feature = "nats")]
+        if url.starts_with("nats") || url.starts_with("tls") {
+            let bus = super::nats::NatsMessageBus::new(url, app)?;
+            return Ok(Self::new(Arc::new(bus), app));
+        }
         Err(ConnectError::Scheme)
     }
 
@@ -128,10 +131,10 @@ impl Messaging {
         &self.0.bus
     }
 
-    /// The largest message, metadata included, in bytes.
+    /// The largest message, metadata included, in bytes. What a server's own bound is, is known once it has been connected to.
     #[must_use]
     pub fn max_message_bytes(&self) -> usize {
-        self.0.max_bytes
+        self.0.bus.max_message_bytes().min(DEFAULT_MAX_BYTES)
     }
 
     /// The app's name.
@@ -267,7 +270,7 @@ impl Messaging {
             reply_to: None,
         };
         let message = envelope::encode(&head, payload).map_err(EmitError::Encode)?;
-        let (bytes, max) = (message.len(), self.0.max_bytes);
+        let (bytes, max) = (message.len(), self.max_message_bytes());
         if bytes > max {
             return Err(EmitError::TooLarge { bytes, max });
         }
@@ -376,7 +379,7 @@ impl Messaging {
             }),
         };
         let message = envelope::encode(&head, payload).map_err(SendError::Encode)?;
-        let (bytes, max) = (message.len(), self.0.max_bytes);
+        let (bytes, max) = (message.len(), self.max_message_bytes());
         if bytes > max {
             return Err(SendError::TooLarge { bytes, max });
         }
@@ -398,13 +401,17 @@ impl Messaging {
 pub enum ConnectError {
     /// No engine is known by its scheme, or the program is built without it.
     #[error(
-        "no engine of messaging has this URL's scheme; redis:// is one (of the feature redis), memory: another"
+        "no engine of messaging has this URL's scheme; redis:// is one (of the feature redis), nats:// (of the feature nats) and memory: are others"
     )]
     Scheme,
     /// It is none of Redis.
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] crate::redis_streams::InvalidRedisBus),
+    /// It is none of NATS.
+    #[cfg(feature = "nats")]
+    #[error(transparent)]
+    Nats(#[from] crate::nats::InvalidNatsBus),
 }
 
 /// How long a request waits, and until when.

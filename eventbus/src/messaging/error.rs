@@ -20,9 +20,19 @@ pub enum MessageBusError {
     /// No group of workers has ever handled the channel of a request.
     #[error("no worker handles this subject")]
     NoGroup,
+    /// The server takes no message of this size.
+    #[error(
+        "the message has {bytes} bytes, and the server takes {max}: send less, or raise its bound"
+    )]
+    TooLarge {
+        /// How many bytes it has.
+        bytes: usize,
+        /// The most it may have.
+        max: usize,
+    },
 }
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "nats"))]
 impl MessageBusError {
     pub(crate) fn unavailable(cause: impl Into<Cause>) -> Self {
         Self::Unavailable(cause.into())
@@ -46,7 +56,16 @@ pub enum EmitError {
     },
     /// The bus did not take it, or did not say so: it may be there, or may not.
     #[error(transparent)]
-    Bus(#[from] MessageBusError),
+    Bus(MessageBusError),
+}
+
+impl From<MessageBusError> for EmitError {
+    fn from(error: MessageBusError) -> Self {
+        match error {
+            MessageBusError::TooLarge { bytes, max } => Self::TooLarge { bytes, max },
+            error => Self::Bus(error),
+        }
+    }
 }
 
 /// Why a request has no reply.

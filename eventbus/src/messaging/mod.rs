@@ -19,7 +19,8 @@
 //! | the worker, having done its work, before it settled it | the same: it is handled twice. [Idempotent handling](#idempotent-handling) makes that once |
 //! | the worker, between a reply and the settling | these are one step, or the reply is first: a second one is passed over by its number |
 //! | the worker, while a failed message waits to be tried again | the wait is lost with it: after the idle bound another takes it |
-//! | the worker, becoming a dead letter | moved in one step: it is one or the other |
+//! | the worker, becoming a dead letter | moved in one step; on NATS in two, and who gets it next finds it dead: it is one or the other |
+//! | who has a dead letter retried, in the middle | it is one still, and may be back on its channel, with the id that it has |
 //! | the worker stands still for longer than the idle bound | another takes it; when it goes on it may settle it as done, and nothing else |
 //! | the bus | senders have errors, workers try again without end; what it has kept is there when it is back |
 //!
@@ -43,15 +44,21 @@ mod envelope;
 mod error;
 mod handler;
 mod handling;
+#[cfg(any(feature = "redis", feature = "nats"))]
+mod holding;
 mod in_process;
 mod message;
 mod names;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "redis")]
 mod redis;
 mod requester;
 mod values;
 mod worker;
 
+#[cfg(feature = "nats")]
+pub use self::nats::NatsMessageBus;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisMessageBus;
 pub use bus::{Consumer, DeadEntry, Delivery, EntryId, Inbox, MessageBus, Settlement, Taken};

@@ -223,6 +223,9 @@ impl Sending {
             Err(MessageBusError::NoGroup) => Err(SendError::UnknownSubject {
                 subject: self.channel.to_string(),
             }),
+            Err(MessageBusError::TooLarge { bytes, max }) => {
+                Err(SendError::TooLarge { bytes, max })
+            }
             Err(error) => Err(SendError::Bus(error)),
         }
     }

@@ -27,6 +27,7 @@ use crate::bus::{BusError, EventBus};
 pub(crate) mod connection;
 mod names;
 pub(crate) mod news;
+pub(crate) mod paging;
 pub(crate) mod place;
 mod publishing;
 mod reading;
@@ -36,6 +37,7 @@ use connection::Connection;
 use names::Names;
 pub(crate) use place::Place as NatsPlace;
 use publishing::Lane;
+pub(crate) use publishing::is_full;
 pub use server::{NatsConnectError, NatsServer};
 
 /// How long an event stays at most: 7 days. So those of older histories go by themselves; a partition that was just quiet for so long

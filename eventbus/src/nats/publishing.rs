@@ -347,7 +347,8 @@ fn stream_error(error: CreateStreamError) -> BusError {
     }
 }
 
-fn is_full(code: ErrorCode) -> bool {
+/// Whether an error of JetStream's is that it has no room.
+pub(crate) fn is_full(code: ErrorCode) -> bool {
     [
         ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
         ErrorCode::INSUFFICIENT_RESOURCES,

@@ -8,24 +8,17 @@
 
 use std::time::Duration;
 
-use async_nats::header::NATS_SEQUENCE;
-use async_nats::{Message, StatusCode, Subscriber};
-use futures_util::StreamExt;
 use futures_util::future::try_join_all;
-use serde_json::json;
 use tidelog_domain::{HistoryId, Partition, Position, RecordedEvent};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Session, lock};
 use super::news::Stored;
-use super::place::RESPONSE_TIMEOUT;
+use super::paging::page;
 use super::publishing::{Place, decode};
 use super::{NatsEventBus, unavailable};
 use crate::bus::BusError;
-
-/// The most bytes that are asked for at once (one message may have more).
-const PAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The most messages that are asked for at once.
 const PAGE_MAX_MESSAGES: usize = 1_000;
@@ -39,19 +32,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Of how many partitions it is remembered how far they were read.
 const MAX_PLACES: usize = 4_096;
-
-/// The status of the answer that ends a page.
-const NO_CONTENT: u16 = 204;
-
-/// What a server gives at one request.
-struct Page {
-    /// Places and bodies, in their order.
-    messages: Vec<(u64, bytes::Bytes)>,
-    /// Whether there was nothing more.
-    is_last: bool,
-    /// Whether nobody gave it: the stream is gone, or has no server now.
-    is_nobodys: bool,
-}
 
 impl NatsEventBus {
     pub(super) async fn read_from(
@@ -150,15 +130,16 @@ impl NatsEventBus {
                 sequence,
                 count.min(PAGE_MAX_MESSAGES),
             )
-            .await?;
+            .await
+            .map_err(BusError::Unavailable)?;
             if expected.is_some() && page.messages.is_empty() {
                 return Ok(None);
             }
             if page.is_nobodys {
                 return Err(odd("no server has the stream now"));
             }
-            for (place, body) in page.messages {
-                let event = decode(&body, place, partition)?;
+            for (place, message) in page.messages {
+                let event = decode(&message.payload, place, partition)?;
                 let expected = expected.take().filter(|own| own.sequence == place);
                 if expected.is_some_and(|own| own.position != event.position) {
                     return Ok(None);
@@ -216,77 +197,6 @@ async fn wait_for_news(
             }
         }
     }
-}
-
-/// Up to `count` messages of `subject` from `sequence` on.
-async fn page(
-    session: &Session,
-    stream: &str,
-    subject: &str,
-    sequence: u64,
-    count: usize,
-) -> Result<Page, BusError> {
-    let inbox = session.client.new_inbox();
-    let mut answers = session
-        .client
-        .subscribe(inbox.clone())
-        .await
-        .map_err(unavailable)?;
-    let request = json!({
-        "seq": sequence, "next_by_subj": subject, "batch": count, "max_bytes": PAGE_MAX_BYTES,
-    });
-    let to = format!("$JS.API.DIRECT.GET.{stream}");
-    let asked = session
-        .client
-        .publish_with_reply(to, inbox, request.to_string().into());
-    asked.await.map_err(unavailable)?;
-    let page = take(&mut answers).await;
-    // Dropping it would do, too, but not for sure.
-    drop(answers.unsubscribe().await);
-    page
-}
-
-async fn take(answers: &mut Subscriber) -> Result<Page, BusError> {
-    let mut page = Page {
-        messages: Vec::new(),
-        is_last: true,
-        is_nobodys: false,
-    };
-    loop {
-        let answer = timeout(RESPONSE_TIMEOUT, answers.next()).await;
-        let Ok(Some(message)) = answer else {
-            let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
-            return Err(unavailable(late));
-        };
-        match message.status {
-            None | Some(StatusCode::OK) => {
-                let sequence =
-                    sequence(&message).ok_or_else(|| odd("a message without its place"))?;
-                page.messages.push((sequence, message.payload));
-            }
-            Some(status) if status.as_u16() == NO_CONTENT => {
-                let headers = message.headers.as_ref();
-                let pending = headers.and_then(|own| own.get("Nats-Num-Pending"));
-                page.is_last = pending.is_none_or(|pending| pending.as_str() == "0");
-                return Ok(page);
-            }
-            Some(StatusCode::NOT_FOUND) => return Ok(page),
-            Some(StatusCode::NO_RESPONDERS) => {
-                page.is_nobodys = true;
-                return Ok(page);
-            }
-            Some(status) => {
-                let what = message.description.unwrap_or_default();
-                return Err(odd(&format!("{status} {what}")));
-            }
-        }
-    }
-}
-
-/// The place in its stream that a message says it has.
-fn sequence(message: &Message) -> Option<u64> {
-    let sequence = message.headers.as_ref()?.get(NATS_SEQUENCE)?;
-    sequence.as_str().parse().ok()
 }
 
 fn odd(what: &str) -> BusError {

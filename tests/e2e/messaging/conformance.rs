@@ -1,9 +1,9 @@
-//! The conformance suite of the message bus, on Redis. (The in-process bus runs it in its own crate.)
+//! The conformance suite of the message bus, on each server. (The in-process bus runs it in its own crate.)
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidelog::messaging::{MessageBus, RedisMessageBus};
+use tidelog::messaging::{MessageBus, NatsMessageBus, RedisMessageBus};
 use tidelog_eventbus::message_bus_conformance;
 use tidelog_eventbus::messaging::conformance::MessageBusFactory;
 use tidelog_test_support::{shared, unique_name};
@@ -19,3 +19,15 @@ impl MessageBusFactory for Redis {
 }
 
 message_bus_conformance!(redis, Redis);
+
+struct Nats;
+
+#[async_trait]
+impl MessageBusFactory for Nats {
+    async fn bus(&self) -> Arc<dyn MessageBus> {
+        let url = shared::nats().await.url();
+        Arc::new(NatsMessageBus::new(url, &unique_name()).unwrap())
+    }
+}
+
+message_bus_conformance!(nats, Nats);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use sqlx::MySqlPool;
 use tidelog::handled::MySqlHandled;
 use tidelog::messaging::{HandlerError, MessageContext, Messaging, Worker};
-use tidelog_test_support::{Process, fresh_mysql_database, shared, unique_name};
+use tidelog_test_support::{Engine, Process, fresh_mysql_database, shared, unique_name};
 
-use super::{NOTE, eventually, soon};
+use super::{NOTE, eventually, shared_of, soon, stored_of};
 
 const URL: &str = "TIDELOG_TEST_MESSAGES_URL";
 const APP: &str = "TIDELOG_TEST_MESSAGES_APP";
@@ -70,9 +70,15 @@ fn launch(url: &str, app: &str, database: &str) -> Process {
     Process::start(command)
 }
 
-#[tokio::test]
-async fn workers_that_are_killed_in_the_middle_lose_nothing_and_their_effects_are_there_once() {
-    let (url, app) = (shared::redis().await.url(), unique_name());
+on_each_server!(
+    workers_that_are_killed_in_the_middle_lose_nothing_and_their_effects_are_there_once
+);
+
+async fn workers_that_are_killed_in_the_middle_lose_nothing_and_their_effects_are_there_once(
+    engine: Engine,
+) {
+    let (server, app) = (shared_of(engine).await, unique_name());
+    let url = server.url();
     let database = fresh_mysql_database(shared::mysql().await).await;
     let pool = MySqlPool::connect(&database).await.unwrap();
     sqlx::query("CREATE TABLE effects (number BIGINT UNSIGNED NOT NULL)")
@@ -99,11 +105,8 @@ async fn workers_that_are_killed_in_the_middle_lose_nothing_and_their_effects_ar
         .start()
         .await
         .unwrap();
-    let key = format!("{{{app}:messages:{NOTE}}}");
-    let mut xlen = redis::cmd("XLEN");
-    xlen.arg(&key);
     eventually("all is handled", async || {
-        super::ask::<usize>(url, &xlen).await == 0
+        stored_of(server, &app, &NOTE.channel()).await == 0
     })
     .await;
     last.stop().await;

@@ -8,7 +8,17 @@ use tidelog::messaging::{HandlerError, MessageContext, MessageOptions, Messaging
 use tidelog_domain::Metadata;
 use tokio::sync::mpsc;
 
-use super::{Ends, NOTE, Seen, ask, eventually, in_process, on_redis, soon};
+use super::{Ends, NOTE, Seen, at, eventually, shared_of, soon, stored_of};
+use tidelog_test_support::{Engine, unique_name};
+
+on_each_bus!(
+    a_hundred_emits_to_two_workers_are_each_handled_once,
+    what_fails_is_tried_again_and_then_a_dead_letter,
+    a_worker_that_stops_finishes_what_it_can_and_gives_the_rest_back,
+    a_handler_sees_what_the_sender_says_of_a_message,
+    a_dead_letter_that_two_retry_at_once_is_put_back_once,
+);
+on_each_server!(a_stream_is_trimmed_of_what_every_group_has_handled);
 
 /// A worker that counts what comes.
 fn counting(messaging: &Messaging, group: &str, seen: &Seen) -> Worker {
@@ -24,7 +34,7 @@ fn counting(messaging: &Messaging, group: &str, seen: &Seen) -> Worker {
         })
 }
 
-async fn each_is_handled_once(ends: Ends) {
+async fn a_hundred_emits_to_two_workers_are_each_handled_once(ends: Ends) {
     let (one, two, other) = (Seen::default(), Seen::default(), Seen::default());
     let first = counting(&ends.server, "g", &one).start().await.unwrap();
     let second = counting(&ends.two, "g", &two).start().await.unwrap();
@@ -49,17 +59,7 @@ async fn each_is_handled_once(ends: Ends) {
     );
 }
 
-#[tokio::test]
-async fn a_hundred_emits_to_two_workers_are_each_handled_once() {
-    each_is_handled_once(on_redis().await).await;
-}
-
-#[tokio::test]
-async fn a_hundred_emits_to_two_workers_are_each_handled_once_in_process() {
-    each_is_handled_once(in_process()).await;
-}
-
-async fn failures_are_tried_again_and_then_dead(ends: Ends) {
+async fn what_fails_is_tried_again_and_then_a_dead_letter(ends: Ends) {
     let seen = Seen::default();
     let tries = seen.clone();
     let worker = ends.server.worker("g").policy(soon(3)).handle(
@@ -117,20 +117,9 @@ async fn failures_are_tried_again_and_then_dead(ends: Ends) {
     worker.stop().await;
 }
 
-#[tokio::test]
-async fn what_fails_is_tried_again_and_then_a_dead_letter() {
-    failures_are_tried_again_and_then_dead(on_redis().await).await;
-}
-
-#[tokio::test]
-async fn what_fails_is_tried_again_and_then_a_dead_letter_in_process() {
-    failures_are_tried_again_and_then_dead(in_process()).await;
-}
-
-#[tokio::test]
-async fn a_stream_is_trimmed_of_what_every_group_has_handled() {
-    let ends = on_redis().await;
-    let url = tidelog_test_support::shared::redis().await.url();
+async fn a_stream_is_trimmed_of_what_every_group_has_handled(engine: Engine) {
+    let (server, app) = (shared_of(engine).await, unique_name());
+    let ends = at(server.url(), &app);
     let (seen, late) = (Seen::default(), Seen::default());
     // A group that has joined, and has nobody at work.
     counting(&ends.two, "late", &late)
@@ -144,20 +133,15 @@ async fn a_stream_is_trimmed_of_what_every_group_has_handled() {
     ends.one.emit_all(&NOTE, &numbers).await.unwrap();
     eventually("all is handled", async || seen.count() == 2_000).await;
     worker.stop().await;
-    let app = ends.server.app();
-    let mut xlen = redis::cmd("XLEN");
-    xlen.arg(format!("{{{app}:messages:{NOTE}}}"));
-    assert_eq!(ask::<usize>(url, &xlen).await, 2_000, "one group has not");
+    let left = async || stored_of(server, &app, &NOTE.channel()).await;
+    assert_eq!(left().await, 2_000, "one group has not");
     let worker = counting(&ends.two, "late", &late).start().await.unwrap();
     eventually("all is handled", async || late.count() == 2_000).await;
-    eventually("nothing is left", async || {
-        ask::<usize>(url, &xlen).await == 0
-    })
-    .await;
+    eventually("nothing is left", async || left().await == 0).await;
     worker.stop().await;
 }
 
-async fn a_stop_finishes_or_gives_back(ends: Ends) {
+async fn a_worker_that_stops_finishes_what_it_can_and_gives_the_rest_back(ends: Ends) {
     let (begun, mut has_begun) = mpsc::unbounded_channel();
     let worker = ends
         .server
@@ -196,19 +180,7 @@ async fn a_stop_finishes_or_gives_back(ends: Ends) {
     next.stop().await;
 }
 
-#[tokio::test]
-async fn a_worker_that_stops_finishes_what_it_can_and_gives_the_rest_back() {
-    a_stop_finishes_or_gives_back(on_redis().await).await;
-}
-
-#[tokio::test]
-async fn a_worker_that_stops_finishes_what_it_can_and_gives_the_rest_back_in_process() {
-    a_stop_finishes_or_gives_back(in_process()).await;
-}
-
-#[tokio::test]
-async fn a_handler_sees_what_the_sender_says_of_a_message() {
-    let ends = on_redis().await;
+async fn a_handler_sees_what_the_sender_says_of_a_message(ends: Ends) {
     let shard = NOTE.shard("acme.v2").unwrap();
     let (seen, mut came) = mpsc::unbounded_channel();
     let worker = ends
@@ -236,4 +208,49 @@ async fn a_handler_sees_what_the_sender_says_of_a_message() {
     assert_eq!(*message.metadata(), metadata);
     assert!(!message.is_request());
     worker.stop().await;
+}
+
+async fn a_dead_letter_that_two_retry_at_once_is_put_back_once(ends: Ends) {
+    let seen = Seen::default();
+    let tries = seen.clone();
+    let worker =
+        ends.server
+            .worker("g")
+            .policy(soon(1))
+            .handle(&NOTE, move |number, _: MessageContext| {
+                let times = tries.add(number);
+                async move {
+                    match times {
+                        1 => Err(Failure::permanent("not yet").into()),
+                        _ => Ok::<_, HandlerError>(()),
+                    }
+                }
+            });
+    let worker = worker.start().await.unwrap();
+    let numbers: Vec<u64> = (0..20).collect();
+    ends.one.emit_all(&NOTE, &numbers).await.unwrap();
+    let one = ends.one.dead_letters("g", &NOTE).unwrap();
+    let two = ends.two.dead_letters("g", &NOTE).unwrap();
+    eventually("all are dead", async || {
+        one.list(None, 100).await.unwrap().len() == 20
+    })
+    .await;
+    for letter in one.list(None, 100).await.unwrap() {
+        let entry = &letter.entry;
+        let retried = tokio::join!(one.retry(entry), two.retry(entry), two.retry(entry));
+        let retried = [retried.0, retried.1, retried.2].map(Result::unwrap);
+        assert_eq!(retried.iter().filter(|own| **own).count(), 1, "{retried:?}");
+    }
+    assert!(one.list(None, 100).await.unwrap().is_empty());
+    ends.one.emit(&NOTE, &20).await.unwrap();
+    eventually("all is handled", async || {
+        seen.count() == 21 && seen.times().values().all(|times| *times >= 1)
+    })
+    .await;
+    eventually("all are tried again", async || {
+        (0..20).all(|number| seen.times().get(&number) >= Some(&2))
+    })
+    .await;
+    worker.stop().await;
+    assert!((0..20).all(|number| seen.times().get(&number) == Some(&2)));
 }

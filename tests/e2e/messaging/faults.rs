@@ -1,16 +1,24 @@
-//! Redis fails in the middle: nothing is lost, and all goes on.
+//! A server fails in the middle: nothing is lost, and all goes on.
 
 use std::time::Duration;
 
 use serde_json::json;
-use tidelog::messaging::{HandlerError, MessageContext, MessageId, MessageOptions, SendError};
-use tidelog_test_support::{Engine, Server};
+use tidelog::Failure;
+use tidelog::messaging::{
+    EmitError, HandlerError, MessageContext, MessageId, MessageOptions, SendError,
+};
+use tidelog_test_support::{Engine, Server, ServerOptions, unique_name};
 
-use super::{ECHO, NOTE, Seen, ask, at, eventually, soon};
+use super::{ECHO, NOTE, Seen, at, empty, eventually, soon, stored_of};
 
-#[tokio::test]
-async fn a_redis_that_is_restarted_in_the_middle_loses_nothing() {
-    let mut server = Server::start(Engine::Redis).await;
+on_each_server!(
+    a_server_that_is_restarted_in_the_middle_loses_nothing,
+    after_all_is_thrown_away_groups_and_inboxes_are_made_anew,
+    a_send_while_the_server_is_away_fails_in_time_and_goes_well_afterwards,
+);
+
+async fn a_server_that_is_restarted_in_the_middle_loses_nothing(engine: Engine) {
+    let mut server = Server::start(engine).await;
     let url = server.url().to_owned();
     let ends = at(&url, "app");
     let seen = Seen::default();
@@ -53,18 +61,15 @@ async fn a_redis_that_is_restarted_in_the_middle_loses_nothing() {
     }
     emitting.await.unwrap();
     eventually("all is handled", async || seen.count() == 2_000).await;
-    let mut xlen = redis::cmd("XLEN");
-    xlen.arg("{app:messages:test.note}");
     eventually("all is settled", async || {
-        ask::<usize>(&url, &xlen).await == 0
+        stored_of(&server, "app", &NOTE.channel()).await == 0
     })
     .await;
     worker.stop().await;
 }
 
-#[tokio::test]
-async fn after_a_flush_groups_and_inboxes_are_made_anew() {
-    let server = Server::start(Engine::Redis).await;
+async fn after_all_is_thrown_away_groups_and_inboxes_are_made_anew(engine: Engine) {
+    let server = Server::start(engine).await;
     let ends = at(server.url(), "app");
     let worker = ends
         .server
@@ -75,7 +80,7 @@ async fn after_a_flush_groups_and_inboxes_are_made_anew() {
     let worker = worker.start().await.unwrap();
     for _ in 0..3 {
         assert_eq!(ends.one.send(&ECHO, &json!(1)).await.unwrap(), 1);
-        ask::<String>(server.url(), &redis::cmd("FLUSHALL")).await;
+        empty(&server).await;
         let options = || MessageOptions::default().timeout(Duration::from_millis(500));
         eventually("it goes on", async || {
             match ends.one.send_with(&ECHO, &json!(2), options()).await {
@@ -89,9 +94,8 @@ async fn after_a_flush_groups_and_inboxes_are_made_anew() {
     worker.stop().await;
 }
 
-#[tokio::test]
-async fn a_send_while_redis_is_away_fails_in_time_and_goes_well_afterwards() {
-    let mut server = Server::start(Engine::Redis).await;
+async fn a_send_while_the_server_is_away_fails_in_time_and_goes_well_afterwards(engine: Engine) {
+    let mut server = Server::start(engine).await;
     let ends = at(server.url(), "app");
     let worker = ends
         .server
@@ -116,5 +120,92 @@ async fn a_send_while_redis_is_away_fails_in_time_and_goes_well_afterwards() {
         sent.is_ok_and(|reply| reply == 3)
     })
     .await;
+    worker.stop().await;
+}
+
+/// A NATS with these settings.
+async fn nats_with(settings: &str) -> (Server, tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), settings).unwrap();
+    let arguments = ["-c", file.path().to_str().unwrap()];
+    let options = ServerOptions {
+        arguments: arguments.map(str::to_owned).to_vec(),
+        ..ServerOptions::default()
+    };
+    (Server::start_with(Engine::Nats, options).await, file)
+}
+
+#[tokio::test]
+async fn a_user_with_the_documented_rights_on_nats_emits_sends_and_handles() {
+    let app = unique_name();
+    let account = include_str!("../../../deploy/nats/messages.conf");
+    let (server, _file) = nats_with(&account.replace("APP", &app)).await;
+    let url = server.url().replace("://", "://messaging:PASSWORD@");
+    let ends = at(&url, &app);
+    let seen = Seen::default();
+    let tries = seen.clone();
+    let worker = ends
+        .server
+        .worker("g")
+        .policy(soon(2))
+        .handle(&NOTE, move |number, _: MessageContext| {
+            let times = tries.add(number);
+            async move {
+                match times {
+                    1 | 2 => Err(Failure::permanent("not yet").into()),
+                    _ => Ok::<_, HandlerError>(()),
+                }
+            }
+        })
+        .handle(&ECHO, |value, _: MessageContext| async move { Ok(value) });
+    let worker = worker.start().await.unwrap();
+    assert_eq!(ends.one.send(&ECHO, &json!("a")).await.unwrap(), "a");
+    ends.one.emit_all(&NOTE, &[1, 2]).await.unwrap();
+    let letters = ends.two.dead_letters("g", &NOTE).unwrap();
+    eventually("two are dead", async || {
+        letters.list(None, 10).await.unwrap().len() == 2
+    })
+    .await;
+    let dead = letters.list(None, 10).await.unwrap();
+    assert!(letters.discard(&dead[0].entry).await.unwrap());
+    assert!(letters.retry(&dead[1].entry).await.unwrap());
+    eventually("it is handled", async || {
+        seen.times().values().any(|times| *times == 3)
+    })
+    .await;
+    // One whose caller is gone is taken back; what is held is given back.
+    worker.stop().await;
+    let soon = MessageOptions::default().timeout(Duration::from_millis(50));
+    let sent = ends.one.send_with(&ECHO, &json!(1), soon).await;
+    assert!(matches!(sent, Err(SendError::TimedOut { .. })), "{sent:?}");
+    ends.one.close().await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_for_nats_is_refused_and_its_bound_is_said() {
+    let (server, _file) = nats_with("max_payload: 65536\n").await;
+    let ends = at(server.url(), "app");
+    let emitted = ends.one.emit(&super::TEXT, &"x".repeat(60_000)).await;
+    assert!(
+        matches!(emitted, Err(EmitError::TooLarge { max: 49_152, .. })),
+        "{emitted:?}"
+    );
+    ends.one
+        .emit(&super::TEXT, &"x".repeat(48_000))
+        .await
+        .unwrap();
+    // A reply that is too large is said to be.
+    let worker = ends
+        .server
+        .worker("g")
+        .handle(&ECHO, |_, _: MessageContext| async move {
+            Ok::<_, HandlerError>(json!("x".repeat(60_000)))
+        });
+    let worker = worker.start().await.unwrap();
+    let sent = ends.two.send(&ECHO, &json!(1)).await;
+    assert!(
+        matches!(&sent, Err(SendError::Refused(error)) if error.code == "too-large"),
+        "{sent:?}"
+    );
     worker.stop().await;
 }

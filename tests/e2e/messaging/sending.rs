@@ -11,7 +11,15 @@ use tidelog::messaging::{
     SendError, Subject,
 };
 
-use super::{ECHO, Ends, Seen, in_process, on_redis, soon};
+use super::{ECHO, Ends, Seen, soon};
+
+on_each_bus!(
+    a_hundred_sends_from_two_requesters_reach_the_right_one,
+    any_json_value_and_any_text_is_a_payload_and_a_reply,
+    an_error_of_the_handler_is_an_error_for_the_caller,
+    several_values_come_in_order_with_an_end,
+    a_request_that_has_expired_is_not_begun,
+);
 
 const COUNT: Subject<u64, u64> = Subject::new("test.count");
 
@@ -31,7 +39,7 @@ async fn echoing(messaging: &Messaging) -> RunningWorker {
     worker.start().await.unwrap()
 }
 
-async fn replies_reach_who_asked(ends: Ends) {
+async fn a_hundred_sends_from_two_requesters_reach_the_right_one(ends: Ends) {
     let worker =
         ends.server
             .worker("g")
@@ -58,17 +66,7 @@ async fn replies_reach_who_asked(ends: Ends) {
     worker.stop().await;
 }
 
-#[tokio::test]
-async fn a_hundred_sends_from_two_requesters_reach_the_right_one() {
-    replies_reach_who_asked(on_redis().await).await;
-}
-
-#[tokio::test]
-async fn a_hundred_sends_from_two_requesters_reach_the_right_one_in_process() {
-    replies_reach_who_asked(in_process()).await;
-}
-
-async fn any_value_is_a_payload(ends: Ends) {
+async fn any_json_value_and_any_text_is_a_payload_and_a_reply(ends: Ends) {
     let worker = echoing(&ends.server).await;
     let large = "x".repeat(512 * 1024);
     for value in [
@@ -100,23 +98,13 @@ async fn any_value_is_a_payload(ends: Ends) {
     let too_large = json!("x".repeat(2 * 1024 * 1024));
     let refused = ends.one.send(&ECHO, &too_large).await;
     assert!(
-        matches!(refused, Err(SendError::TooLarge { max, .. }) if max == 1024 * 1024),
+        matches!(refused, Err(SendError::TooLarge { max, .. }) if max == ends.one.max_message_bytes()),
         "{refused:?}"
     );
     worker.stop().await;
 }
 
-#[tokio::test]
-async fn any_json_value_and_any_text_is_a_payload_and_a_reply() {
-    any_value_is_a_payload(on_redis().await).await;
-}
-
-#[tokio::test]
-async fn any_json_value_and_any_text_is_a_payload_and_a_reply_in_process() {
-    any_value_is_a_payload(in_process()).await;
-}
-
-async fn errors_reach_the_caller(ends: Ends) {
+async fn an_error_of_the_handler_is_an_error_for_the_caller(ends: Ends) {
     let tries = Seen::default();
     let seen = tries.clone();
     let worker = ends
@@ -175,17 +163,7 @@ async fn errors_reach_the_caller(ends: Ends) {
     worker.stop().await;
 }
 
-#[tokio::test]
-async fn an_error_of_the_handler_is_an_error_for_the_caller() {
-    errors_reach_the_caller(on_redis().await).await;
-}
-
-#[tokio::test]
-async fn an_error_of_the_handler_is_an_error_for_the_caller_in_process() {
-    errors_reach_the_caller(in_process()).await;
-}
-
-async fn values_come_in_order(ends: Ends) {
+async fn several_values_come_in_order_with_an_end(ends: Ends) {
     let worker = ends.server.worker("g").handle_stream(
         &COUNT,
         |to: u64, _: MessageContext, replies: Replies<u64>| async move {
@@ -226,17 +204,7 @@ async fn values_come_in_order(ends: Ends) {
     worker.stop().await;
 }
 
-#[tokio::test]
-async fn several_values_come_in_order_with_an_end() {
-    values_come_in_order(on_redis().await).await;
-}
-
-#[tokio::test]
-async fn several_values_come_in_order_with_an_end_in_process() {
-    values_come_in_order(in_process()).await;
-}
-
-async fn what_has_expired_is_not_begun(ends: Ends) {
+async fn a_request_that_has_expired_is_not_begun(ends: Ends) {
     echoing(&ends.server).await.stop().await;
     let expired =
         br#"{"id":"late","type":"test.echo","replyto":"nobody","timeoutms":1,"data":"late"}"#;
@@ -256,14 +224,4 @@ async fn what_has_expired_is_not_begun(ends: Ends) {
     ends.two.send(&ECHO, &json!("in time")).await.unwrap();
     worker.stop().await;
     assert_eq!(seen.times().into_iter().collect::<Vec<_>>(), [(0, 1)]);
-}
-
-#[tokio::test]
-async fn a_request_that_has_expired_is_not_begun() {
-    what_has_expired_is_not_begun(on_redis().await).await;
-}
-
-#[tokio::test]
-async fn a_request_that_has_expired_is_not_begun_in_process() {
-    what_has_expired_is_not_begun(in_process()).await;
 }

@@ -136,7 +136,7 @@ impl RedisConsumer {
                 if entry.only.is_some_and(|only| only != self.group.as_str()) {
                     for_others.push(entry.id);
                 } else {
-                    holding.add((at, entry.id), entry.body, attempt, since);
+                    holding.add((at, entry.id), entry.body, attempt, (), since);
                 }
             }
         }

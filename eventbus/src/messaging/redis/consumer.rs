@@ -16,11 +16,11 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::answers::{array, entry, milliseconds, number, streams};
-use super::holding::{Holding, Key};
 use super::pace::Pace;
 use super::{Failed, Link, dead_key, xadd, xadd_if_there};
 use crate::messaging::bus::{Consumer, Delivery, Settlement, Taken};
 use crate::messaging::error::MessageBusError;
+use crate::messaging::holding::{Holding, Key};
 use crate::messaging::names::{Channel, Group};
 use crate::redis_streams::connection::lock;
 use crate::redis_streams::readers::BlockingError;

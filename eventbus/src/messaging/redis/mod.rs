@@ -16,6 +16,7 @@
 //! | dead | `XPENDING`: it is ours; `MULTI`: `XADD` to the dead letters, `XACK` | where the answer is lost, the next `XPENDING` says that it is done |
 //! | give back | `XCLAIM` to the consumer `returned`, `IDLE` as the bound, `RETRYCOUNT` one less | |
 //! | leave | a script: `XGROUP DELCONSUMER`, where `XPENDING` of the consumer is empty | the consumer is swept after ten minutes, in the same way |
+//! | retry a dead letter | `XCLAIM FORCE` of a group of its stream, with a bound: of two who try, one gets it. Then `MULTI`: `XADD` to the channel, `XDEL`, `XACK` | it is listed still, and can be retried after 10 s |
 //! | trim | `XTRIM MINID` up to what each group has pending or was given last | |
 
 use std::collections::HashMap;
@@ -38,12 +39,11 @@ use crate::redis_streams::readers::Readers;
 mod answers;
 mod claiming;
 mod consumer;
-mod holding;
 mod inbox;
 mod pace;
 mod tending;
 
-use answers::{array, entry, text};
+use answers::{Entry, array, entry, text};
 use consumer::RedisConsumer;
 use inbox::RedisInbox;
 
@@ -56,6 +56,12 @@ pub(super) const GROUP: &str = "group";
 /// The fields of a dead letter, besides the message.
 pub(super) const ERROR: &str = "error";
 pub(super) const ATTEMPTS: &str = "attempts";
+
+/// The group of a stream of dead letters that has what is being retried.
+const RETRY: &str = "retry";
+
+/// For how long nobody else retries what somebody is at: longer than the commands of it may take.
+const RETRY_IDLE_MS: u64 = 10_000;
 
 /// For how long it is taken for granted that a channel has a group.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
@@ -204,6 +210,27 @@ impl Link {
             pipeline.add_command(command);
         }
         self.run_through(&pipeline).await
+    }
+
+    /// Takes a dead letter in hand to have it retried: of several who do at once, one has it. Where that one dies, the next may after a while.
+    async fn take_in_hand(&self, dead_key: &str, entry_id: &str) -> Result<Option<Entry>, Failed> {
+        let mut xclaim = redis::cmd("XCLAIM");
+        xclaim.arg(dead_key).arg(RETRY).arg(RETRY);
+        xclaim.arg(RETRY_IDLE_MS).arg(entry_id).arg("FORCE");
+        let claimed = match self.run(&xclaim).await {
+            Err(failed) if failed.is_no_group() => {
+                let mut create = redis::cmd("XGROUP");
+                create.arg("CREATE").arg(dead_key).arg(RETRY).arg(0);
+                match self.run(&create).await {
+                    Err(failed) if failed.is_no_group() => return Ok(None),
+                    Err(failed) if failed.code() == Some("BUSYGROUP") => {}
+                    created => drop(created?),
+                }
+                self.run(&xclaim).await?
+            }
+            claimed => claimed?,
+        };
+        Ok(array(claimed).into_iter().next().and_then(entry))
     }
 
     /// Whether a group has joined `channel`, as far as is known for a while.
@@ -419,18 +446,16 @@ impl MessageBus for RedisMessageBus {
         entry_id: &EntryId,
     ) -> Result<bool, MessageBusError> {
         let (key, dead_key) = (self.0.key(channel), self.dead_key(channel, group));
-        let mut xrange = redis::cmd("XRANGE");
-        xrange.arg(&dead_key).arg(&**entry_id).arg(&**entry_id);
-        let found = array(self.0.run(&xrange).await?).into_iter().next();
-        let Some(found) = found.and_then(entry) else {
+        let Some(found) = self.0.take_in_hand(&dead_key, entry_id).await? else {
             return Ok(false);
         };
-        // Two who do this at once put it back twice, with one message id.
         let mut commands = redis::pipe();
         commands.atomic();
         commands.cmd("XADD").arg(&key).arg("*").arg(MESSAGE);
         commands.arg(&*found.body).arg(GROUP).arg(group.as_str());
         commands.cmd("XDEL").arg(&dead_key).arg(&**entry_id);
+        commands.cmd("XACK").arg(&dead_key).arg(RETRY);
+        commands.arg(&**entry_id);
         self.0.run_as_one(&commands).await?;
         Ok(true)
     }

@@ -11,11 +11,13 @@ use crate::messaging::bus::EntryId;
 /// A message that is held: the number of its channel, and its entry.
 pub(super) type Key = (usize, EntryId);
 
-pub(super) struct Held {
+pub(super) struct Held<T = ()> {
     pub(super) body: Arc<[u8]>,
+    /// What the engine needs to know of it besides.
+    pub(super) tag: T,
     pub(super) attempt: u32,
     pub(super) tries: u32,
-    /// When Redis was shown life about it last.
+    /// When the engine was shown life about it last.
     pub(super) alive: Instant,
     state: State,
 }
@@ -30,22 +32,39 @@ enum State {
     Waiting { due: Instant, counted: bool },
 }
 
-#[derive(Default)]
-pub(super) struct Holding {
-    held: HashMap<Key, Held>,
+pub(super) struct Holding<T = ()> {
+    held: HashMap<Key, Held<T>>,
     ready: VecDeque<Key>,
     waiting: BTreeSet<(Instant, Key)>,
 }
 
-impl Holding {
+impl<T> Default for Holding<T> {
+    fn default() -> Self {
+        Self {
+            held: HashMap::new(),
+            ready: VecDeque::new(),
+            waiting: BTreeSet::new(),
+        }
+    }
+}
+
+impl<T> Holding<T> {
     pub(super) fn has(&self, key: &Key) -> bool {
         self.held.contains_key(key)
     }
 
     /// A message was read, at `since` at the earliest.
-    pub(super) fn add(&mut self, key: Key, body: Arc<[u8]>, attempt: u32, since: Instant) {
+    pub(super) fn add(
+        &mut self,
+        key: Key,
+        body: Arc<[u8]>,
+        attempt: u32,
+        tag: T,
+        since: Instant,
+    ) {
         let held = Held {
             body,
+            tag,
             attempt,
             tries: attempt.saturating_sub(1),
             alive: since,
@@ -55,12 +74,18 @@ impl Holding {
         self.held.insert(key, held);
     }
 
+    /// How many messages there are for the worker, about.
+    #[cfg(feature = "nats")]
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// The next message for the worker.
-    pub(super) fn start(&mut self) -> Option<(Key, &Held)> {
+    pub(super) fn start(&mut self) -> Option<(Key, &Held<T>)> {
         loop {
             let key = self.ready.pop_front()?;
             // It may have been let go since, and taken again, even.
-            let is_ready = |held: &Held| held.state == State::Ready;
+            let is_ready = |held: &Held<T>| held.state == State::Ready;
             if self.held.get(&key).is_some_and(is_ready) {
                 let held = self.held.get_mut(&key)?;
                 held.state = State::Running;
@@ -149,10 +174,31 @@ impl Holding {
         silent.collect()
     }
 
-    /// Redis was shown life about it, at `when`.
+    /// The engine was shown life about it, at `when`.
     pub(super) fn alive(&mut self, key: &Key, when: Instant) {
         if let Some(held) = self.held.get_mut(key) {
             held.alive = when;
+        }
+    }
+
+    /// What is held.
+    #[cfg(feature = "nats")]
+    pub(super) fn get(&self, key: &Key) -> Option<&Held<T>> {
+        self.held.get(key)
+    }
+
+    /// All that is held.
+    #[cfg(feature = "nats")]
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.held.keys().cloned().collect()
+    }
+
+    /// It came once more while its worker is at it: it is ours again, by this tag.
+    #[cfg(feature = "nats")]
+    pub(super) fn renew(&mut self, key: &Key, tag: T) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.tag = tag;
+            held.alive = Instant::now();
         }
     }
 

@@ -1,0 +1,335 @@
+//! A consumer: a member of a group, on some streams.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::link::{ConsumerInfo, Failed, Link};
+use super::names;
+use super::pulling::{Pulls, Tag};
+use crate::messaging::bus::{Consumer, Delivery, Settlement, Taken};
+use crate::messaging::error::MessageBusError;
+use crate::messaging::holding::{Holding, Key};
+use crate::messaging::names::{Channel, Group};
+use crate::nats::connection::lock;
+
+/// How many messages of a channel a group has in hand at most, those included that wait to be tried again: beyond it NATS gives it no more.
+const MAX_ACK_PENDING: i64 = 10_000;
+
+/// How many failed messages a consumer keeps for another try: beyond it, it pulls nothing.
+const MAX_WAITING: usize = 1_000;
+
+/// How long is waited at most for what NATS said there is more, where it may have gone to others.
+const GATHER_WAIT: Duration = Duration::from_millis(50);
+
+/// How many groups are made at once.
+const GROUPS_AT_ONCE: usize = 16;
+
+pub(super) struct NatsConsumer {
+    pub(super) link: Arc<Link>,
+    pub(super) group: Group,
+    pub(super) lanes: Vec<Lane>,
+    numbers: HashMap<Channel, usize>,
+    pub(super) idle: Duration,
+    pub(super) pulls: tokio::sync::Mutex<Pulls>,
+    pub(super) holding: Mutex<Holding<Tag>>,
+    /// Something is put off: whoever waits has to look when it is due.
+    put_off: Notify,
+    pub(super) clock: Mutex<Clock>,
+}
+
+/// One of the channels.
+pub(super) struct Lane {
+    pub(super) channel: Channel,
+    pub(super) stream: String,
+    /// Something of it was settled since it was trimmed.
+    pub(super) is_to_trim: AtomicBool,
+}
+
+/// What NATS' clock said, and when.
+pub(super) struct Clock {
+    ms: u64,
+    pub(super) asked: Instant,
+}
+
+impl NatsConsumer {
+    pub(super) async fn join(
+        link: Arc<Link>,
+        group: &Group,
+        channels: &[Channel],
+        idle: Duration,
+    ) -> Result<Self, Failed> {
+        let lane = |channel: &Channel| Lane {
+            channel: channel.clone(),
+            stream: link.names.stream(channel),
+            is_to_trim: AtomicBool::new(true),
+        };
+        let consumer = Self {
+            group: group.clone(),
+            lanes: channels.iter().map(lane).collect(),
+            numbers: channels.iter().cloned().zip(0..).collect(),
+            idle,
+            pulls: tokio::sync::Mutex::new(Pulls::new()),
+            holding: Mutex::default(),
+            put_off: Notify::new(),
+            clock: Mutex::new(Clock {
+                ms: own_clock(),
+                asked: Instant::now(),
+            }),
+            link,
+        };
+        consumer.make_groups().await?;
+        Ok(consumer)
+    }
+
+    /// Makes the groups where they are not there, and the streams.
+    pub(super) async fn make_groups(&self) -> Result<(), Failed> {
+        let groups: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|lane| self.make_group(lane))
+            .collect();
+        let mut groups = stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE);
+        while let Some(made) = groups.next().await {
+            self.set_clock(&made?);
+        }
+        Ok(())
+    }
+
+    async fn make_group(&self, lane: &Lane) -> Result<ConsumerInfo, Failed> {
+        let name = names::consumer(&self.group);
+        let config = pull::Config {
+            durable_name: Some(name.clone()),
+            name: Some(name.clone()),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: self.idle,
+            deliver_policy: DeliverPolicy::All,
+            replay_policy: ReplayPolicy::Instant,
+            max_deliver: -1,
+            max_ack_pending: MAX_ACK_PENDING,
+            ..pull::Config::default()
+        };
+        let config =
+            async_nats::jetstream::consumer::IntoConsumerConfig::into_consumer_config(config);
+        let what = format!("CONSUMER.CREATE.{}.{name}", lane.stream);
+        let payload = json!({ "stream_name": lane.stream, "config": config });
+        self.link.make_stream(&lane.channel).await?;
+        match self.link.call(&what, &payload).await {
+            Err(failed) if failed.is_missing() => {
+                self.link.is_lost(&lane.channel);
+                self.link.make_stream(&lane.channel).await?;
+                self.link.call(&what, &payload).await
+            }
+            made => made,
+        }
+    }
+
+    /// Learns from NATS what time it is.
+    pub(super) fn set_clock(&self, info: &ConsumerInfo) {
+        let ms = info.clock_ms().unwrap_or_else(own_clock);
+        let asked = Instant::now();
+        *lock(&self.clock) = Clock { ms, asked };
+    }
+
+    /// How long a message has been there.
+    fn age(&self, tag: &Tag) -> Duration {
+        let clock = lock(&self.clock);
+        let now = Duration::from_millis(clock.ms) + clock.asked.elapsed();
+        now.saturating_sub(tag.stored())
+    }
+
+    /// Tries again what is due. Where the failed try counts, NATS delivers it once more.
+    async fn resume_due(&self, limit: usize) -> Result<(), Failed> {
+        let due = lock(&self.holding).due(limit, self.idle);
+        for (key, next) in due {
+            let counted = {
+                let mut holding = lock(&self.holding);
+                let held = holding.get(&key);
+                let held = held.map(|held| (held.attempt, Arc::clone(&held.tag.about)));
+                match held {
+                    Some((attempt, about)) if attempt != next => Some(about),
+                    Some(_) => {
+                        holding.resume(&key, next);
+                        None
+                    }
+                    None => None,
+                }
+            };
+            let Some(about) = counted else {
+                continue;
+            };
+            match self.link.tell(&about, b"-NAK").await {
+                Err(failed) if !failed.is_missing() => return Err(failed),
+                _ => lock(&self.holding).let_go(&key),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands what is ready to the worker.
+    fn ready(&self, limit: usize) -> Vec<Delivery> {
+        let mut ready = Vec::new();
+        let mut holding = lock(&self.holding);
+        while ready.len() < limit
+            && let Some(((at, id), held)) = holding.start()
+        {
+            if let Some(lane) = self.lanes.get(at) {
+                ready.push(Delivery {
+                    body: Arc::clone(&held.body),
+                    attempt: held.attempt,
+                    tries: held.tries,
+                    age: self.age(&held.tag),
+                    taken: Taken {
+                        channel: lane.channel.clone(),
+                        entry: id,
+                    },
+                });
+            }
+        }
+        ready
+    }
+
+    fn key_of(&self, taken: &Taken) -> Option<(Key, &Lane)> {
+        let at = *self.numbers.get(&taken.channel)?;
+        Some(((at, Arc::clone(&taken.entry)), self.lanes.get(at)?))
+    }
+
+    /// Settles a message as done. The replies are on their way before it.
+    async fn done(
+        &self,
+        lane: &Lane,
+        taken: &Taken,
+        about: &str,
+        replies: Option<(&str, &[Vec<u8>])>,
+        remove: bool,
+    ) -> Result<(), Failed> {
+        if let Some((address, replies)) = replies
+            && self.link.names.is_inbox(address)
+        {
+            let session = self.link.session().await?;
+            for reply in replies {
+                let reply = Bytes::copy_from_slice(reply);
+                let sent = session.client.publish(address.to_owned(), reply).await;
+                sent.map_err(Failed::other)?;
+            }
+        }
+        let acknowledged = self.link.tell(about, b"+ACK");
+        let removed = async {
+            if let (true, Some(sequence)) = (remove, super::sequence(&taken.entry)) {
+                self.link.delete(&lane.stream, sequence).await?;
+            }
+            Ok(())
+        };
+        let (acknowledged, removed) = futures_util::join!(acknowledged, removed);
+        match acknowledged {
+            Err(failed) if failed.is_missing() => {}
+            acknowledged => acknowledged?,
+        }
+        removed
+    }
+}
+
+#[async_trait]
+impl Consumer for NatsConsumer {
+    async fn take(&self, limit: usize, wait: Duration) -> Result<Vec<Delivery>, MessageBusError> {
+        let deadline = Instant::now() + wait;
+        let mut pulls = self.pulls.lock().await;
+        let mut gathered = deadline;
+        loop {
+            self.listen(&mut pulls).await?;
+            if pulls.is_lost {
+                self.make_groups().await?;
+                pulls.is_lost = false;
+            }
+            self.resume_due(limit).await?;
+            self.drain(&mut pulls);
+            self.look_up(&mut pulls).await?;
+            let (now, count) = (Instant::now(), lock(&self.holding).ready());
+            if count > 0 {
+                gathered = gathered.min(now + GATHER_WAIT);
+            }
+            let is_enough = count >= limit || !pulls.bring_more() || now >= gathered;
+            if (count > 0 && is_enough) || now >= deadline {
+                let ready = self.ready(limit);
+                if !ready.is_empty() || now >= deadline {
+                    return Ok(ready);
+                }
+            }
+            if lock(&self.holding).waiting() < MAX_WAITING {
+                self.pull(&mut pulls, limit).await?;
+            }
+            let due = lock(&self.holding).next_due(self.idle);
+            let times = [Some(gathered), due, pulls.look_at()];
+            let until = times.into_iter().flatten().min().unwrap_or(gathered);
+            tokio::select! {
+                came = pulls.next() => match came {
+                    Some((at, message)) => self.arrived(&mut pulls, at, message),
+                    None => pulls.forget(),
+                },
+                () = sleep_until(until) => {}
+                () = self.put_off.notified() => {}
+            }
+        }
+    }
+
+    async fn settle(&self, taken: &Taken, outcome: Settlement<'_>) -> Result<(), MessageBusError> {
+        let Some((key, lane)) = self.key_of(taken) else {
+            return Ok(());
+        };
+        let held = lock(&self.holding).get(&key).map(|held| {
+            let body = Bytes::copy_from_slice(&held.body);
+            (Arc::clone(&held.tag.about), body)
+        });
+        let Some((about, body)) = held else {
+            return Ok(());
+        };
+        let is_mine = lock(&self.holding).is_mine(&key, self.idle);
+        match outcome {
+            Settlement::Done { replies, remove } => {
+                self.done(lane, taken, &about, replies, remove).await?;
+            }
+            Settlement::Retry { after, counted } if is_mine => {
+                lock(&self.holding).put_off(&key, after, counted);
+                self.put_off.notify_one();
+                return Ok(());
+            }
+            Settlement::Dead { error, attempts } if is_mine => {
+                let names = &self.link.names;
+                let subject = names.dead(&self.group, &taken.entry, &lane.channel);
+                self.link.bury(subject, body, error, attempts).await?;
+                match self.link.tell(&about, b"+ACK").await {
+                    Err(failed) if failed.is_missing() => {}
+                    told => told?,
+                }
+            }
+            // It may have gone to another meanwhile. If it has not, it is delivered again.
+            Settlement::Retry { .. } | Settlement::Dead { .. } => {}
+        }
+        lock(&self.holding).let_go(&key);
+        lane.is_to_trim.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn tend(&self) -> Result<(), MessageBusError> {
+        Ok(self.look_after().await?)
+    }
+
+    async fn close(&self) -> Result<(), MessageBusError> {
+        Ok(self.leave().await?)
+    }
+}
+
+/// Our clock, where NATS' is not to be had.
+fn own_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+}
