@@ -50,7 +50,9 @@ impl Place {
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.ms", "20")
             .set("reconnect.backoff.max.ms", "1000")
-            .set("topic.metadata.refresh.fast.interval.ms", "50");
+            .set("topic.metadata.refresh.fast.interval.ms", "50")
+            // So long a topic that was just made may be unknown to brokers.
+            .set("topic.metadata.propagation.max.ms", "1000");
         config
     }
 }

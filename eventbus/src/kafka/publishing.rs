@@ -1,20 +1,21 @@
 //! Publishing: in order, by a producer that Kafka knows again, and only what is after the last event.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tidelog_domain::{HistoryId, Partition, Position, RecordedEvent, causes};
 use tokio::sync::oneshot;
 
 use super::blocking::{Client, apart};
 use super::place::Place;
 use super::topic::MAX_RECORD_BYTES;
-use super::{DELIVERY_MS, KafkaEventBus, TIMEOUT_MS, lock, over, unavailable};
+use super::{DELIVERY_MS, KafkaEventBus, TIMEOUT, TIMEOUT_MS, lock, over, unavailable};
 use crate::bus::BusError;
 use crate::wire;
 
@@ -27,11 +28,16 @@ const CHUNK_MAX_BYTES: usize = 1024 * 1024;
 /// What is around an event in its record.
 const RECORD_BYTES: usize = 1024;
 
+/// How long a publisher believes that it is the only one. After that it asks whether somebody else has published.
+const ALONE_FOR: Duration = Duration::from_millis(100);
+
 /// What is known of one partition by who publishes to it.
 #[derive(Default)]
 pub(super) struct Lane {
     /// The last position of a history.
     last: Option<(HistoryId, Option<Position>)>,
+    /// The offset after the last record of ours, and since when it is that; if there is one.
+    end: Option<(i64, Instant)>,
     /// The last event that did not fit.
     left_out: Option<Position>,
 }
@@ -40,13 +46,15 @@ impl Lane {
     /// The partition's last position is known.
     pub(super) fn set(&mut self, history: HistoryId, last: Option<Position>) {
         self.last = Some((history, last));
+        self.end = None;
     }
 }
 
 /// Tells each record's sender what became of it.
 struct Told;
 
-type Delivery = oneshot::Sender<Result<(), KafkaError>>;
+/// The record's offset, or why it is not there.
+type Delivery = oneshot::Sender<Result<i64, KafkaError>>;
 
 impl ClientContext for Told {
     fn log(&self, _: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &str) {
@@ -64,7 +72,7 @@ impl ProducerContext for Told {
     fn delivery(&self, result: &DeliveryResult<'_>, sender: Box<Delivery>) {
         let result = result
             .as_ref()
-            .map(|_| ())
+            .map(Message::offset)
             .map_err(|(error, _)| error.clone());
         // Whoever went away does not want to know.
         drop(sender.send(result));
@@ -126,8 +134,8 @@ impl KafkaEventBus {
         let mut lane = lane.lock().await;
         let known = lane.last.filter(|(of, _)| *of == history);
         let last = match known {
-            Some((_, last)) => last,
-            None => {
+            Some((_, last)) if !self.is_overtaken(history, partition, &lane).await => last,
+            _ => {
                 let last = self
                     .tail(history, partition)
                     .await?
@@ -142,12 +150,13 @@ impl KafkaEventBus {
             // Whatever happens from here on, where it is has to be asked again unless it goes well.
             lane.last = None;
             let (chunk, left) = self.chunk(&mut lane, events);
-            self.send(history, partition, chunk).await?;
+            let end = self.send(history, partition, chunk).await?;
             let reached = events.len() - left.len();
             let reached = events
                 .get(reached.saturating_sub(1))
                 .map(|event| event.position);
             lane.set(history, reached);
+            lane.end = end.map(|end| (end, Instant::now()));
             events = left;
         }
         Ok(())
@@ -179,12 +188,33 @@ impl KafkaEventBus {
         (records, events)
     }
 
+    /// Whether somebody else may have published to this partition since we did.
+    async fn is_overtaken(&self, history: HistoryId, partition: Partition, lane: &Lane) -> bool {
+        let Some((end, since)) = lane.end else {
+            return false;
+        };
+        if since.elapsed() < ALONE_FOR {
+            return false;
+        }
+        let topic = self.topics.name(history);
+        let producer = self.producers.get();
+        let asked = apart(move || {
+            let producer = producer?;
+            let client = producer.0.get().ok_or_else(over)?.client();
+            let number = i32::from(partition.number());
+            let asked = client.fetch_watermarks(&topic, number, TIMEOUT);
+            asked.map_err(unavailable)
+        });
+        asked.await.map_or(true, |(_, now)| now != end)
+    }
+
+    /// The offset after the last one of the records, of which there may be none.
     async fn send(
         &self,
         history: HistoryId,
         partition: Partition,
         records: Vec<(&str, Vec<u8>)>,
-    ) -> Result<(), BusError> {
+    ) -> Result<Option<i64>, BusError> {
         let producer = self.producers.get()?;
         let topic = self.topics.name(history);
         let records: Vec<_> = records
@@ -193,21 +223,18 @@ impl KafkaEventBus {
             .collect();
         let sending = Arc::clone(&producer);
         let deliveries = apart(move || sending.send(&topic, partition, &records)).await?;
-        let failed = join_all(deliveries)
+        let told: Result<Vec<i64>, KafkaError> = join_all(deliveries)
             .await
             .into_iter()
-            .find_map(|told| match told {
-                Ok(told) => told.err(),
-                // Its producer ended with the record in it.
-                Err(_) => Some(KafkaError::Canceled),
-            });
-        let Some(error) = failed else {
-            return Ok(());
+            // Its producer ended with the record in it.
+            .map(|told| told.unwrap_or(Err(KafkaError::Canceled)))
+            .collect();
+        let error = match told {
+            Ok(offsets) => return Ok(offsets.into_iter().max().map(|last| last + 1)),
+            Err(error) => error,
         };
         self.producers.forget(&producer);
-        if is_unknown(&error) {
-            self.topics.forget(history);
-        }
+        self.topics.forget(history);
         Err(unavailable(error))
     }
 }
@@ -219,7 +246,7 @@ impl Producer {
         topic: &str,
         partition: Partition,
         records: &[(String, Vec<u8>)],
-    ) -> Result<Vec<oneshot::Receiver<Result<(), KafkaError>>>, BusError> {
+    ) -> Result<Vec<oneshot::Receiver<Result<i64, KafkaError>>>, BusError> {
         let producer = self.0.get().ok_or_else(over)?;
         let mut deliveries = Vec::with_capacity(records.len());
         for (key, body) in records {
@@ -246,16 +273,4 @@ fn left_out(lane: &mut Lane, partition: Partition, position: Position, why: &str
             "an event cannot be put on the bus; consumers read it from the log"
         );
     }
-}
-
-/// Whether the topic, or the partition of it, is not there.
-pub(super) fn is_unknown(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-        )
-    )
 }

@@ -1,7 +1,7 @@
 //! Reading: consumers without a group, each told where to begin, on threads that may wait.
 //!
 //! Positions are not offsets. A reader remembers for each partition what it gave out and where it goes on; without that it looks at the last
-//! records and goes back from the newest event among them: as many offsets as there are positions between. Where several published the same,
+//! records and goes back from the newest event among them, by twice as many offsets as there are positions between. Where many published the same,
 //! that may be too few; then there is a hole, which consumers fill from the log. What comes is given out only where its position is
 //! above all before it: so each comes once and in order, whatever several publishers left.
 
@@ -18,7 +18,6 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, causes};
 
 use super::blocking::{Client, apart};
-use super::publishing::is_unknown;
 use super::{KafkaEventBus, TIMEOUT, lock, over, unavailable};
 use crate::bus::BusError;
 use crate::wire;
@@ -34,6 +33,9 @@ const FETCH_WAIT: Duration = Duration::from_millis(500);
 
 /// The same, where it is only asked how far a partition goes.
 const TAIL_WAIT: Duration = Duration::from_millis(10);
+
+/// When the payloads of what came and was not given out have so many bytes, nobody waits for more of it.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 
 /// How many consumers are kept for the next read.
 const MAX_IDLE: usize = 4;
@@ -52,6 +54,8 @@ pub(super) struct Reader {
     source: Source,
     history: HistoryId,
     at: BTreeMap<Partition, At>,
+    /// The payloads of all that came and was not given out yet.
+    waiting_bytes: usize,
 }
 
 /// Where a reader is in a partition.
@@ -132,11 +136,9 @@ impl KafkaEventBus {
         self.noticed(history, asked.await)
     }
 
-    /// After a failure because of it, the topic is made anew.
+    /// After a failure the topic is made anew, unless it is there.
     fn noticed<T>(&self, history: HistoryId, result: Result<T, BusError>) -> Result<T, BusError> {
-        if let Err(BusError::Unavailable(error)) = &result
-            && error.downcast_ref::<KafkaError>().is_some_and(is_unknown)
-        {
+        if let Err(BusError::Unavailable(_)) = &result {
             self.topics.forget(history);
         }
         result
@@ -202,7 +204,10 @@ impl Reader {
                 let end = offset + 1;
                 let between = cursor.position.number().checked_sub(position.number() + 1);
                 let between = between.map(|between| i64::try_from(between).unwrap_or(i64::MAX));
-                let next = between.map_or(end, |between| offset.saturating_sub(between));
+                // Twice as far back as there are positions between: as if each had been published twice.
+                let next = between.map_or(end, |between| {
+                    offset.saturating_sub(between.saturating_mul(2))
+                });
                 next.max(end.saturating_sub(keep)).max(0)
             });
             let at = At {
@@ -223,6 +228,7 @@ impl Reader {
             source,
             history,
             at: places.into_iter().map(|(own, (at, _))| (own, at)).collect(),
+            waiting_bytes: 0,
         };
         reader.catch_up(&tails, limit, is_over)?;
         Ok(reader)
@@ -265,14 +271,12 @@ impl Reader {
         limit: usize,
         is_over: &AtomicBool,
     ) -> Result<(), BusError> {
-        let most = limit.saturating_mul(self.at.len());
         let is_behind = |reader: &Self| {
-            let waiting = |at: &At| at.waiting.len();
-            let is_behind = reader.at.iter().any(|(own, at)| {
+            let is_behind = |(own, at): (&Partition, &At)| {
                 let newest = tails.get(own).map(|(cursor, _)| cursor.position);
-                newest > Some(at.newest) && waiting(at) < limit
-            });
-            is_behind && reader.at.values().map(waiting).sum::<usize>() < most
+                newest > Some(at.newest) && at.waiting.len() < limit
+            };
+            reader.waiting_bytes < MAX_WAITING_BYTES && reader.at.iter().any(is_behind)
         };
         let patience = Instant::now() + TIMEOUT;
         while is_behind(self) && !is_over.load(Ordering::Relaxed) {
@@ -294,6 +298,7 @@ impl Reader {
                     && event.position > at.newest
                 {
                     at.newest = event.position;
+                    self.waiting_bytes += event.payload.as_bytes().len();
                     at.waiting.push_back(event);
                 }
             }
@@ -306,11 +311,10 @@ impl Reader {
         let mut found = Vec::new();
         for at in self.at.values_mut() {
             let count = limit.min(at.waiting.len());
-            found.extend(
-                at.waiting
-                    .drain(..count)
-                    .inspect(|event| at.position = event.position),
-            );
+            found.extend(at.waiting.drain(..count).inspect(|event| {
+                at.position = event.position;
+                self.waiting_bytes -= event.payload.as_bytes().len();
+            }));
         }
         found
     }
@@ -389,8 +393,6 @@ fn polled(consumer: &BaseConsumer<Quiet>, wait: Duration) -> Result<Polled, BusE
         None => Ok(Polled::Nothing),
         Some(Ok(message)) => Ok(Polled::Record(message.offset(), decoded(&message)?)),
         Some(Err(KafkaError::PartitionEOF(number))) => Ok(Polled::End(partition_of(number))),
-        // Its topic was made a moment ago.
-        Some(Err(error)) if is_unknown(&error) => Ok(Polled::Nothing),
         Some(Err(error)) => Err(unavailable(error)),
     }
 }
