@@ -17,20 +17,21 @@ use tokio::time::{Instant, sleep};
 
 use crate::App;
 #[cfg(feature = "servers")]
-use crate::checks::UnfitServer;
-#[cfg(any(feature = "mysql", feature = "mongodb"))]
-use crate::checks::{Check, Complaint, Found};
-#[cfg(any(feature = "mysql", feature = "mongodb"))]
-use crate::settings::Backend;
+use crate::checks::{Check, Complaint, Found, UnfitServer};
 #[cfg(feature = "servers")]
-use crate::settings::shown_url;
+use crate::settings::{Backend, shown_url};
 use crate::settings::{IN_MEMORY, InvalidSettings, Role, Settings, flag, variable};
 pub(crate) use bus::open_bus;
 #[cfg(feature = "servers")]
 pub(crate) use verified::verified;
 
 /// How long a server may take to say who it is.
-#[cfg(any(feature = "redis", feature = "nats", feature = "mongodb"))]
+#[cfg(any(
+    feature = "redis",
+    feature = "nats",
+    feature = "kafka",
+    feature = "mongodb"
+))]
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The pause between two looks whether a store of the program's own answers.

@@ -25,6 +25,8 @@ mod gate;
 mod group;
 mod heads;
 mod in_process;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod log;
 pub mod messaging;
 #[cfg(feature = "nats")]
@@ -59,6 +61,8 @@ pub use feed::{FeedCursor, FeedUrl, InvalidFeedUrl};
 pub use gate::{Gate, gate};
 pub use group::{Share, has_share, to_ask_for};
 pub use in_process::InProcessEventBus;
+#[cfg(feature = "kafka")]
+pub use kafka::{InvalidKafkaBus, KafkaConnectError, KafkaEventBus, KafkaServer};
 pub use log::{LogError, LogIdentity, LogReader, StreamReader};
 #[cfg(feature = "nats")]
 pub use nats::{InvalidNatsBus, NatsConnectError, NatsEventBus, NatsServer};

@@ -1,19 +1,19 @@
 //! The event bus: which one it is, the scheme of its URL says.
 
 use std::sync::Arc;
-#[cfg(any(feature = "redis", feature = "nats"))]
+#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 use std::time::Duration;
 
-#[cfg(any(feature = "redis", feature = "nats"))]
+#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 use tidelog_domain::causes;
 use tidelog_eventbus::{EventBus, InProcessEventBus};
 
 use super::{BackendError, Opened, missing};
-#[cfg(any(feature = "redis", feature = "nats"))]
+#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 use super::{PATIENCE, unusable, verified};
-#[cfg(any(feature = "redis", feature = "nats"))]
+#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 use crate::checks::{Check, Complaint, Found};
-#[cfg(any(feature = "redis", feature = "nats"))]
+#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 use crate::settings::Backend;
 use crate::settings::{Role, Settings};
 
@@ -45,13 +45,14 @@ pub(crate) async fn open_bus(
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     let opened = match scheme {
         "nats" | "nats+tls" | "tls" => open_nats(url, settings, app).await,
+        "kafka" => open_kafka(url, settings, app).await,
         _ => open_redis(url, settings, app).await,
     };
     opened.map(Opened::announce)
 }
 
 /// A bus on a server, before the server was asked who it is.
-#[cfg(any(feature = "redis", feature = "nats"))]
+#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 struct Candidate<'a, B> {
     bus: Arc<B>,
     url: &'a str,
@@ -60,7 +61,7 @@ struct Candidate<'a, B> {
     unverified: Option<String>,
 }
 
-#[cfg(any(feature = "redis", feature = "nats"))]
+#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 impl<B: EventBus + 'static> Candidate<'_, B> {
     /// Asks the server with `ask`, which gives what it is, for people, and what its operator should change.
     async fn open<F>(
@@ -176,7 +177,39 @@ async fn open_nats(_: &str, _: &Settings, _: &str) -> Result<Opened<dyn EventBus
     Err(not_built("nats"))
 }
 
-#[cfg(not(all(feature = "redis", feature = "nats")))]
+#[cfg(feature = "kafka")]
+async fn open_kafka(
+    url: &str,
+    settings: &Settings,
+    app: &str,
+) -> Result<Opened<dyn EventBus>, BackendError> {
+    use tidelog_eventbus::KafkaEventBus;
+    let unverified = verified(Backend::Kafka, "bus_url", url, settings)?;
+    let bus = KafkaEventBus::new(url, app, settings.partitions)
+        .map_err(|error| unusable("bus_url", url, causes(&error)))?
+        .keeping_bytes(settings.bus_keep_bytes);
+    let candidate = Candidate {
+        bus: Arc::new(bus),
+        url,
+        expected: Found::Kafka,
+        unverified,
+    };
+    let ask = |bus: Arc<KafkaEventBus>| async move {
+        let server = bus.server().await;
+        let server = server.map_err(|error| Complaint::of(&error, error.is_temporary()))?;
+        let brokers = server.brokers;
+        let description = format!("the event bus is on Kafka ({brokers} brokers)");
+        Ok((description, server.warnings))
+    };
+    candidate.open(settings, ask).await
+}
+
+#[cfg(not(feature = "kafka"))]
+async fn open_kafka(_: &str, _: &Settings, _: &str) -> Result<Opened<dyn EventBus>, BackendError> {
+    Err(not_built("kafka"))
+}
+
+#[cfg(not(all(feature = "redis", feature = "nats", feature = "kafka")))]
 fn not_built(feature: &'static str) -> BackendError {
     BackendError::NotBuilt {
         feature,

@@ -65,6 +65,9 @@ const fn advice(backend: Backend) -> &'static str {
             "use rediss:// (or rediss+cluster://), with ssl_ca_certs=FILE for an authority of your own"
         }
         Backend::Nats => "use nats+tls://, with ssl_ca_certs=FILE for an authority of your own",
+        Backend::Kafka => {
+            "this program does not speak TLS to Kafka: reach it through a proxy on this machine that does"
+        }
         Backend::MongoDb => {
             "use tls=true, with tlsCAFile=FILE for an authority of your own, and without what allows invalid certificates"
         }
@@ -86,9 +89,10 @@ fn way(backend: Backend, url: &str) -> Way {
         Backend::MySql => {
             !parts.has_any(&["ssl-mode", "sslmode"], |mode| mode != "verify_identity")
         }
-        Backend::Redis | Backend::Nats if is_local => return Way::Local,
+        Backend::Redis | Backend::Nats | Backend::Kafka if is_local => return Way::Local,
         Backend::Redis => parts.scheme.starts_with("rediss") && parts.fragment.is_empty(),
         Backend::Nats => ["nats+tls", "tls"].contains(&parts.scheme),
+        Backend::Kafka => false,
     };
     if verified {
         Way::Verified
@@ -275,6 +279,19 @@ mod tests {
                 ("nats://bus.example", Way::Unverified),
                 ("nats://127.0.0.1,bus.example", Way::Unverified),
                 ("nats://127.0.0.1@bus.example", Way::Unverified),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_kafka_elsewhere_is_never_verified() {
+        assert_ways(
+            Backend::Kafka,
+            &[
+                ("kafka://127.0.0.1:9092,localhost:9093", Way::Local),
+                ("kafka://u:p@[::1]:1", Way::Local),
+                ("kafka://bus.example:9092", Way::Unverified),
+                ("kafka://127.0.0.1,bus.example", Way::Unverified),
             ],
         );
     }

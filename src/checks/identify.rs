@@ -20,6 +20,8 @@ pub(crate) enum Found {
     Redis,
     /// Something that greets as NATS does.
     Nats,
+    /// Something that answers as a broker of Kafka does.
+    Kafka,
     /// Something that answers `hello` as MongoDB does.
     MongoDb,
     /// Something that answers in HTTP.
@@ -37,6 +39,7 @@ impl std::fmt::Display for Found {
             Self::MySql => f.write_str("a MySQL or MariaDB server"),
             Self::Redis => f.write_str("a Redis server"),
             Self::Nats => f.write_str("a NATS server"),
+            Self::Kafka => f.write_str("a Kafka broker"),
             Self::MongoDb => f.write_str("a MongoDB server"),
             Self::Http => f.write_str("an HTTP server"),
             Self::Silent => f.write_str("something that takes connections but does not answer"),
@@ -45,7 +48,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// Asks what listens at `host:port`: within about a second and a half, whatever it does.
+/// Asks what listens at `host:port`: within about two seconds, whatever it does.
 pub(crate) async fn identify(host: &str, port: u16) -> Found {
     match ask(host, port, b"").await {
         Err(why) => return Found::Nothing(why),
@@ -68,6 +71,10 @@ pub(crate) async fn identify(host: &str, port: u16) -> Found {
     }
     if ping.starts_with(b"HTTP/") {
         return Found::Http;
+    }
+    let versions = ask(host, port, &KAFKA_API_VERSIONS).await;
+    if is_kafka_answer(&versions.unwrap_or_default()) {
+        return Found::Kafka;
     }
     let hello = ask(host, port, &mongodb_hello()).await.unwrap_or_default();
     let named = |name: &[u8]| hello.windows(name.len()).any(|window| window == name);
@@ -115,6 +122,14 @@ fn in_words(error: &std::io::Error) -> String {
 /// MySQL speaks first: three bytes of length, a zero, protocol 10 (or an error packet when it is full or blocks the host).
 fn is_mysql_greeting(bytes: &[u8]) -> bool {
     matches!(bytes, [_, _, _, 0, 10 | 0xff, ..])
+}
+
+/// Kafka's question for the versions of its questions, as number 2013, of a client without a name.
+const KAFKA_API_VERSIONS: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 7, 221, 255, 255];
+
+/// An answer begins with its length and the question's number; no error follows.
+fn is_kafka_answer(bytes: &[u8]) -> bool {
+    matches!(bytes, [0, 0, _, _, 0, 0, 7, 221, 0, 0, ..])
 }
 
 /// An `OP_MSG` with `{hello: 1, $db: "admin"}`, as MongoDB's wire protocol has it.

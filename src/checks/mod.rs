@@ -155,6 +155,7 @@ fn host_and_port(url: &str) -> Option<(String, u16)> {
         "mysql" => 3306,
         "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => 6379,
         "nats" | "nats+tls" | "tls" => 4222,
+        "kafka" => 9092,
         _ => 27017,
     };
     let (host, port) = match first.rsplit_once(':') {
@@ -212,6 +213,7 @@ mod tests {
             ("rediss://h", "h", 6379),
             ("redis+cluster://u:p@a,b:2/", "a", 6379),
             ("nats+tls://u:p@a,b:2", "a", 4222),
+            ("kafka://a", "a", 9092),
             ("mongodb://u:p@a:1,b:2/db?replicaSet=rs", "a", 1),
             ("mongodb://[::1]/db", "::1", 27017),
         ] {

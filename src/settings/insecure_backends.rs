@@ -11,12 +11,20 @@ pub(crate) enum Backend {
     Redis,
     /// That of the event bus, when it is this one.
     Nats,
+    /// The same.
+    Kafka,
     /// That of the read models.
     MongoDb,
 }
 
 impl Backend {
-    const ALL: [Self; 4] = [Self::MySql, Self::Redis, Self::Nats, Self::MongoDb];
+    const ALL: [Self; 5] = [
+        Self::MySql,
+        Self::Redis,
+        Self::Nats,
+        Self::Kafka,
+        Self::MongoDb,
+    ];
 
     /// Its name, as it is set.
     pub(crate) const fn name(self) -> &'static str {
@@ -24,6 +32,7 @@ impl Backend {
             Self::MySql => "mysql",
             Self::Redis => "redis",
             Self::Nats => "nats",
+            Self::Kafka => "kafka",
             Self::MongoDb => "mongodb",
         }
     }
@@ -40,7 +49,7 @@ impl fmt::Display for Backend {
 pub struct InsecureBackends(Vec<Backend>);
 
 impl InsecureBackends {
-    /// Reads a list of `mysql`, `redis`, `nats` and `mongodb`, separated by commas; an empty text for none. `None` where it has something else.
+    /// Reads a list of `mysql`, `redis`, `nats`, `kafka` and `mongodb`, separated by commas; an empty text for none. `None` where it has something else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.trim().is_empty() {
@@ -72,8 +81,8 @@ mod tests {
         );
         assert_eq!(read("mongodb"), Some(vec![Backend::MongoDb]));
         assert_eq!(
-            read("nats,redis"),
-            Some(vec![Backend::Nats, Backend::Redis])
+            read("nats,kafka"),
+            Some(vec![Backend::Nats, Backend::Kafka])
         );
         assert_eq!(
             [read("all"), read("redis,"), read("MySQL")],

@@ -105,7 +105,7 @@ pub const SETTINGS: &[Setting] = &[
         &["TIDELOG_BUS_URL", "REDIS_URL"],
         Kind::SecretUrl,
         None,
-        "The event bus: redis://host:port, redis+cluster://host1:port,host2:port, or nats://host:port (with the feature `nats`); without it (and with SQLite) the bus is inside the process",
+        "The event bus: redis://host:port or redis+cluster://host1:port,host2:port, nats://host:port or kafka://host:port (with the features of these names); without it (and with SQLite) the bus is inside the process",
     ),
     setting(
         "bus_keep_events",
@@ -119,7 +119,7 @@ pub const SETTINGS: &[Setting] = &[
         &["TIDELOG_BUS_KEEP_BYTES"],
         Kind::Bytes,
         Some("512MiB"),
-        "How much of Redis' memory, or of NATS' disks, the events on the bus may take, all partitions together, about; above it fewer events are kept",
+        "How much of Redis' memory, or of NATS' or Kafka's disks, the events on the bus may take, all partitions together, about; above it fewer events are kept",
     ),
     setting(
         "mongodb_url",
@@ -133,7 +133,7 @@ pub const SETTINGS: &[Setting] = &[
         &["TIDELOG_INSECURE_BACKENDS"],
         Kind::Text,
         None,
-        "Which servers beyond this machine may be spoken to without verified TLS: mysql, redis, nats, mongodb, separated by commas; none unless said",
+        "Which servers beyond this machine may be spoken to without verified TLS: mysql, redis, nats, kafka, mongodb, separated by commas; none unless said",
     ),
     setting(
         "command_addr",

@@ -101,7 +101,7 @@ pub struct Settings {
     pub bus_url: Option<String>,
     /// How many events of each partition the bus on Redis or NATS keeps, about.
     pub bus_keep_events: u32,
-    /// How many bytes of Redis' memory, or of NATS' disks, the events on the bus may take, all partitions together, about.
+    /// How many bytes of Redis' memory, or of NATS' or Kafka's disks, the events on the bus may take, all partitions together, about.
     pub bus_keep_bytes: u64,
     /// The read models' store; `None`: the log's SQLite file.
     pub mongodb_url: Option<String>,
@@ -264,6 +264,7 @@ impl Settings {
                     "nats",
                     "nats+tls",
                     "tls",
+                    "kafka",
                 ],
             )?,
             bus_keep_events: parsed(
@@ -329,7 +330,7 @@ impl Settings {
     }
 }
 
-const BACKENDS: &str = "a list of mysql, redis, nats and mongodb, separated by commas";
+const BACKENDS: &str = "a list of mysql, redis, nats, kafka and mongodb, separated by commas";
 const COUNT: &str = "a whole number from 1 to 1000000";
 const RATE: &str = "a number of requests in a second or minute, such as 100/s or 6000/m, and maybe how many at once: 100/s:200";
 const ADDRESS: &str = "an address to listen on, such as 127.0.0.1:3000";
@@ -508,7 +509,7 @@ mod tests {
             (
                 "insecure_backends",
                 "mysql,postgres",
-                "mysql, redis, nats and mongodb",
+                "mysql, redis, nats, kafka and mongodb",
             ),
             ("max_connections", "0", "1 to 1000000"),
             ("max_requests", "many", "1 to 1000000"),

@@ -9,6 +9,7 @@ use tidelog_eventbus::{EventBus, RedisEventBus, RelayStatus, TailState};
 use tidelog_test_support::{Durability, Engine, Server, ServerOptions, TcpProxy, free_port};
 
 mod cluster;
+mod kafka;
 mod memory;
 mod nats;
 mod tls;

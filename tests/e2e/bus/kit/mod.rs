@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use tidelog_domain::Partitions;
 
 mod careful;
@@ -62,6 +65,22 @@ pub(super) async fn del(url: &str, key: &str) {
 }
 
 /// The streams of a NATS, by a connection of the test's own.
+/// Who may delete topics of Kafka.
+pub(crate) fn kafka_at(url: &str) -> AdminClient<DefaultClientContext> {
+    let brokers = url.trim_start_matches("kafka://");
+    let config = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .clone();
+    config.create().unwrap()
+}
+
+pub(crate) async fn delete_topic(url: &str, topic: &str) {
+    let deleted = kafka_at(url)
+        .delete_topics(&[topic], &AdminOptions::new())
+        .await;
+    assert_eq!(deleted.unwrap(), [Ok(topic.to_owned())]);
+}
+
 pub(super) async fn nats_at(url: &str) -> async_nats::jetstream::Context {
     async_nats::jetstream::new(async_nats::connect(url).await.unwrap())
 }

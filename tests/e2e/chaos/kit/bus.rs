@@ -1,14 +1,19 @@
 //! The engines that the bus may be on: each test runs on each of them.
 
+use std::time::Duration;
+
 use async_nats::jetstream;
 use futures_util::TryStreamExt;
 use tidelog_test_support::{Engine, Server};
+
+use crate::bus::kit::{delete_topic, kafka_at};
 
 /// The shared server of `engine`.
 pub(super) async fn shared(engine: Engine) -> &'static Server {
     match engine {
         Engine::Redis => tidelog_test_support::shared::redis().await,
         Engine::Nats => tidelog_test_support::shared::nats().await,
+        Engine::Kafka => tidelog_test_support::shared::kafka().await,
         other => panic!("{other:?} is no bus"),
     }
 }
@@ -30,6 +35,13 @@ pub(crate) async fn empty(server: &Server) {
                 streams.delete_stream(name).await.unwrap();
             }
         }
+        Engine::Kafka => {
+            let admin = kafka_at(server.url());
+            let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10));
+            for topic in metadata.unwrap().topics() {
+                delete_topic(server.url(), topic.name()).await;
+            }
+        }
         other => panic!("{other:?} is no bus"),
     }
 }
@@ -39,6 +51,7 @@ macro_rules! on_each_bus {
     ($($case:ident),+ $(,)?) => {
         on_each_bus!(@on on_redis, Redis, $($case),+);
         on_each_bus!(@on on_nats, Nats, $($case),+);
+        on_each_bus!(@on on_kafka, Kafka, $($case),+);
     };
     (@on $module:ident, $engine:ident, $($case:ident),+) => {
         mod $module {
