@@ -20,10 +20,17 @@ pub enum MessageBusError {
     /// No group of workers has ever handled the channel of a request.
     #[error("no worker handles this subject")]
     NoGroup,
+    /// Its form has no way to say this. Nothing was sent.
+    #[error("the message bus cannot carry this: {0}")]
+    Unfit(Cause),
 }
 
 #[cfg(feature = "redis")]
 impl MessageBusError {
+    pub(crate) fn unfit(what: impl Into<Cause>) -> Self {
+        Self::Unfit(what.into())
+    }
+
     pub(crate) fn unavailable(cause: impl Into<Cause>) -> Self {
         Self::Unavailable(cause.into())
     }

@@ -46,12 +46,16 @@ mod handling;
 mod in_process;
 mod message;
 mod names;
+#[cfg(feature = "nestjs")]
+mod nestjs;
 #[cfg(feature = "redis")]
 mod redis;
 mod requester;
 mod values;
 mod worker;
 
+#[cfg(feature = "nestjs")]
+pub use self::nestjs::NestPatterns;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisMessageBus;
 pub use bus::{Consumer, DeadEntry, Delivery, EntryId, Inbox, MessageBus, Settlement, Taken};

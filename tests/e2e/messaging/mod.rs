@@ -15,6 +15,8 @@ mod effects;
 mod emitting;
 mod faults;
 mod leaks;
+mod nestjs;
+mod others;
 mod sending;
 
 /// What tests emit.

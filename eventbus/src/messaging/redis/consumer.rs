@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::answers::{array, entry, milliseconds, number, pending, streams};
+use super::answers::{array, milliseconds, number, pending, streams};
 use super::holding::{Holding, Key};
-use super::{Failed, Link, dead_key, xadd, xadd_if_there};
+use super::{Failed, Link, xadd};
 use crate::messaging::bus::{Consumer, Delivery, Settlement, Taken};
 use crate::messaging::error::MessageBusError;
 use crate::messaging::names::{Channel, Group};
@@ -249,10 +249,14 @@ impl RedisConsumer {
         entries: Vec<Value>,
         attempt: impl Fn(&str) -> u32,
     ) -> Result<(), Failed> {
+        let Some(stream) = self.streams.get(at) else {
+            return Ok(());
+        };
         let mut for_others = Vec::new();
         {
+            let read = |entry| self.link.form.read(&stream.channel, entry);
             let mut holding = lock(&self.holding);
-            for entry in entries.into_iter().filter_map(entry) {
+            for entry in entries.into_iter().filter_map(read) {
                 if entry.only.is_some_and(|only| only != self.group.as_str()) {
                     for_others.push(entry.id);
                 } else {
@@ -261,13 +265,14 @@ impl RedisConsumer {
                 }
             }
         }
-        if let (Some(stream), false) = (self.streams.get(at), for_others.is_empty()) {
+        if !for_others.is_empty() {
             let mut xack = redis::cmd("XACK");
             xack.arg(&*stream.key).arg(self.group.as_str());
             for id in &for_others {
                 xack.arg(&**id);
             }
             self.link.run(&xack).await?;
+            stream.is_to_trim.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -390,7 +395,7 @@ impl RedisConsumer {
         let mut commands = Pipeline::with_capacity(3);
         let (address, replies) = replies.unwrap_or(("", &[]));
         for reply in replies {
-            commands.add_command(xadd_if_there(address, reply));
+            commands.add_command(self.link.form.reply(address, reply));
         }
         if self.link.is_cluster && !commands.is_empty() {
             // The inbox is on another node.
@@ -399,7 +404,7 @@ impl RedisConsumer {
         }
         commands.cmd("XACK").arg(&*stream.key);
         commands.arg(self.group.as_str()).arg(id);
-        if remove {
+        if remove && self.link.form.is_answered_once() {
             commands.cmd("XDEL").arg(&*stream.key).arg(id);
         }
         self.link.run_all(&commands).await?;
@@ -417,7 +422,7 @@ impl RedisConsumer {
     ) -> Result<(), Failed> {
         let mut commands = redis::pipe();
         commands.atomic();
-        let mut bury = xadd(&dead_key(&stream.key, &self.group), body);
+        let mut bury = xadd(&self.link.form.dead_key(&stream.key, &self.group), body);
         bury.arg(super::ERROR).arg(error);
         bury.arg(super::ATTEMPTS).arg(attempts);
         commands.add_command(bury);
