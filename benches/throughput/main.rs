@@ -158,11 +158,7 @@ fn main() {
     if let [is_peer, url, role, numbers @ ..] = &given[..]
         && is_peer == messaging::PEER
     {
-        let numbers: Vec<_> = numbers
-            .iter()
-            .map(|number| number.parse().expect("a number"))
-            .collect();
-        runtime.block_on(messaging::peer(url, role, &numbers));
+        runtime.block_on(messaging::peer(url, role, numbers));
         return;
     }
     let arguments = Arguments::parse();

@@ -20,6 +20,9 @@ const WARM_UP: usize = 1_000;
 /// How many requests wait at once.
 const AT_ONCE: [usize; 2] = [1, 100];
 
+/// How many of the times that sends took are remembered: what is measured with them should not grow.
+const MAX_TIMES: usize = 100_000;
+
 /// How often memory is looked at.
 const SAMPLE: Duration = Duration::from_millis(250);
 
@@ -270,10 +273,13 @@ fn node_version() -> String {
 }
 
 /// Is a process that is measured.
-#[allow(clippy::print_stdout, reason = "the process that measures reads it")]
-pub(crate) async fn peer(url: &str, role: &str, numbers: &[usize]) {
+pub(crate) async fn peer(url: &str, role: &str, numbers: &[String]) {
+    let numbers: Vec<usize> = numbers
+        .iter()
+        .map(|text| text.parse().expect("a number"))
+        .collect();
     let messaging = Messaging::connect(url, "bench").unwrap();
-    match (role, numbers) {
+    match (role, &numbers[..]) {
         ("worker", []) => {
             let worker = messaging.worker("echo").concurrency(256);
             let worker = worker.handle(&ECHO, |post: Post, _: MessageContext| async move {
@@ -289,8 +295,8 @@ pub(crate) async fn peer(url: &str, role: &str, numbers: &[usize]) {
             send(&messaging, *at_once, move |count, _| count < warm_up).await;
             println!("warm");
             let begun = Instant::now();
-            let mut took = send(&messaging, *at_once, move |_, begun| begun.elapsed() < time).await;
-            said(begun, &mut took);
+            let sent = send(&messaging, *at_once, move |_, begun| begun.elapsed() < time).await;
+            said(begun, sent);
         }
         ("emit", [count]) => {
             let posts = vec![post(); *count];
@@ -308,8 +314,14 @@ pub(crate) async fn peer(url: &str, role: &str, numbers: &[usize]) {
     }
 }
 
-/// Sends for as long as it is to go on, by how many one has sent and since when, and gives how long each took.
-async fn send<G>(messaging: &Messaging, at_once: usize, goes_on: G) -> Vec<Duration>
+/// How many were sent, and how long the first of them took.
+struct Sent {
+    count: usize,
+    took: Vec<Duration>,
+}
+
+/// Sends for as long as it is to go on, by how many one has sent and since when.
+async fn send<G>(messaging: &Messaging, at_once: usize, goes_on: G) -> Vec<Sent>
 where
     G: Fn(usize, Instant) -> bool + Clone + Send + 'static,
 {
@@ -318,22 +330,30 @@ where
     for _ in 0..at_once {
         let (messaging, goes_on) = (messaging.clone(), goes_on.clone());
         sending.spawn(async move {
-            let (post, mut took) = (post(), Vec::new());
-            while goes_on(took.len(), begun) {
+            let (post, max) = (post(), MAX_TIMES / at_once);
+            let mut sent = Sent {
+                count: 0,
+                took: Vec::with_capacity(max),
+            };
+            while goes_on(sent.count, begun) {
                 let begun = Instant::now();
                 messaging.send(&ECHO, &post).await.unwrap();
-                took.push(begun.elapsed());
+                sent.count += 1;
+                if sent.took.len() < max {
+                    sent.took.push(begun.elapsed());
+                }
             }
-            took
+            sent
         });
     }
-    sending.join_all().await.into_iter().flatten().collect()
+    sending.join_all().await
 }
 
-#[allow(clippy::print_stdout, reason = "the process that measures reads it")]
-fn said(begun: Instant, took: &mut [Duration]) {
+fn said(begun: Instant, sent: Vec<Sent>) {
     let elapsed = begun.elapsed().as_secs_f64();
+    let count: usize = sent.iter().map(|one| one.count).sum();
+    let mut took: Vec<_> = sent.into_iter().flat_map(|one| one.took).collect();
     took.sort_unstable();
     let at = |percent: usize| took[(took.len() - 1) * percent / 100].as_secs_f64() * 1e3;
-    println!("measured {} {elapsed} {} {}", took.len(), at(50), at(99));
+    println!("measured {count} {elapsed} {} {}", at(50), at(99));
 }

@@ -54,7 +54,6 @@ pub(super) enum ReplyKind {
     Error,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_no(flag: &bool) -> bool {
     !flag
 }
