@@ -20,6 +20,7 @@ mod end_to_end;
 mod handing_over;
 mod http;
 mod live;
+mod messaging;
 mod overload;
 mod posts;
 mod projecting;
@@ -43,6 +44,7 @@ struct Arguments {
     end_to_end: bool,
     reading: bool,
     live: bool,
+    messaging: bool,
     overload: bool,
     relay: bool,
     subscription: bool,
@@ -68,6 +70,7 @@ impl Arguments {
             end_to_end: false,
             reading: false,
             live: false,
+            messaging: false,
             overload: false,
             relay: false,
             subscription: false,
@@ -93,6 +96,7 @@ impl Arguments {
                 "end-to-end" => all.end_to_end = true,
                 "reading" => all.reading = true,
                 "live" => all.live = true,
+                "messaging" => all.messaging = true,
                 "overload" => all.overload = true,
                 "relay" => all.relay = true,
                 "subscription" => all.subscription = true,
@@ -106,7 +110,7 @@ impl Arguments {
                 "--bench" => {}
                 other => {
                     panic!(
-                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [end-to-end] [reading] [live] [overload] [telemetry [--beside PROGRAM]] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
+                        "{other}? It is: [commands] [relay] [subscription] [projecting] [replay] [end-to-end] [reading] [live] [messaging] [overload] [telemetry [--beside PROGRAM]] [--clients N] [--seconds N] [--events N] [--soak EVENTS]"
                     )
                 }
             }
@@ -115,6 +119,7 @@ impl Arguments {
             &mut all.commands,
             &mut all.end_to_end,
             &mut all.live,
+            &mut all.messaging,
             &mut all.overload,
             &mut all.projecting,
             &mut all.reading,
@@ -150,6 +155,12 @@ fn main() {
         runtime.block_on(telemetry::measured(kind, collector, log, store, events));
         return;
     }
+    if let [is_peer, url, role, numbers @ ..] = &given[..]
+        && is_peer == messaging::PEER
+    {
+        runtime.block_on(messaging::peer(url, role, numbers));
+        return;
+    }
     let arguments = Arguments::parse();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!("{cores} cores, shared by the servers and the load\n");
@@ -180,6 +191,9 @@ fn main() {
         }
         if arguments.live {
             live::measure(arguments.time).await;
+        }
+        if arguments.messaging {
+            messaging::measure(arguments.events, arguments.time).await;
         }
         if arguments.overload {
             overload::measure(arguments.time, OVERLOAD).await;

@@ -74,6 +74,9 @@ PROMETHEUS_PACKAGES = ["prometheus"]
 BROWSER_PACKAGES = ["chromium-headless-shell", "fonts-dejavu-core"]
 PAGES = Path(__file__).resolve().parent.parent / "pages"
 SCHEMA_TESTS = PAGES.parent / "schemas"
+# What a worker in Node needs, and what the bench of messaging measures beside tidelog.
+WORKERS_DIRECTORY = PAGES.parent.parent / "examples/workers"
+STREAMERSON_DIRECTORY = PAGES.parent.parent / "benches/throughput/streamerson"
 # What the browser's packages bring along and it does without.
 BROWSER_WITHOUT = ["bin", "sbin", "usr/bin", "usr/sbin", "var", "etc/init.d", "usr/share/[!f]*", "usr/share/f[!o]*",
                    "usr/lib/chromium/libVk*", "usr/lib/*/dri", "usr/lib/*/gconv", "usr/lib/*/perl*", "usr/lib/*/libLLVM*",
@@ -158,6 +161,16 @@ def fetch_browser():
 def fetch_schemas():
     """Completes what reads exported schemas, and returns its directory: `node_modules`."""
     return fetch_alone(SCHEMAS)
+
+
+def fetch_workers():
+    """Completes what a worker in Node needs, and returns its directory: `node_modules`."""
+    return fetch_alone(WORKERS)
+
+
+def fetch_streamerson():
+    """Completes what the bench of messaging measures beside tidelog, and returns its directory: `node_modules`."""
+    return fetch_alone(STREAMERSON)
 
 
 def stand_in(root):
@@ -294,12 +307,22 @@ def build_schemas(_root, new):
     return "what reads exported schemas"
 
 
+def build_workers(_root, new):
+    install_node_modules(WORKERS_DIRECTORY, new)
+    return "what a worker in Node needs"
+
+
+def build_streamerson(_root, new):
+    install_node_modules(STREAMERSON_DIRECTORY, new)
+    return "what messaging is measured beside"
+
+
 def install_node_modules(described, new):
     """Installs in `new` what is locked in the directory `described`."""
     for name in ("package.json", "package-lock.json"):
         shutil.copy2(described / name, new / name)
     if shutil.which("npm") is None:
-        raise FetchError(f"npm is missing: tests/{described.name} needs Node.js 20 or later")
+        raise FetchError(f"npm is missing: {described.parent.name}/{described.name} needs Node.js 20 or later")
     subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=new,
                    stdout=subprocess.DEVNULL, timeout=STEP_TIMEOUT_SECONDS, check=True)
 
@@ -466,6 +489,8 @@ def locked(path):
 PYTHON = Part("python", "1 " + " ".join(f"{name} {digest}" for name, digest in PYTHON_WHEELS), build_python)
 PROMTOOL = Part("promtool", f"1 {' '.join(PROMETHEUS_PACKAGES)}", build_promtool)
 SCHEMAS = Part("schemas", "1 " + (SCHEMA_TESTS / "package-lock.json").read_text(), build_schemas)
+WORKERS = Part("workers", "1 " + (WORKERS_DIRECTORY / "package-lock.json").read_text(), build_workers)
+STREAMERSON = Part("streamerson", "1 " + (STREAMERSON_DIRECTORY / "package-lock.json").read_text(), build_streamerson)
 BROWSER = Part("browser", f"1 {' '.join(BROWSER_PACKAGES)} " + (PAGES / "package-lock.json").read_text(), build_browser)
 REQUIRED = [
     Part("debian", f"1 {' '.join(DEBIAN_PACKAGES)}", build_debian),

@@ -30,10 +30,17 @@ pub enum MessageBusError {
         /// The most it may have.
         max: usize,
     },
+    /// Its form has no way to say this. Nothing was sent.
+    #[error("the message bus cannot carry this: {0}")]
+    Unfit(Cause),
 }
 
 #[cfg(any(feature = "redis", feature = "nats"))]
 impl MessageBusError {
+    pub(crate) fn unfit(what: impl Into<Cause>) -> Self {
+        Self::Unfit(what.into())
+    }
+
     pub(crate) fn unavailable(cause: impl Into<Cause>) -> Self {
         Self::Unavailable(cause.into())
     }

@@ -51,6 +51,8 @@ mod message;
 mod names;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nestjs")]
+mod nestjs;
 #[cfg(feature = "redis")]
 mod redis;
 mod requester;
@@ -59,6 +61,8 @@ mod worker;
 
 #[cfg(feature = "nats")]
 pub use self::nats::NatsMessageBus;
+#[cfg(feature = "nestjs")]
+pub use self::nestjs::NestPatterns;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisMessageBus;
 pub use bus::{Consumer, DeadEntry, Delivery, EntryId, Inbox, MessageBus, Settlement, Taken};

@@ -26,6 +26,9 @@ pub enum InvalidName {
     /// Not a message's id.
     #[error("a message's id is 1 to {MAX_NAME_BYTES} characters of printable ASCII without spaces")]
     MessageId,
+    /// Not a pattern of NestJS.
+    #[error("a pattern of NestJS is 1 to 256 bytes without braces")]
+    Pattern,
 }
 
 /// What messages are about, and of which types they and their replies are: `Subject<PlaceOrder, Receipt>`.

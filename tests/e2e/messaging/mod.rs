@@ -57,6 +57,8 @@ mod emitting;
 mod faults;
 mod full;
 mod leaks;
+mod nestjs;
+mod others;
 mod sending;
 
 /// What tests emit.

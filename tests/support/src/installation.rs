@@ -64,6 +64,16 @@ pub async fn schemas_path() -> PathBuf {
     told("schemas").await
 }
 
+/// The directory of what a worker in Node needs (`node_modules`). Fetched when it is missing.
+pub async fn workers_path() -> PathBuf {
+    told("workers").await
+}
+
+/// The directory of what messaging is measured beside (`node_modules/@streamerson/core`). Fetched when it is missing.
+pub async fn streamerson_path() -> PathBuf {
+    told("streamerson").await
+}
+
 /// The directory that `tests/servers` tells of when it is asked for `what`.
 async fn told(what: &str) -> PathBuf {
     let told = Command::new(SERVERS)

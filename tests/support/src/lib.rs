@@ -37,7 +37,9 @@ pub use cluster::RedisCluster;
 pub use ending::Signal;
 pub use engine::Engine;
 pub use grants::SqlUsers;
-pub use installation::{browser_path, promtool, python_path, schemas_path};
+pub use installation::{
+    browser_path, promtool, python_path, schemas_path, streamerson_path, workers_path,
+};
 pub use issuer::{AUDIENCE, ISSUER, Issuer, SigningKey};
 pub use network::{TcpProxy, free_port};
 pub use otlp::{OtlpReceiver, ReceivedSpan};

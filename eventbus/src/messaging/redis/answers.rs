@@ -8,7 +8,7 @@ use redis::Value;
 use super::{ATTEMPTS, ERROR, GROUP, MESSAGE};
 use crate::messaging::bus::{DeadEntry, EntryId};
 
-pub(super) fn array(value: Value) -> Vec<Value> {
+pub(in crate::messaging) fn array(value: Value) -> Vec<Value> {
     match value {
         Value::Array(items) => items,
         _ => Vec::new(),
@@ -41,13 +41,19 @@ pub(super) struct Entry {
     pub(super) attempts: u64,
 }
 
-/// An entry, `[id, [field, value, …]]`; none where it was deleted.
-pub(super) fn entry(value: Value) -> Option<Entry> {
+/// An entry, `[id, [field, value, …]]`, as its parts; none where it was deleted.
+pub(in crate::messaging) fn fields(value: Value) -> Option<(EntryId, Vec<Value>)> {
     let mut parts = array(value).into_iter();
     let id = text(&parts.next()?).into();
     let Value::Array(fields) = parts.next()? else {
         return None;
     };
+    Some((id, fields))
+}
+
+/// An entry in the form of this library.
+pub(super) fn entry(value: Value) -> Option<Entry> {
+    let (id, fields) = fields(value)?;
     let mut entry = Entry {
         id,
         body: Arc::default(),
@@ -73,7 +79,7 @@ pub(super) fn entry(value: Value) -> Option<Entry> {
 }
 
 /// The entries of an answer to `XREADGROUP`, by key.
-pub(super) fn streams(answer: Value) -> impl Iterator<Item = (String, Vec<Value>)> {
+pub(in crate::messaging) fn streams(answer: Value) -> impl Iterator<Item = (String, Vec<Value>)> {
     array(answer).into_iter().filter_map(|stream| {
         let mut stream = array(stream).into_iter();
         let (key, entries) = (stream.next()?, stream.next()?);
@@ -132,7 +138,7 @@ pub(super) fn next_id(id: &str) -> Option<String> {
 }
 
 /// An id as it is compared.
-pub(super) fn order(id: &str) -> (u64, u64) {
+pub(in crate::messaging) fn order(id: &str) -> (u64, u64) {
     let parts = id.split_once('-');
     parts.map_or((0, 0), |(ms, sequence)| {
         (

@@ -1,12 +1,13 @@
 //! How a consumer takes what others left behind, and tries again what is due.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use tokio::time::Instant;
 
 use super::Failed;
-use super::answers::{Entry, Pending, array, entry, pending, text};
+use super::answers::{Entry, Pending, array, pending, text};
 use super::consumer::{RedisConsumer, Stream, milliseconds_of};
 use super::pace::Pace;
 use crate::redis_streams::connection::lock;
@@ -109,7 +110,9 @@ impl RedisConsumer {
         };
         let (mut entries, mut bytes) = (Vec::with_capacity(left.len()), 0);
         for ((one, body), claimed) in left.iter().zip(bodies).zip(claimed) {
-            let Some(found) = array(body).into_iter().next().and_then(entry) else {
+            let found = array(body).into_iter().next();
+            let read = |entry| self.link.form.read(&stream.channel, entry);
+            let Some(found) = found.and_then(read) else {
                 continue;
             };
             bytes += found.body.len();
@@ -147,6 +150,7 @@ impl RedisConsumer {
                 xack.arg(&**id);
             }
             self.link.run(&xack).await?;
+            stream.is_to_trim.store(true, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -15,9 +15,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::answers::{array, entry, milliseconds, number, streams};
+use super::answers::{array, milliseconds, number, streams};
 use super::pace::Pace;
-use super::{Failed, Link, dead_key, xadd, xadd_if_there};
+use super::{Failed, Link, xadd};
 use crate::messaging::bus::{Consumer, Delivery, Settlement, Taken};
 use crate::messaging::error::MessageBusError;
 use crate::messaging::holding::{Holding, Key};
@@ -244,14 +244,16 @@ impl RedisConsumer {
         };
         let (mut count, mut bytes) = (0, 0);
         for (key, entries) in streams(answer) {
-            let at = self.streams.iter().position(|stream| *stream.key == *key);
-            let entries: Vec<_> = entries.into_iter().filter_map(entry).collect();
+            let mut all = self.streams.iter().enumerate();
+            let Some((at, stream)) = all.find(|(_, stream)| *stream.key == *key) else {
+                continue;
+            };
+            let read_one = |entry| self.link.form.read(&stream.channel, entry);
+            let entries: Vec<_> = entries.into_iter().filter_map(read_one).collect();
             count += entries.len();
             bytes += entries.iter().map(|entry| entry.body.len()).sum::<usize>();
-            if let Some(at) = at {
-                let first_try = entries.into_iter().map(|entry| (entry, 1));
-                self.hold(at, first_try, read.began).await?;
-            }
+            let first_try = entries.into_iter().map(|entry| (entry, 1));
+            self.hold(at, first_try, read.began).await?;
         }
         reads.pace.came(count, bytes);
         Ok(())
@@ -312,7 +314,7 @@ impl RedisConsumer {
         let mut commands = Pipeline::with_capacity(3);
         let (address, replies) = replies.unwrap_or(("", &[]));
         for reply in replies {
-            commands.add_command(xadd_if_there(address, reply));
+            commands.add_command(self.link.form.reply(address, reply));
         }
         let mut replies = replies.len();
         if self.link.is_cluster && replies > 0 {
@@ -323,7 +325,7 @@ impl RedisConsumer {
         }
         commands.cmd("XACK").arg(&*stream.key);
         commands.arg(self.group.as_str()).arg(id);
-        if remove {
+        if remove && self.link.form.is_answered_once() {
             commands.cmd("XDEL").arg(&*stream.key).arg(id);
         }
         let mut answers = self.link.run_through(&commands).await?;
@@ -344,7 +346,7 @@ impl RedisConsumer {
     ) -> Result<(), Failed> {
         let mut commands = redis::pipe();
         commands.atomic();
-        let mut bury = xadd(&dead_key(&stream.key, &self.group), body);
+        let mut bury = xadd(&self.link.form.dead_key(&stream.key, &self.group), body);
         bury.arg(super::ERROR).arg(error);
         bury.arg(super::ATTEMPTS).arg(attempts);
         commands.add_command(bury);

@@ -46,10 +46,10 @@ struct Progress {
 }
 
 impl RedisInbox {
-    pub(super) async fn open(link: Arc<Link>) -> Result<Self, Failed> {
+    pub(super) async fn open(link: Arc<Link>, app: &str) -> Result<Self, Failed> {
         let name = Uuid::now_v7().simple();
         let inbox = Self {
-            key: format!("{{{}:replies:{name}}}", link.app).into(),
+            key: format!("{{{app}:replies:{name}}}").into(),
             read: Mutex::new(Progress {
                 last: "0-0".into(),
                 kept: Instant::now(),

@@ -36,15 +36,19 @@ use crate::redis_streams::connection::{Commands, RESPONSE_TIMEOUT, lock};
 use crate::redis_streams::place::Place;
 use crate::redis_streams::readers::Readers;
 
-mod answers;
+pub(super) mod answers;
 mod claiming;
 mod consumer;
+mod form;
 mod inbox;
 mod pace;
 mod tending;
 
+#[cfg(feature = "nestjs")]
+use super::nestjs::{NestForm, NestInbox, NestPatterns};
 use answers::{Entry, array, entry, text};
 use consumer::RedisConsumer;
+use form::Form;
 use inbox::RedisInbox;
 
 /// The field that has the message.
@@ -82,9 +86,9 @@ pub struct RedisMessageBus(Arc<Link>);
 
 /// The way to Redis.
 pub(super) struct Link {
-    app: String,
+    form: Form,
     commands: Commands,
-    readers: Readers<Arc<str>>,
+    pub(super) readers: Readers<Arc<str>>,
     is_cluster: bool,
     /// When a channel was seen to have a group.
     known: Mutex<HashMap<Channel, Instant>>,
@@ -100,9 +104,39 @@ impl RedisMessageBus {
         if !is_app_name(app) {
             return Err(InvalidRedisBus::App);
         }
+        let app = app.to_owned();
+        Self::in_form(url, Form::Own { app })
+    }
+
+    /// A bus on the Redis at `url` in the form of the Redis Streams transport for NestJS (`nestjs-redis-stream-microservice`): workers handle what
+    /// its clients emit and send, and `emit` and `send` reach its servers. `docs/interop-nestjs.md` has the form, and what it
+    /// cannot carry: payloads and replies are objects and arrays ([`MessageBusError::Unfit`] else), a reply is one value.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use tidelog_eventbus::messaging::{Messaging, NestPatterns, RedisMessageBus, Subject};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// const CREATE: Subject<serde_json::Value, serde_json::Value> = Subject::new("users.create");
+    /// let patterns = NestPatterns::default().with(&CREATE, "users:create")?;
+    /// let bus = RedisMessageBus::for_nestjs("redis://localhost:6379", patterns)?;
+    /// let messaging = Messaging::new(Arc::new(bus), "shop");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRedisBus`] when the URL is malformed, or a file cannot be read.
+    #[cfg(feature = "nestjs")]
+    pub fn for_nestjs(url: &str, patterns: NestPatterns) -> Result<Self, InvalidRedisBus> {
+        Self::in_form(url, Form::Nest(NestForm::new(patterns)))
+    }
+
+    fn in_form(url: &str, form: Form) -> Result<Self, InvalidRedisBus> {
         let place = Arc::new(Place::parse(url)?);
         Ok(Self(Arc::new(Link {
-            app: app.to_owned(),
+            form,
             is_cluster: place.is_cluster(),
             commands: Commands::new(Arc::clone(&place)),
             readers: Readers::new(place),
@@ -119,21 +153,29 @@ impl RedisMessageBus {
     /// The key of the stream of the dead letters of `group` on `channel`.
     #[must_use]
     pub fn dead_key(&self, channel: &Channel, group: &Group) -> String {
-        dead_key(&self.0.key(channel), group)
+        self.0.form.dead_key(&self.0.key(channel), group)
     }
-}
-
-fn dead_key(key: &str, group: &Group) -> String {
-    format!("{key}:dead:{group}")
 }
 
 impl Link {
     fn key(&self, channel: &Channel) -> String {
-        format!("{{{}:messages:{channel}}}", self.app)
+        self.form.key(channel)
+    }
+
+    /// The command that puts a message on the stream `key`, which has to be there unless it is `made`.
+    fn xadd(&self, key: &str, message: &[u8], made: bool) -> Result<Cmd, MessageBusError> {
+        let mut xadd = redis::cmd("XADD");
+        xadd.arg(key);
+        if !made {
+            xadd.arg("NOMKSTREAM");
+        }
+        xadd.arg("*");
+        self.form.write(&mut xadd, message, None)?;
+        Ok(xadd)
     }
 
     /// Runs a command.
-    async fn run(&self, command: &Cmd) -> Result<Value, Failed> {
+    pub(super) async fn run(&self, command: &Cmd) -> Result<Value, Failed> {
         self.run_within(command, RESPONSE_TIMEOUT).await
     }
 
@@ -352,13 +394,12 @@ impl MessageBus for RedisMessageBus {
     ) -> Result<Vec<EntryId>, MessageBusError> {
         let key = self.0.key(channel);
         if let [message] = messages {
-            let entry = self.0.run(&xadd(&key, message)).await?;
+            let entry = self.0.run(&self.0.xadd(&key, message, true)?).await?;
             return Ok(vec![text(&entry).into()]);
         }
         let mut commands = Pipeline::with_capacity(messages.len());
         for message in messages {
-            commands.cmd("XADD").arg(&key).arg("*").arg(MESSAGE);
-            commands.arg(message.as_slice());
+            commands.add_command(self.0.xadd(&key, message, true)?);
         }
         let entries = self.0.run_all(&commands).await?;
         Ok(entries.iter().map(|entry| text(entry).into()).collect())
@@ -369,7 +410,7 @@ impl MessageBus for RedisMessageBus {
             return Err(MessageBusError::NoGroup);
         }
         let key = self.0.key(channel);
-        let xadd = xadd_if_there(&key, message);
+        let xadd = self.0.xadd(&key, message, false)?;
         match self.0.run_within(&xadd, REQUEST_TIMEOUT).await? {
             Value::Nil => {
                 lock(&self.0.known).remove(channel);
@@ -394,14 +435,21 @@ impl MessageBus for RedisMessageBus {
     }
 
     async fn inbox(&self) -> Result<Arc<dyn Inbox>, MessageBusError> {
-        let inbox = RedisInbox::open(Arc::clone(&self.0)).await?;
-        Ok(Arc::new(inbox))
+        let link = Arc::clone(&self.0);
+        match &self.0.form {
+            Form::Own { app } => Ok(Arc::new(RedisInbox::open(Arc::clone(&link), app).await?)),
+            #[cfg(feature = "nestjs")]
+            Form::Nest(_) => Ok(Arc::new(NestInbox::open(link).await?)),
+        }
     }
 
     async fn answer(&self, address: &str, replies: &[Vec<u8>]) -> Result<bool, MessageBusError> {
+        if !self.0.form.has_several_values() {
+            return Err(MessageBusError::unfit("a reply of several values"));
+        }
         let mut commands = Pipeline::with_capacity(replies.len());
         for reply in replies {
-            commands.add_command(xadd_if_there(address, reply));
+            commands.add_command(self.0.form.reply(address, reply));
         }
         match self.0.run_all(&commands).await {
             Ok(answers) => Ok(!answers.contains(&Value::Nil)),
@@ -451,8 +499,10 @@ impl MessageBus for RedisMessageBus {
         };
         let mut commands = redis::pipe();
         commands.atomic();
-        commands.cmd("XADD").arg(&key).arg("*").arg(MESSAGE);
-        commands.arg(&*found.body).arg(GROUP).arg(group.as_str());
+        let mut xadd = redis::cmd("XADD");
+        xadd.arg(&key).arg("*");
+        self.0.form.write(&mut xadd, &found.body, Some(group))?;
+        commands.add_command(xadd);
         commands.cmd("XDEL").arg(&dead_key).arg(&**entry_id);
         commands.cmd("XACK").arg(&dead_key).arg(RETRY);
         commands.arg(&**entry_id);
