@@ -22,10 +22,23 @@ pub enum MessageBusError {
     NoGroup,
 }
 
-#[cfg(feature = "redis")]
 impl MessageBusError {
+    #[cfg(feature = "redis")]
     pub(crate) fn unavailable(cause: impl Into<Cause>) -> Self {
         Self::Unavailable(cause.into())
+    }
+
+    /// Whether it is certain that nothing was put on the bus: it had no room, there was no group, or no connection was made at all. Else
+    /// what was to be put there may be there.
+    #[must_use]
+    pub fn nothing_was_put(&self) -> bool {
+        match self {
+            Self::Full(_) | Self::NoGroup => true,
+            #[cfg(feature = "redis")]
+            Self::Unavailable(cause) => cause.is::<crate::RedisConnectError>(),
+            #[cfg(not(feature = "redis"))]
+            Self::Unavailable(_) => false,
+        }
     }
 }
 
