@@ -34,6 +34,8 @@
 //! anybody: the bus has users and rights for that.
 
 mod passing;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::time::Duration;

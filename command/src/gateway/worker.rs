@@ -132,7 +132,9 @@ fn request(call: CommandCall, name: &str, context: &MessageContext) -> Option<Re
         let id = HeaderValue::from_str(&metadata.correlation_id).ok()?;
         headers.insert(CORRELATION_ID, id);
     }
-    if let Some(traceparent) = &metadata.traceparent {
+    // With export it belongs under the span of the message, which belongs there.
+    let traceparent = metadata.traceparent.as_ref();
+    if let Some(traceparent) = traceparent.filter(|_| !tidelog_telemetry::is_on()) {
         headers.insert(TRACEPARENT, HeaderValue::from_str(traceparent).ok()?);
     }
     Some(request)
