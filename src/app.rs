@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::Method;
 use tidelog_command::Clock;
 use tidelog_domain::{
     Aggregate, Decider, Entity, EntityDecider, EntitySchema, EntityView, InvalidUpcasters,
@@ -18,6 +19,7 @@ use tidelog_query::store::ReadStore;
 use tidelog_query::{InvalidIndex, declared_indexes};
 
 use crate::entities::InvalidEntities;
+use crate::routes::MessageRoute;
 use crate::service::{self, Listen, Reads, Running, StartError};
 use crate::settings::Settings;
 
@@ -43,6 +45,8 @@ pub struct App {
     reactions: Vec<Reacting>,
     /// What the query service answers beside queries.
     query_routes: Router,
+    /// The routes whose requests become messages.
+    message_routes: Vec<MessageRoute>,
     /// What is done about events that a view cannot fold, where it is not the default.
     policies: BTreeMap<String, FailurePolicy>,
     clock: Clock,
@@ -120,6 +124,16 @@ pub enum InvalidApp {
         /// The name.
         name: String,
     },
+    /// A route whose requests become messages cannot be served.
+    #[error("the route {method} {path} cannot be served: {reason}")]
+    Route {
+        /// Its method.
+        method: String,
+        /// Its path.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// Two views have the same name or plural.
     #[error("two views are called {0}: rename one, or give it another plural")]
     View(String),
@@ -147,6 +161,7 @@ impl App {
             stores: BTreeMap::new(),
             reactions: Vec::new(),
             query_routes: Router::new(),
+            message_routes: Vec::new(),
             policies: BTreeMap::new(),
             clock: Clock::default(),
             unusable: None,
@@ -360,6 +375,14 @@ impl App {
         self
     }
 
+    /// The same with a route of HTTP each request to which becomes a message, for workers on the same bus: see [`routes`](crate::routes). Gateways
+    /// serve it, and command services that have a `bus_url`. Whether it can be served is for [`App::check`] to say.
+    #[must_use]
+    pub fn message_route(mut self, route: MessageRoute) -> Self {
+        self.message_routes.push(route);
+        self
+    }
+
     /// The same with another policy than the default for events that the view `view` cannot fold. (A reaction says itself what its
     /// policy is, by [`Reaction::policy`].) Whether there is such a view is for [`App::check`] to say.
     ///
@@ -542,6 +565,11 @@ impl App {
         &self.query_routes
     }
 
+    /// The routes whose requests become messages.
+    pub(crate) fn message_routes(&self) -> &[MessageRoute] {
+        &self.message_routes
+    }
+
     /// The reactions.
     pub(crate) fn reactions(&self) -> &[Reacting] {
         &self.reactions
@@ -594,6 +622,7 @@ impl App {
             return Err(InvalidApp::View(name));
         }
         self.check_reactions()?;
+        self.check_routes()?;
         let is_view = |name: &&String| self.views.iter().any(|view| view.name() == *name);
         if let Some(name) = self.policies.keys().find(|name| !is_view(name)) {
             return Err(InvalidApp::UnknownView(name.clone()));
@@ -618,6 +647,41 @@ impl App {
         let views = self.views.iter().map(|view| view.name());
         let names = views.chain(reactions.iter().map(String::as_str));
         repeated(names).map_or(Ok(()), |name| Err(InvalidApp::Reaction(name)))
+    }
+
+    /// Each route has a form that can be served, and a place that nothing else has.
+    fn check_routes(&self) -> Result<(), InvalidApp> {
+        let aggregates = self.deciders.iter().map(|decider| decider.category());
+        let several = self.multi_stream.iter().map(|command| command.name());
+        let taken: Vec<&str> = aggregates.chain(several).chain(RESERVED_NAMES).collect();
+        let mut before: Vec<(&Method, &str, String)> = Vec::new();
+        for route in &self.message_routes {
+            let (method, path, plain) = route.place();
+            let same_place = before.iter().find(|(_, _, own)| *own == plain);
+            let reason = if !route.is_fit() {
+                "a path is segments such as /articles/{id}/price, and a method one of the usual"
+            } else if route.first_segment().starts_with('{') {
+                "its path must begin with a name"
+            } else if taken.contains(&route.first_segment()) {
+                "an aggregate, a command or the service itself answers to the first part of its path"
+            } else if same_place.is_some_and(|(_, own, _)| *own != path) {
+                "another route has other names in the same path"
+            } else if before
+                .iter()
+                .any(|(of, _, own)| *of == method && *own == plain)
+            {
+                "it is there twice"
+            } else {
+                before.push((method, path, plain));
+                continue;
+            };
+            return Err(InvalidApp::Route {
+                method: method.to_string(),
+                path: path.to_owned(),
+                reason,
+            });
+        }
+        Ok(())
     }
 
     fn check_upcasters(&self) -> Result<(), InvalidApp> {

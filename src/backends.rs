@@ -21,7 +21,7 @@ use crate::checks::{Check, Complaint, Found, UnfitServer};
 #[cfg(feature = "servers")]
 use crate::settings::{Backend, shown_url};
 use crate::settings::{IN_MEMORY, InvalidSettings, Role, Settings, flag, variable};
-pub(crate) use bus::open_bus;
+pub(crate) use bus::{open_bus, open_messaging};
 #[cfg(feature = "servers")]
 pub(crate) use verified::verified;
 
@@ -109,11 +109,11 @@ impl From<UnfitServer> for BackendError {
 /// The backends of a process: those that its role needs.
 #[derive(Default)]
 pub(crate) struct Backends {
-    /// The log; the query role does without.
+    /// The log; the roles query and gateway do without.
     pub(crate) log: Option<Opened<dyn EventStore>>,
-    /// The event bus; the query role does without.
+    /// The event bus; the roles query and gateway do without.
     pub(crate) bus: Option<Opened<dyn EventBus>>,
-    /// The read models' store; the command role does without.
+    /// The read models' store; the roles command and gateway do without.
     pub(crate) reads: Option<Opened<dyn ReadStore>>,
 }
 
@@ -169,13 +169,14 @@ impl Backends {
     ) -> Result<Self, BackendError> {
         let role = settings.role;
         let mut backends = Self::default();
-        if role != Role::Query {
+        let is_gateway = role == Role::Gateway;
+        if role != Role::Query && !is_gateway {
             part.not_ready("opening the log");
             backends.log = Some(open_log_with(settings, app.clock()).await?);
             part.not_ready("reaching the event bus");
             backends.bus = Some(open_bus(settings, app.name()).await?);
         }
-        if role != Role::Command {
+        if role != Role::Command && !is_gateway {
             part.not_ready("opening the read models' store");
             backends.reads = Some(open_read_stores(settings, app).await?);
         }

@@ -31,6 +31,7 @@ mod inspection;
 mod lock;
 pub mod prelude;
 pub mod read_store;
+pub mod routes;
 mod service;
 pub mod settings;
 mod subscriptions;
@@ -50,7 +51,7 @@ pub use entities::InvalidEntities;
 pub use lock::require_lock as __require_lock;
 pub use lock::{LOCK_FILE, LockError, check_lock};
 pub use service::{
-    CannotListen, InvalidSignIn, ReactionState, ReactionStatus, Running, StartError,
+    CannotListen, InvalidGateway, InvalidSignIn, ReactionState, ReactionStatus, Running, StartError,
 };
 pub use subscriptions::{
     Outcome, ParkedEntry, ParkedEventEntry, PartitionEntry, SequenceState, ShownEvent,

@@ -22,6 +22,8 @@ pub mod handled;
 pub mod handling;
 pub mod http;
 
+pub mod gateway;
+
 #[cfg(test)]
 mod fixtures;
 
@@ -29,6 +31,10 @@ pub use appender::{AppenderSettings, SnapshotCounts};
 pub use clock::Clock;
 pub use handling::{
     CommandError, CommandId, CommandKey, CommandOutcome, CommandRequest, CommandService,
-    DuplicateAggregate, InvalidKey, MultiStreamOutcome, MultiStreamRequest, Precondition,
+    Definitions, DuplicateAggregate, InvalidKey, MultiStreamOutcome, MultiStreamRequest,
+    Precondition,
 };
-pub use http::{CommandSettings, command_document, command_router, feed_router};
+pub use http::{
+    CommandSettings, command_document, command_router, feed_router, gateway_document,
+    gateway_router,
+};

@@ -18,6 +18,8 @@ mod caller;
 mod compression;
 mod context;
 mod cors;
+#[cfg(feature = "forward")]
+mod forward;
 mod health;
 mod kept;
 mod limits;
@@ -38,6 +40,8 @@ pub use caller::{Caller, SignedIn, open_to_all};
 pub use compression::compressed;
 pub use context::{CORRELATION_ID, RequestContext, TRACEPARENT};
 pub use cors::{CorsOrigins, cross_origin};
+#[cfg(feature = "forward")]
+pub use forward::{InvalidForward, forwarded};
 pub use health::{Part, Readiness, health_router};
 pub use limits::{LoadLimits, RateLimit, Rates, bounded_answers, limited, rated, rated_refusals};
 pub use openapi::{

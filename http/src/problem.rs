@@ -302,6 +302,8 @@ impl IntoResponse for Problem {
             members.extend(self.extensions);
         }
         let mut response = (status, body.to_string()).into_response();
+        // For layers, and callers within the process, that go by the kind.
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 #[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 use std::time::Duration;
 
-#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
+#[cfg(feature = "servers")]
 use tidelog_domain::causes;
+use tidelog_eventbus::messaging::Messaging;
 use tidelog_eventbus::{EventBus, InProcessEventBus};
 
 use super::{BackendError, Opened, missing};
@@ -13,7 +14,7 @@ use super::{BackendError, Opened, missing};
 use super::{PATIENCE, unusable, verified};
 #[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 use crate::checks::{Check, Complaint, Found};
-#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
+#[cfg(feature = "servers")]
 use crate::settings::Backend;
 use crate::settings::{Role, Settings};
 
@@ -49,6 +50,46 @@ pub(crate) async fn open_bus(
         _ => open_redis(url, settings, app).await,
     };
     opened.map(Opened::announce)
+}
+
+/// Messaging for `app` over the bus of `settings`, which is connected when it is needed; `None` where the bus is inside the process.
+///
+/// # Errors
+///
+/// [`BackendError`]: no messages go over such a bus, or it is not spoken to as it should be.
+#[cfg(feature = "servers")]
+pub(crate) fn open_messaging(
+    settings: &Settings,
+    app: &str,
+) -> Result<Option<Messaging>, BackendError> {
+    let Some(url) = settings.bus_url.as_deref() else {
+        return Ok(None);
+    };
+    let messaging = Messaging::connect(url, app);
+    let messaging = messaging.map_err(|error| super::unusable("bus_url", url, causes(&error)))?;
+    let backend = match url.split_once("://") {
+        Some(("nats" | "nats+tls" | "tls", _)) => Backend::Nats,
+        _ => Backend::Redis,
+    };
+    if let Some(warning) = super::verified(backend, "bus_url", url, settings)? {
+        tracing::warn!("{warning}");
+    }
+    Ok(Some(messaging))
+}
+
+#[cfg(not(feature = "servers"))]
+pub(crate) fn open_messaging(
+    settings: &Settings,
+    _: &str,
+) -> Result<Option<Messaging>, BackendError> {
+    let not_built = BackendError::NotBuilt {
+        feature: "redis",
+        key: "bus_url",
+    };
+    settings
+        .bus_url
+        .as_ref()
+        .map_or(Ok(None), |_| Err(not_built))
 }
 
 /// A bus on a server, before the server was asked who it is.

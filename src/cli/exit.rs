@@ -120,7 +120,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Exit> {
 fn of_start(error: &StartError) -> Option<Exit> {
     match error {
         StartError::Backend(error) => of_backend(error),
-        StartError::Settings(_) | StartError::Tls(_) => Some(Exit::Usage),
+        StartError::Settings(_) | StartError::Tls(_) | StartError::Gateway(_) => Some(Exit::Usage),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@ mod admin;
 #[cfg(feature = "feed-client")]
 mod follow;
 mod freshness;
+mod gateway;
 mod group;
 mod listeners;
 mod metrics;
@@ -64,6 +65,7 @@ use crate::settings::{InvalidSettings, Role, Settings};
 use crate::subscriptions::{self, Subscriptions};
 use admin::Admin;
 use freshness::Freshness;
+pub use gateway::InvalidGateway;
 use group::Group;
 pub use listeners::CannotListen;
 use listeners::{address, listen};
@@ -79,6 +81,15 @@ use source::Source;
 
 /// How long each step of a stop has at least, when those before it took all the time there is.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// What pages of other origins may ask the services that take commands by.
+const COMMAND_METHODS: [Method; 5] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PATCH,
+    Method::DELETE,
+];
 
 /// The pause between two looks at reactions.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -108,6 +119,9 @@ pub enum StartError {
     /// A backend cannot be had.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// Commands cannot be sent to workers, or taken from gateways, as the settings say.
+    #[error(transparent)]
+    Gateway(#[from] InvalidGateway),
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Log(#[from] LogError),
@@ -191,7 +205,7 @@ pub(crate) async fn start(
     let at =
         |wanted, key, address| listen_if(wanted && listen == Listen::AtAddresses, key, address);
     let command = at(
-        role.runs(Role::Command),
+        role.runs(Role::Command) || role == Role::Gateway,
         "command_addr",
         &settings.command_addr,
     )
@@ -265,6 +279,7 @@ impl Assembly<'_> {
     /// Opens the backends and starts what the role runs.
     async fn run(self, running: &mut Running, reads: Reads) -> Result<(), StartError> {
         let role = self.settings.role;
+        let taken = self.taken_from_gateways()?;
         let backends = Backends::open(self.settings, self.program, &running.ready).await?;
         running.ready.not_ready("starting the services");
         let reach = Reach::new(&backends, self.readiness.clone());
@@ -296,8 +311,11 @@ impl Assembly<'_> {
                 .workers
                 .spawn(|stop| watch::diverged(published, views, reactions, part, stop));
             if let Some(signal) = signal.clone() {
-                self.take_commands(&source, signal, relay, running)?;
+                self.take_commands(&source, signal, relay, &taken, running)?;
             }
+        }
+        if role == Role::Gateway {
+            self.pass_commands_on(running)?;
         }
         if let Some(store) = &backends.reads {
             self.await_versions(&store.backend, running).await?;
@@ -512,8 +530,9 @@ impl Assembly<'_> {
         source: &Source,
         signal: CommitSignal,
         relay: RelayStatus,
+        taken: &[&str],
         running: &mut Running,
-    ) -> Result<(), InvalidApp> {
+    ) -> Result<(), StartError> {
         let (name, deciders) = (self.program.name(), self.program.deciders());
         let feed = feed_router(name, source.log.clone());
         let service = CommandService::new(
@@ -543,18 +562,17 @@ impl Assembly<'_> {
         let sign_in = self.sign_in.as_ref();
         let document = command_document(name, deciders, multi_stream);
         let document = sign_in::commands_secured(document, sign_in);
+        let commands = command_router(service, settings);
+        let routes_of_its_own = self.message_routes()?;
+        if !taken.is_empty() {
+            self.take_from_gateways(taken, &commands, running)?;
+        }
         let routes = Routes {
-            guarded: command_router(service, settings).merge(feed),
+            guarded: commands.merge(feed).merge(routes_of_its_own),
             open: docs_router(&document),
         };
-        let methods = [
-            Method::GET,
-            Method::HEAD,
-            Method::POST,
-            Method::PATCH,
-            Method::DELETE,
-        ];
-        running.command_router = Some(public("command", routes, self.settings, sign_in, &methods));
+        let command = public("command", routes, self.settings, sign_in, &COMMAND_METHODS);
+        running.command_router = Some(command);
         Ok(())
     }
 }

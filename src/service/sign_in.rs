@@ -11,6 +11,7 @@ use tidelog_http::{
 use tokio::net::TcpListener;
 
 use crate::App;
+use crate::routes::MessageRoute;
 use crate::settings::{AuthSettings, Settings, flag, variable};
 
 /// Settings by which nobody can sign in.
@@ -126,7 +127,8 @@ fn rules(program: &App) -> Rules {
     let several = several.map(|command| (Operation::Several(command.name()), command.roles()));
     let views = program.views().iter();
     let views = views.map(|view| (Operation::View(view.name()), view.roles()));
-    Rules::declared(commands.chain(several).chain(views))
+    let routes = program.message_routes().iter().map(MessageRoute::rule);
+    Rules::declared(commands.chain(several).chain(views).chain(routes))
 }
 
 /// Whether these listeners, for commands, queries and the administration, may be open.

@@ -91,7 +91,7 @@ pub const SETTINGS: &[Setting] = &[
         &["TIDELOG_ROLE"],
         Kind::Text,
         Some("all"),
-        "What `serve` runs: command, eventbus, query, or all of them in one process",
+        "What `serve` runs: command, eventbus, query, or all of them in one process; or gateway, which sends commands to workers",
     ),
     setting(
         "database_url",
@@ -228,11 +228,25 @@ pub const SETTINGS: &[Setting] = &[
         "Listen beyond this machine though nobody signs in: whoever reaches the listeners may do everything",
     ),
     setting(
+        "aggregates",
+        &["TIDELOG_AGGREGATES"],
+        Kind::Text,
+        None,
+        "Whose commands a process of the role command or all takes from gateways: names of aggregates, and of commands over several, separated by commas, or * for all; none unless said",
+    ),
+    setting(
+        "gateway_timeout",
+        &["TIDELOG_GATEWAY_TIMEOUT"],
+        Kind::Duration,
+        Some("20s"),
+        "How long a gateway waits for the answer of a worker; no worker begins with a command that is older",
+    ),
+    setting(
         "query_url",
         &["TIDELOG_QUERY_URL"],
         Kind::Text,
         None,
-        "The query service's address as clients see it, for the Location header of what was created",
+        "The query service's address as clients see it, for the Location header of what was created; a gateway passes queries of its WebSockets on to it",
     ),
     setting(
         "cors_origins",

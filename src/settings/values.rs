@@ -21,7 +21,9 @@ pub enum Role {
     EventBus,
     /// The query service: HTTP reads.
     Query,
-    /// All of them in one process.
+    /// The command service's HTTP, without a log: workers elsewhere run its commands.
+    Gateway,
+    /// The command service, the subscriptions and the query service in one process.
     All,
 }
 
@@ -33,6 +35,7 @@ impl Role {
             Self::Command => "command",
             Self::EventBus => "eventbus",
             Self::Query => "query",
+            Self::Gateway => "gateway",
             Self::All => "all",
         }
     }
@@ -40,13 +43,13 @@ impl Role {
     /// Whether a process of this role runs `part`.
     #[must_use]
     pub fn runs(self, part: Self) -> bool {
-        self == Self::All || self == part
+        self == part || self == Self::All && part != Self::Gateway
     }
 
     /// The admin listener's address when nobody says.
     const fn admin_addr(self) -> &'static str {
         match self {
-            Self::Command => "127.0.0.1:3001",
+            Self::Command | Self::Gateway => "127.0.0.1:3001",
             Self::Query => "127.0.0.1:4001",
             Self::EventBus | Self::All => "127.0.0.1:5050",
         }
@@ -119,6 +122,10 @@ pub struct Settings {
     pub admin_token: Option<AdminSecret>,
     /// Who may use the services, and for what.
     pub auth: AuthSettings,
+    /// Whose commands this process takes from gateways: aggregates, and commands over several; `*` stands for all.
+    pub aggregates: Vec<String>,
+    /// How long a gateway waits for the answer of a worker.
+    pub gateway_timeout: Duration,
     /// The query service's address as clients see it.
     pub query_url: Option<String>,
     /// Which pages of other origins a browser lets use the command service and the query service. Never the admin listener.
@@ -183,6 +190,8 @@ impl Default for Settings {
             admin_tokens: AdminTokens::default(),
             admin_token: None,
             auth: AuthSettings::default(),
+            aggregates: Vec::new(),
+            gateway_timeout: Duration::from_secs(20),
             query_url: None,
             cors_origins: CorsOrigins::none(),
             tls_cert: None,
@@ -247,7 +256,7 @@ impl Settings {
         let role = parsed(
             layers,
             "role",
-            "one of command, eventbus, query and all",
+            "one of command, eventbus, query, gateway and all",
             role,
         )?;
         Ok(Self {
@@ -296,6 +305,10 @@ impl Settings {
                 None => None,
             },
             auth: AuthSettings::from_layers(layers)?,
+            aggregates: text("aggregates").map_or_else(Vec::new, |text| names(&text)),
+            gateway_timeout: parsed(layers, "gateway_timeout", DURATION, |text| {
+                duration(text).filter(|wait| !wait.is_zero())
+            })?,
             query_url: text("query_url"),
             cors_origins: parsed(layers, "cors_origins", ORIGINS, CorsOrigins::parse)?,
             tls_cert: path("tls_cert"),
@@ -342,6 +355,13 @@ const TOKENS: &str = "name:read:secret or name:operate:secret, separated by comm
 const DURATION: &str = "a span of time, such as 500ms, 30s or 2m";
 const FRACTION: &str = "a number from 0 to 1, such as 0.25";
 const BYTES: &str = "a number of bytes above 0, such as 512MiB, 2GiB or 65536";
+
+/// The names in a list with commas.
+fn names(text: &str) -> Vec<String> {
+    let names = text.split(',').map(str::trim);
+    let names = names.filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
 
 /// Reads the value of `key` with `read`.
 pub(super) fn parsed<T>(
@@ -400,7 +420,8 @@ fn invalid(key: &'static str, value: &str, origin: &Origin, expected: String) ->
 
 /// Reads a role.
 fn role(text: &str) -> Option<Role> {
-    [Role::Command, Role::EventBus, Role::Query, Role::All]
+    use Role::{All, Command, EventBus, Gateway, Query};
+    [Command, EventBus, Query, Gateway, All]
         .into_iter()
         .find(|role| role.name() == text)
 }
@@ -495,7 +516,12 @@ mod tests {
     #[test]
     fn a_value_of_the_wrong_kind_is_named_with_where_it_came_from() {
         for (key, value, part) in [
-            ("role", "writer", "command, eventbus, query and all"),
+            (
+                "role",
+                "writer",
+                "command, eventbus, query, gateway and all",
+            ),
+            ("gateway_timeout", "0s", "30s"),
             (
                 "database_url",
                 "postgres://u:hunter2@h/d",

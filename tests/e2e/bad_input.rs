@@ -1,6 +1,6 @@
 //! Bad input over HTTP: each answer is a problem document of the contract's table, and nothing is written.
 //!
-//! Each case runs on the embedded backends and on servers, since what must not get through (a quote, a NUL, an operator) means
+//! Each case runs on the embedded backends, on servers and through a gateway, since what must not get through (a quote, a NUL, an operator) means
 //! something else to each of them.
 
 use reqwest::Method;
@@ -19,15 +19,21 @@ struct Target {
     turn: Mutex<()>,
 }
 
-/// Both kinds of site, shared by the tests of this module.
-async fn targets() -> [&'static Target; 2] {
+/// All kinds of site, shared by the tests of this module.
+async fn targets() -> [&'static Target; 3] {
     static DEV: OnceCell<Target> = OnceCell::const_new();
     static SERVERS: OnceCell<Target> = OnceCell::const_new();
+    static GATEWAY: OnceCell<Target> = OnceCell::const_new();
     let servers = async || Target::of(Site::all(&Backends::fresh().await).await).await;
+    let gateway = async || {
+        let backends = Backends::for_a_gateway().await;
+        Target::of(Site::through_a_gateway(&backends).await).await
+    };
     [
         DEV.get_or_init(async || Target::of(Site::dev().await).await)
             .await,
         SERVERS.get_or_init(servers).await,
+        GATEWAY.get_or_init(gateway).await,
     ]
 }
 

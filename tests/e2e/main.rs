@@ -29,6 +29,7 @@ mod containers;
 mod dev;
 mod faults;
 mod fuzz;
+mod gateway;
 mod idempotency;
 mod messaging;
 mod operations;

@@ -1,6 +1,7 @@
 //! The program under test, as processes of its own.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 use tidelog_domain::Partitions;
@@ -43,6 +44,18 @@ impl Backends {
         Self {
             database_url: fresh_mysql_database(shared::mysql().await).await,
             ..Self::fresh().await
+        }
+    }
+
+    /// The same with a part of Redis of this test's own: all stock programs have one name there.
+    pub(crate) async fn for_a_gateway() -> Self {
+        static LAST: AtomicUsize = AtomicUsize::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        assert!(number < 16, "Redis has 16 databases");
+        let fresh = Self::fresh().await;
+        Self {
+            bus_url: format!("{}/{number}", fresh.bus_url.trim_end_matches('/')),
+            ..fresh
         }
     }
 
@@ -147,6 +160,7 @@ pub(crate) enum Role {
     Command,
     EventBus,
     Query,
+    Gateway,
 }
 
 /// One service: a process that can be killed and started again, at the same addresses and with the same settings.
@@ -172,6 +186,23 @@ impl Service {
         let mut service = Self::launch(role, settings);
         service.ready().await;
         service
+    }
+
+    /// A process with everything, whose commands come through the gateway that is given with it; each with these settings too.
+    pub(crate) async fn gateway(backends: &Backends, more: &[(&str, &str)]) -> (Self, Self) {
+        let mut settings = backends.settings().to_vec();
+        settings.push(("TIDELOG_AGGREGATES", "*"));
+        settings.extend(more);
+        let all = Self::start_with(Role::All, &settings).await;
+        let query_url = format!("http://{}", all.query_addr);
+        let mut settings = vec![
+            ("TIDELOG_BUS_URL", backends.bus_url.as_str()),
+            ("TIDELOG_QUERY_URL", &query_url),
+        ];
+        settings.extend(more);
+        let mut gateway = Self::start_with(Role::Gateway, &settings).await;
+        gateway.query_addr.clone_from(&all.query_addr);
+        (all, gateway)
     }
 
     /// Starts a service and does not wait.
@@ -327,6 +358,15 @@ impl Site {
         Self::of(vec![Service::start_with(role, settings).await])
     }
 
+    /// Commands by way of a gateway, whose worker is the one process on servers.
+    pub(crate) async fn through_a_gateway(backends: &Backends) -> Self {
+        let (all, gateway) = Service::gateway(backends, &[]).await;
+        Self {
+            commands: gateway.commands(),
+            ..Self::of(vec![all, gateway])
+        }
+    }
+
     /// `serve --role …`: each role its own process.
     pub(crate) async fn three(backends: &Backends) -> Self {
         let mut services = Vec::new();
@@ -391,6 +431,7 @@ fn command(program: Program, role: Role, settings: &[(String, String)], home: &T
         Role::Command => program(&["serve", "--role", "command"]),
         Role::EventBus => program(&["serve", "--role", "eventbus"]),
         Role::Query => program(&["serve", "--role", "query"]),
+        Role::Gateway => program(&["serve", "--role", "gateway"]),
     };
     command
         .envs(settings.iter().map(|(name, value)| (name, value)))

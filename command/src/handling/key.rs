@@ -106,6 +106,56 @@ impl From<Uuid> for CommandId {
     }
 }
 
+/// The identity of a command that a gateway sends: what makes it one command, however often its message is taken by a worker. It counts
+/// where the client brought no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent(Uuid);
+
+/// A message's id that is none of a gateway: not a UUIDv7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the id of a command's message must be a UUIDv7")]
+pub(crate) struct InvalidSent;
+
+impl Sent {
+    /// What the message with the id `text` has.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSent`].
+    pub(crate) fn by_message(text: &str) -> Result<Self, InvalidSent> {
+        let id = Uuid::try_parse(text).map_err(|_| InvalidSent)?;
+        if id.get_version_num() != 7 {
+            return Err(InvalidSent);
+        }
+        Ok(Self(id))
+    }
+
+    /// The same as the id of a command.
+    pub(crate) const fn command_id(self) -> Uuid {
+        self.0
+    }
+
+    /// The same as a key. What is not printable keeps it apart from every key that a client can bring.
+    pub(crate) fn key(self) -> CommandKey {
+        CommandKey {
+            text: format!("\0{}", self.0),
+            fingerprint: None,
+        }
+    }
+
+    /// The id of what the command creates, where the client named none: a UUIDv7 of the same moment, the same each time.
+    pub(crate) fn created_id(self) -> Uuid {
+        let (high, _) = self.0.as_u64_pair();
+        let mut random = [0; 10];
+        let hash = digest(b"created by message", &[self.0.as_bytes()]);
+        random
+            .iter_mut()
+            .zip(hash)
+            .for_each(|(to, from)| *to = from);
+        Builder::from_unix_timestamp_millis(high >> 16, &random).into_uuid()
+    }
+}
+
 /// A text that cannot be an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an idempotency key has 1 to {MAX_KEY_LENGTH} printable ASCII characters")]

@@ -1,13 +1,12 @@
 //! Command handling: from an aggregate's name and a body to events in the log.
 
+mod definitions;
 mod key;
 mod multi_stream;
 mod observed;
 mod request;
 mod sweep;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -28,6 +27,8 @@ use crate::appender::{
 use crate::store::EventStore;
 
 pub use crate::appender::{CommandError, Precondition};
+pub use definitions::Definitions;
+pub(crate) use key::Sent;
 pub use key::{CommandId, CommandKey, InvalidKey, MAX_KEY_LENGTH};
 pub use multi_stream::{MultiStreamOutcome, MultiStreamRequest};
 use observed::{SEVERAL, Tally};
@@ -36,8 +37,7 @@ pub use sweep::KEYS_KEPT_FOR;
 
 /// Handles the commands of a program's aggregates: what the HTTP service and in-process clients call.
 pub struct CommandService {
-    deciders: HashMap<String, Arc<dyn Decider>>,
-    multi_stream: HashMap<String, Arc<dyn MultiStreamDecider>>,
+    definitions: Definitions,
     appender: Appender,
     tally: Tally,
     history: RwLock<HistoryId>,
@@ -72,26 +72,18 @@ impl CommandService {
         signal: CommitSignal,
         settings: AppenderSettings,
     ) -> Result<Self, DuplicateAggregate> {
-        let mut by_name = HashMap::new();
+        let definitions = Definitions::new(deciders)?;
         let mut tally = Tally::default();
-        for decider in deciders {
+        for decider in definitions.deciders() {
             for command in decider.commands() {
                 tally.add(decider.category(), &command.name);
             }
-            match by_name.entry(decider.category().to_owned()) {
-                Entry::Vacant(entry) => entry.insert(decider),
-                Entry::Occupied(entry) => {
-                    let name = entry.key().clone();
-                    return Err(DuplicateAggregate { name });
-                }
-            };
         }
         let stop = CancellationToken::new();
         tokio::spawn(sweep::run(Arc::clone(&store), stop.clone()));
         Ok(Self {
             _sweep: stop.drop_guard(),
-            deciders: by_name,
-            multi_stream: HashMap::new(),
+            definitions,
             tally,
             appender: Appender::start(store, identity.partitions, signal, settings),
             history: RwLock::new(identity.history),
@@ -107,13 +99,9 @@ impl CommandService {
         mut self,
         commands: impl IntoIterator<Item = Arc<dyn MultiStreamDecider>>,
     ) -> Result<Self, DuplicateAggregate> {
-        for command in commands {
-            let name = command.name().to_owned();
-            self.tally.add(SEVERAL, &name);
-            let taken = self.deciders.contains_key(&name);
-            if taken || self.multi_stream.insert(name.clone(), command).is_some() {
-                return Err(DuplicateAggregate { name });
-            }
+        self.definitions = self.definitions.with_multi_stream(commands)?;
+        for command in self.definitions.multi_streams() {
+            self.tally.add(SEVERAL, command.name());
         }
         Ok(self)
     }
@@ -124,15 +112,21 @@ impl CommandService {
         self.appender.snapshots()
     }
 
+    /// What it handles.
+    #[must_use]
+    pub const fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
     /// The aggregate called `category`.
     #[must_use]
     pub fn decider(&self, category: &str) -> Option<&Arc<dyn Decider>> {
-        self.deciders.get(category)
+        self.definitions.decider(category)
     }
 
     /// All aggregates, in no particular order.
     pub fn deciders(&self) -> impl Iterator<Item = &Arc<dyn Decider>> {
-        self.deciders.values()
+        self.definitions.deciders()
     }
 
     /// Handles a command, and answers once what it did is durable.
@@ -248,9 +242,11 @@ impl CommandService {
 
 impl fmt::Debug for CommandService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let aggregates: Vec<_> = self.deciders().map(|own| own.category()).collect();
+        let several: Vec<_> = self.multi_streams().map(|own| own.name()).collect();
         f.debug_struct("CommandService")
-            .field("aggregates", &self.deciders.keys())
-            .field("multi_stream", &self.multi_stream.keys())
+            .field("aggregates", &aggregates)
+            .field("multi_stream", &several)
             .finish_non_exhaustive()
     }
 }

@@ -85,12 +85,12 @@ impl CommandService {
     /// The command over several aggregates that is called `name`.
     #[must_use]
     pub fn multi_stream(&self, name: &str) -> Option<&Arc<dyn MultiStreamDecider>> {
-        self.multi_stream.get(name)
+        self.definitions.multi_stream(name)
     }
 
     /// All commands over several aggregates, in no particular order.
     pub fn multi_streams(&self) -> impl Iterator<Item = &Arc<dyn MultiStreamDecider>> {
-        self.multi_stream.values()
+        self.definitions.multi_streams()
     }
 
     /// Handles a command over several aggregates, and answers once what it did is durable: to all of them, or to none.

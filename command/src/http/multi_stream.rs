@@ -6,13 +6,16 @@ use axum::response::Response;
 use serde_json::Value;
 use tidelog_domain::{Endpoint, Refusal};
 use tidelog_http::{Operation, Problem, ProblemKind, no_query, read_json, require_json_answer};
-use uuid::Uuid;
 
-use crate::handling::{CommandError, MultiStreamRequest};
+use crate::gateway::Passing;
+use crate::handling::{CommandError, MultiStreamOutcome, MultiStreamRequest};
 
 use super::preconditions::Preconditions;
 use super::problems::Subject;
-use super::{Commands, From, accepted_types, answer, command_body, idempotency, route};
+use super::{
+    Commands, Executor, From, Identity, accepted_types, answer, command_body, idempotency,
+    of_request, route,
+};
 
 impl Commands {
     /// Handles a request to the command over several aggregates that is called `name`.
@@ -44,31 +47,58 @@ impl Commands {
         let key = idempotency::read(&parts.headers)?;
         let accepted = accepted_types(Endpoint::Post);
         let body = read_json(&parts.headers, body, accepted, self.settings.body).await?;
-        let key = key.map(|key| {
-            key.of_request(&[
-                parts.method.as_str().as_bytes(),
-                parts.uri.path().as_bytes(),
-                &body.bytes,
-            ])
-        });
         let has_key = key.is_some();
+        let bytes = body.bytes.clone();
         let body: Value = command_body(body, Endpoint::Post)?;
-        let done = self.service.execute_multi_stream(MultiStreamRequest {
+        let preconditions = Preconditions::default();
+        let subject = Subject {
+            category: name,
+            id: None,
+            command: name,
+            preconditions: &preconditions,
+            several: true,
+            has_key,
+        };
+        let service = match &self.executor {
+            Executor::Here(service) => service,
+            Executor::Workers(workers) => {
+                self.check_multi_stream(name, &body)
+                    .map_err(|error| subject.problem(&error))?;
+                let answer = workers.run(Passing::of(name, &parts, &bytes, from)).await;
+                return answer.map_err(|why| subject.unanswered(&why));
+            }
+        };
+        let key = key.map(|key| of_request(key, &parts, &bytes, &[]));
+        let identity = Identity::of(&parts, key);
+        let done = service.execute_multi_stream(MultiStreamRequest {
             name: name.to_owned(),
             body,
             metadata: from.metadata(),
-            command_id: Uuid::now_v7(),
-            key,
+            command_id: identity.command_id,
+            key: identity.key,
         });
-        match done.await {
-            Ok(done) => Ok(answer::all_done(done)),
-            Err(error) => Err(problem(name, has_key, &error)),
-        }
+        let done = done.await.map_err(|error| problem(&subject, &error))?;
+        Ok(answer::all_done(MultiStreamOutcome {
+            replayed: done.replayed && has_key,
+            ..done
+        }))
+    }
+
+    /// Checks what can be checked of a command without its aggregates.
+    fn check_multi_stream(&self, name: &str, body: &Value) -> Result<(), CommandError> {
+        let unknown = || CommandError::UnknownAggregate {
+            category: name.to_owned(),
+        };
+        let command = self.definitions.multi_stream(name).ok_or_else(unknown)?;
+        let streams = command.streams(body);
+        streams
+            .map(drop)
+            .map_err(|refusal| CommandError::RefusedForAll { refusal })
     }
 }
 
 /// The problem document of `error`: about the aggregate that is not as it must be, if it is about one.
-fn problem(name: &str, has_key: bool, error: &CommandError) -> Problem {
+fn problem(subject: &Subject<'_>, error: &CommandError) -> Problem {
     let aggregate = match error {
         CommandError::Refused {
             stream,
@@ -77,12 +107,9 @@ fn problem(name: &str, has_key: bool, error: &CommandError) -> Problem {
         _ => None,
     };
     Subject {
-        category: aggregate.map_or(name, |stream| stream.category()),
+        category: aggregate.map_or(subject.category, |stream| stream.category()),
         id: aggregate.map(|stream| stream.id()),
-        command: name,
-        preconditions: &Preconditions::default(),
-        several: true,
-        has_key,
+        ..*subject
     }
     .problem(error)
 }

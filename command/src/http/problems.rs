@@ -8,6 +8,7 @@ use serde_json::json;
 use tidelog_domain::{Refusal, StreamId, Version, causes};
 use tidelog_http::{Problem, ProblemKind};
 
+use crate::gateway::Unanswered;
 use crate::handling::{CommandError, Precondition};
 
 use super::preconditions::Preconditions;
@@ -19,6 +20,7 @@ const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(60);
 
 /// What a request was about.
+#[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) category: &'a str,
     /// The id that the client named.
@@ -112,7 +114,37 @@ impl Subject<'_> {
         }
     }
 
-    fn refused(&self, refusal: &Refusal) -> Problem {
+    /// The problem document of a command that no worker has answered.
+    pub(super) fn unanswered(&self, why: &Unanswered) -> Problem {
+        let nothing = match why {
+            Unanswered::InDoubt => return self.in_doubt(),
+            Unanswered::Defect => return Problem::internal(),
+            Unanswered::TooLarge { bytes, max } => {
+                let what = format!(
+                    "What would be sent to the workers has {bytes} bytes, and the limit is {max}. Nothing was written. Make it \
+                     smaller."
+                );
+                return Problem::new(ProblemKind::TooLarge, what);
+            }
+            Unanswered::NoWorkers { name } => Problem::new(
+                ProblemKind::Unavailable,
+                format!(
+                    "No worker takes the commands of {name}: start one with --aggregates {name}. Nothing was written."
+                ),
+            ),
+            Unanswered::Full => Problem::new(
+                ProblemKind::Overloaded,
+                "The message bus has no room. Nothing was written. Send the command again later.",
+            ),
+            Unanswered::Unavailable => Problem::new(
+                ProblemKind::Unavailable,
+                "The workers cannot be reached. Nothing was written. Send the command again later.",
+            ),
+        };
+        nothing.retry_after(SOON)
+    }
+
+    pub(super) fn refused(&self, refusal: &Refusal) -> Problem {
         let subject = self.named();
         match refusal {
             Refusal::UnknownCommand => Problem::new(

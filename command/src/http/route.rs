@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, Method, header};
 use tidelog_domain::{CommandSpec, Decider, Endpoint, Lifecycle};
 use tidelog_http::{Problem, ProblemKind};
 
-use crate::handling::CommandService;
+use crate::handling::Definitions;
 
 /// The most characters of a path's segment that are repeated to a client.
 const MAX_QUOTED: usize = 64;
@@ -24,13 +24,13 @@ pub(super) struct Call<'a> {
 ///
 /// [`ProblemKind::NotFound`], and [`ProblemKind::MethodNotAllowed`] with the methods that are.
 pub(super) fn resolve<'a>(
-    service: &'a CommandService,
+    definitions: &'a Definitions,
     method: &Method,
     path: &[&'a str],
     reads_at: Option<&str>,
 ) -> Result<Call<'a>, Problem> {
     let (category, rest) = path.split_first().unwrap_or((&"", &[]));
-    let decider = service
+    let decider = definitions
         .decider(category)
         .ok_or_else(|| unknown_aggregate(category))?;
     let served = served(decider.as_ref(), rest);

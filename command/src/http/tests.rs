@@ -7,18 +7,26 @@ use axum::http::{HeaderMap, Request, header};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use tidelog_eventbus::messaging::{Messaging, RunningWorker};
+
 use super::*;
 use crate::appender::AppenderSettings;
 use crate::fixtures::*;
+use crate::gateway::{DEFAULT_TIMEOUT, Trust, command_worker};
 use crate::store::AppendError;
 
+#[path = "tests/idempotency.rs"]
 mod idempotency;
+#[path = "tests/tenants.rs"]
 mod tenants;
 
+#[derive(Clone)]
 struct Api {
     store: Arc<WatchedStore>,
     service: Arc<CommandService>,
     app: Router,
+    /// What runs the commands, where they come through a gateway.
+    _worker: Option<Arc<RunningWorker>>,
 }
 
 struct Answer {
@@ -35,14 +43,33 @@ impl Api {
     async fn with(appender: AppenderSettings, settings: CommandSettings) -> Self {
         let store = WatchedStore::new();
         let service = service_on(Arc::clone(&store) as _, appender).await;
-        let app = tidelog_http::open_to_all(tidelog_http::app(command_router(
-            Arc::clone(&service),
-            settings,
-        )));
+        Self::of(store, service, settings).await
+    }
+
+    /// Of `service`, directly or through a gateway and a worker, as the module is called.
+    async fn of(
+        store: Arc<WatchedStore>,
+        service: Arc<CommandService>,
+        settings: CommandSettings,
+    ) -> Self {
+        let direct = command_router(Arc::clone(&service), settings.clone());
+        let (router, worker) = if module_path!().contains("through_a_gateway") {
+            let messaging = Messaging::in_process("app");
+            let names = service.deciders().map(|own| own.category());
+            let behind = tidelog_http::app(direct);
+            let worker = command_worker(&messaging, &behind, names, &Trust::default()).unwrap();
+            let worker = Arc::new(worker.start().await.unwrap());
+            let workers = Workers::new(&messaging, DEFAULT_TIMEOUT);
+            let definitions = service.definitions().clone();
+            (gateway_router(definitions, workers, settings), Some(worker))
+        } else {
+            (direct, None)
+        };
         Self {
             store,
             service,
-            app,
+            app: tidelog_http::open_to_all(tidelog_http::app(router)),
+            _worker: worker,
         }
     }
 

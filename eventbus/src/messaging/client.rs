@@ -70,6 +70,7 @@ pub struct Messaging(Arc<Inner>);
 
 struct Inner {
     app: Arc<str>,
+    max_bytes: usize,
     bus: Arc<dyn MessageBus>,
     /// Made by the first request.
     requester: OnceCell<Arc<Requester>>,
@@ -83,9 +84,20 @@ impl Messaging {
     /// Messaging over `bus`, for the app `app`: the source that its messages name.
     #[must_use]
     pub fn new(bus: Arc<dyn MessageBus>, app: &str) -> Self {
+        Self::bounded(bus, app.into(), DEFAULT_MAX_BYTES)
+    }
+
+    /// Another messaging over the same bus, with an inbox of its own, whose messages have up to `max_bytes`, or what the engine takes.
+    #[must_use]
+    pub fn with_max_bytes(&self, max_bytes: usize) -> Self {
+        Self::bounded(Arc::clone(&self.0.bus), Arc::clone(&self.0.app), max_bytes)
+    }
+
+    fn bounded(bus: Arc<dyn MessageBus>, app: Arc<str>, max_bytes: usize) -> Self {
         let stop = CancellationToken::new();
         Self(Arc::new(Inner {
-            app: app.into(),
+            app,
+            max_bytes,
             bus,
             requester: OnceCell::new(),
             tasks: TaskTracker::new(),
@@ -134,7 +146,7 @@ impl Messaging {
     /// The largest message, metadata included, in bytes. What a server's own bound is, is known once it has been connected to.
     #[must_use]
     pub fn max_message_bytes(&self) -> usize {
-        self.0.bus.max_message_bytes().min(DEFAULT_MAX_BYTES)
+        self.0.bus.max_message_bytes().min(self.0.max_bytes)
     }
 
     /// The app's name.

@@ -35,15 +35,40 @@ pub enum MessageBusError {
     Unfit(Cause),
 }
 
-#[cfg(any(feature = "redis", feature = "nats"))]
 impl MessageBusError {
+    #[cfg(feature = "redis")]
     pub(crate) fn unfit(what: impl Into<Cause>) -> Self {
         Self::Unfit(what.into())
     }
 
+    #[cfg(any(feature = "redis", feature = "nats"))]
     pub(crate) fn unavailable(cause: impl Into<Cause>) -> Self {
         Self::Unavailable(cause.into())
     }
+
+    /// Whether it is certain that nothing was put on the bus: it had no room, there was no group, or no connection was made at all. Else
+    /// what was to be put there may be there.
+    #[must_use]
+    pub fn nothing_was_put(&self) -> bool {
+        match self {
+            Self::Full(_) | Self::NoGroup | Self::TooLarge { .. } | Self::Unfit(_) => true,
+            Self::Unavailable(cause) => is_of_connecting(cause),
+        }
+    }
+}
+
+/// Whether there was no connection, rather than that one broke.
+fn is_of_connecting(cause: &Cause) -> bool {
+    #[cfg(feature = "redis")]
+    if cause.is::<crate::RedisConnectError>() {
+        return true;
+    }
+    #[cfg(feature = "nats")]
+    if cause.is::<crate::NatsConnectError>() {
+        return true;
+    }
+    let _ = cause;
+    false
 }
 
 /// Why a message was not emitted.

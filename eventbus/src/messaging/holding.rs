@@ -54,14 +54,7 @@ impl<T> Holding<T> {
     }
 
     /// A message was read, at `since` at the earliest.
-    pub(super) fn add(
-        &mut self,
-        key: Key,
-        body: Arc<[u8]>,
-        attempt: u32,
-        tag: T,
-        since: Instant,
-    ) {
+    pub(super) fn add(&mut self, key: Key, body: Arc<[u8]>, attempt: u32, tag: T, since: Instant) {
         let held = Held {
             body,
             tag,

@@ -24,6 +24,8 @@ pub enum Operation<'a> {
     Several(&'a str),
     /// Reading a view, by its name: its documents, lists, histories and what changes in them.
     View(&'a str),
+    /// A request to a route that the program declares, by the subject that it goes to.
+    Route(&'a str),
     /// Following the log. It has the events of all tenants, so a caller with a tenant never may.
     Feed,
     /// Looking at everything in the administration. A caller with a tenant never may.
@@ -33,18 +35,20 @@ pub enum Operation<'a> {
 }
 
 impl fmt::Display for Operation<'_> {
-    /// As a rule names it: `account/deposit`, `transfer`, `view/statement`, `feed`, `admin/read`, `admin/operate`. No two are called the
-    /// same: the commands of an aggregate called `view` are `command:view/…`, a command over several called `feed` is `command:feed`.
+    /// As a rule names it: `account/deposit`, `transfer`, `view/statement`, `route/shop.price`, `feed`, `admin/read`, `admin/operate`. No two
+    /// are called the same: the commands of an aggregate called `view` or `route` are `command:view/…`, a command over several called `feed` is
+    /// `command:feed`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Command {
-                aggregate: aggregate @ "view",
+                aggregate: aggregate @ ("view" | "route"),
                 command,
             } => write!(f, "command:{aggregate}/{command}"),
             Self::Several(name @ "feed") => write!(f, "command:{name}"),
             Self::Command { aggregate, command } => write!(f, "{aggregate}/{command}"),
             Self::Several(name) => f.write_str(name),
             Self::View(name) => write!(f, "view/{name}"),
+            Self::Route(subject) => write!(f, "route/{subject}"),
             Self::Feed => f.write_str("feed"),
             Self::AdminRead => f.write_str("admin/read"),
             Self::AdminOperate => f.write_str("admin/operate"),
@@ -155,6 +159,13 @@ mod tests {
         for (one, other) in [
             (command, Operation::View("post")),
             (Operation::Several("feed"), Operation::Feed),
+            (
+                Operation::Command {
+                    aggregate: "route",
+                    command: "post",
+                },
+                Operation::Route("post"),
+            ),
         ] {
             assert_ne!(one.to_string(), other.to_string());
         }

@@ -39,7 +39,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
-use axum::http::Uri;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderValue, Uri};
 use axum::response::Response;
 use axum::routing::get;
 use hyper::upgrade::OnUpgrade;
@@ -110,6 +111,15 @@ impl Default for SocketSettings {
     }
 }
 
+/// Among the extensions of a message's request: what its client has shown in the header `Authorization`, for a service elsewhere that asks for it
+/// again. It is a secret.
+#[derive(Clone)]
+#[cfg_attr(
+    not(feature = "forward"),
+    allow(dead_code, reason = "only who passes on needs it")
+)]
+pub(crate) struct Shown(pub(crate) HeaderValue);
+
 /// Serves sockets at `GET /ws`, to pages of `origins` and to whatever is no page, until `stop` is cancelled.
 ///
 /// It is behind a sign-in ([`signed_in`](crate::signed_in), before which stands [`offered_token`]) or open to all
@@ -168,8 +178,10 @@ async fn open(
     };
     let peer = parts.extensions.get::<Peer>().copied();
     let elsewhere = ConnectInfo::from_request_parts(&mut parts, &()).await.ok();
+    let shown = parts.headers.get(AUTHORIZATION).cloned();
     let asking = Asking {
         caller,
+        shown: shown.map(Shown),
         peer: peer.or(elsewhere.map(|ConnectInfo(address)| Peer(address))),
     };
     let here = parts.extensions.remove::<Upgraded>();

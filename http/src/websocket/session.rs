@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 use super::end::End;
 use super::message::{CommandMessage, SocketMessage, live_request};
-use super::{SocketServices, SocketSettings, answer, subscription};
+use super::{Shown, SocketServices, SocketSettings, answer, subscription};
 use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
 use crate::server::Peer;
@@ -40,6 +40,8 @@ const WRITE_BYTES: usize = 16 * 1024;
 /// Who is at the other end of a socket.
 pub(super) struct Asking {
     pub(super) caller: Caller,
+    /// What was shown in the handshake to tell who it is.
+    pub(super) shown: Option<Shown>,
     /// The address; none where the process itself asks.
     pub(super) peer: Option<Peer>,
 }
@@ -282,6 +284,9 @@ impl<'a> Session<'a> {
     fn asked(&self, mut request: Request) -> Request {
         let extensions = request.extensions_mut();
         extensions.insert(self.asking.caller.clone());
+        if let Some(shown) = &self.asking.shown {
+            extensions.insert(shown.clone());
+        }
         if let Some(peer) = self.asking.peer {
             extensions.insert(peer);
         }

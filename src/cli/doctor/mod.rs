@@ -66,6 +66,10 @@ struct Log {
 
 /// Looks at the log.
 async fn the_log(settings: &Settings, report: &mut Report) -> Log {
+    if settings.role == Role::Gateway {
+        report.skip("log", "the role gateway does without a log");
+        return Log::default();
+    }
     if settings.role == Role::Query && settings.database_url.is_none() {
         let found = "the role query does without a log; where none is named, it answers no questions about the past";
         report.skip("log", found);
@@ -155,8 +159,9 @@ async fn the_bus(
 }
 
 async fn read_models(settings: &Settings, report: &mut Report) {
-    if settings.role == Role::Command {
-        report.skip("read models", "the role command does without them");
+    if let role @ (Role::Command | Role::Gateway) = settings.role {
+        let found = format!("the role {} does without them", role.name());
+        report.skip("read models", found);
         return;
     }
     if settings.mongodb_url.is_none()
@@ -225,6 +230,7 @@ async fn the_rest(
     const WORK: [&str; 3] = ["bus history", "views", "subscriptions"];
     if !is_there || settings.role != Role::All {
         let found = match is_there {
+            _ if settings.role == Role::Gateway => "the role gateway does without a log",
             true => "checked where all servers are named: without --role, or with --role all",
             false => "the log is not there, or has to be migrated first",
         };

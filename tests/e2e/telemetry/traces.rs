@@ -130,6 +130,28 @@ async fn the_trace_of_a_request_goes_through_three_processes() {
 }
 
 #[tokio::test]
+async fn a_command_through_a_gateway_is_one_trace_with_what_its_worker_does() {
+    let (collector, backends) = (OtlpReceiver::start().await, Backends::for_a_gateway().await);
+    let mut settings = exporting(&backends, &collector);
+    settings.push(("TIDELOG_AGGREGATES", "*"));
+    let worker = Service::start_with(Role::Command, &settings).await;
+    let settings = exporting(&backends, &collector);
+    let settings: Vec<_> = settings
+        .into_iter()
+        .filter(|(name, _)| !["DATABASE_URL", "MONGODB_URL"].contains(name))
+        .collect();
+    let gateway = Service::start_with(Role::Gateway, &settings).await;
+    let trace = new_trace();
+    let request = gateway.commands().request(Method::POST, "/post");
+    let request = request.header("traceparent", traceparent(&trace));
+    must(request.json(&post("1"))).await.data(201);
+    let expected = "request (gateway)\n  message (command)\n    request (command)\n      command (command)\n        \
+                    append (command)\n          relay (command)\n";
+    becomes(&collector, &trace, expected).await;
+    drop((worker, gateway));
+}
+
+#[tokio::test]
 async fn what_is_tried_again_belongs_to_the_trace_of_the_request() {
     let (collector, backends) = (OtlpReceiver::start().await, Backends::fresh().await);
     let settings = exporting(&backends, &collector);

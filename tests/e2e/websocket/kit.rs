@@ -18,7 +18,7 @@ pub(crate) struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
     /// Opens one at `address`, with these headers; the status where there is none.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         address: &str,
         path: &str,
         headers: &[(&str, &str)],
@@ -44,7 +44,7 @@ impl Socket {
         socket.unwrap_or_else(|status| panic!("no socket: {status}"))
     }
 
-    pub(super) async fn say(&mut self, message: &Value) {
+    pub(crate) async fn say(&mut self, message: &Value) {
         let said = self.0.send(Message::text(message.to_string())).await;
         said.expect("the socket is open");
     }
@@ -72,7 +72,7 @@ impl Socket {
     }
 
     /// The next message of `id`; those of others are passed over.
-    pub(super) async fn hear_of(&mut self, id: &str) -> Value {
+    pub(crate) async fn hear_of(&mut self, id: &str) -> Value {
         loop {
             let message = self.hear().await;
             if message["id"] == id {
@@ -93,7 +93,7 @@ impl Socket {
     }
 
     /// What a command is answered with; events that come before are passed over.
-    pub(super) async fn command(&mut self, id: &str, command: Value) -> Value {
+    pub(crate) async fn command(&mut self, id: &str, command: Value) -> Value {
         self.say(&json!({"id": id, "command": command})).await;
         self.hear_of(id).await
     }
@@ -125,15 +125,18 @@ pub(super) fn post(id: &str, author: &str) -> Value {
 }
 
 /// The command that creates it.
-pub(super) fn create(id: &str, author: &str) -> Value {
+pub(crate) fn create(id: &str, author: &str) -> Value {
     json!({"method": "POST", "path": "/post", "body": post(id, author)})
 }
 
-/// Runs a case on one SQLite file, and on servers.
+/// Runs a case on one SQLite file, on servers, and through a gateway to these.
 pub(super) async fn everywhere(case: impl AsyncFn(&mut Service)) {
     case(&mut Service::start_with(Role::Dev, &[]).await).await;
     let backends = Backends::fresh().await;
     case(&mut Service::start(Role::All, &backends).await).await;
+    let backends = Backends::for_a_gateway().await;
+    let (_worker, mut gateway) = Service::gateway(&backends, &[]).await;
+    case(&mut gateway).await;
 }
 
 /// A service whose callers sign in.

@@ -41,6 +41,25 @@ pub fn command_document(
     deciders: &[Arc<dyn Decider>],
     multi_stream: &[Arc<dyn MultiStreamDecider>],
 ) -> Value {
+    let mut api = commands(app, deciders, multi_stream);
+    feed::describe(&mut api);
+    api.finish()
+}
+
+/// The same of a gateway, which has no feed.
+pub fn gateway_document(
+    app: &str,
+    deciders: &[Arc<dyn Decider>],
+    multi_stream: &[Arc<dyn MultiStreamDecider>],
+) -> Value {
+    commands(app, deciders, multi_stream).finish()
+}
+
+fn commands(
+    app: &str,
+    deciders: &[Arc<dyn Decider>],
+    multi_stream: &[Arc<dyn MultiStreamDecider>],
+) -> ApiDocument {
     let mut api = ApiDocument::new(
         &format!("{app}: commands"),
         "Writes only. A command is answered when what it did is durable; what was written is read from the query service.",
@@ -53,8 +72,7 @@ pub fn command_document(
     for command in multi_stream {
         multi_stream::describe(&mut api, command.as_ref(), &outcomes);
     }
-    feed::describe(&mut api);
-    api.finish()
+    api
 }
 
 /// Adds an aggregate. Returns the schema of its state after a command.

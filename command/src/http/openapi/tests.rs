@@ -111,7 +111,7 @@ async fn what_is_described_is_what_is_served() {
         let path = path.replace("{id}", "x");
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let Ok(call) = route::resolve(&service, &method, &segments, None) else {
+        let Ok(call) = route::resolve(service.definitions(), &method, &segments, None) else {
             unreachable!("{method} {path} is not served");
         };
         assert_eq!(format!("{}.{}", call.category, call.spec.name), id);

@@ -223,14 +223,8 @@ async fn a_command_in_doubt_may_be_sent_again_with_its_key() {
 async fn two_services_on_one_log_do_a_key_once() {
     let api = Api::new().await;
     let other = service_on(Arc::clone(&api.store) as _, AppenderSettings::default()).await;
-    let other = Api {
-        store: Arc::clone(&api.store),
-        app: tidelog_http::open_to_all(tidelog_http::app(command_router(
-            Arc::clone(&other),
-            CommandSettings::default(),
-        ))),
-        service: other,
-    };
+    let store = Arc::clone(&api.store);
+    let other = Api::of(store, other, CommandSettings::default()).await;
     let post = a_post();
     let (one, two) = tokio::join!(
         api.keyed("POST", "/post", &post),

@@ -20,8 +20,7 @@ impl Api {
         let app = self.app.clone().layer(axum::Extension(caller));
         let api = Self {
             app,
-            store: Arc::clone(&self.store),
-            service: Arc::clone(&self.service),
+            ..self.clone()
         };
         let headers: Vec<&str> = headers.iter().copied().chain([JSON]).collect();
         api.send_with(method, path, &headers, body.to_string())

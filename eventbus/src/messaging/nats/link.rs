@@ -436,6 +436,7 @@ impl From<Failed> for MessageBusError {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Api(error) if is_full(error.error_code()) => Self::Full(Box::new(error)),
+            Failed::Connect(error) => Self::unavailable(error),
             failed => Self::unavailable(failed),
         }
     }

@@ -1,0 +1,39 @@
+//! Commands through a gateway: the answers of the command service, from workers that may die.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Client, send};
+use crate::services::{Backends, Role, Service};
+
+mod answers;
+mod faults;
+mod routes;
+mod starting;
+
+/// A gateway to the workers on the bus of `backends`, which knows nothing else of them.
+async fn gateway(backends: &Backends, more: &[(&str, &str)]) -> Service {
+    let mut settings = vec![("TIDELOG_BUS_URL", backends.bus_url.as_str())];
+    settings.extend(more);
+    Service::start_with(Role::Gateway, &settings).await
+}
+
+/// A worker that takes the commands of `aggregates`.
+async fn worker(backends: &Backends, aggregates: &str) -> Service {
+    let mut settings = backends.settings().to_vec();
+    settings.push(("TIDELOG_AGGREGATES", aggregates));
+    Service::start_with(Role::Command, &settings).await
+}
+
+fn post(id: &str) -> Value {
+    json!({"id": id, "title": "A title", "content": "", "author_name": "Ann"})
+}
+
+/// Creates a post, with a key or without, by a task of its own.
+fn creating(commands: &Client, body: &Value, key: Option<&str>) -> tokio::task::JoinHandle<Answer> {
+    let mut request = commands.request(Method::POST, "/post").json(body);
+    if let Some(key) = key {
+        request = request.header("idempotency-key", format!("\"{key}\""));
+    }
+    tokio::spawn(async move { send(request).await.expect("an answer") })
+}
