@@ -16,6 +16,7 @@ mod emitting;
 mod faults;
 mod full;
 mod leaks;
+mod lost_answers;
 mod sending;
 
 /// What tests emit.
