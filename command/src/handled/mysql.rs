@@ -2,22 +2,36 @@
 
 use std::time::Duration;
 
+use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{MySqlConnection, MySqlPool};
-use tidelog_eventbus::messaging::{Group, InvalidName, MessageId};
+use tidelog_eventbus::messaging::{Group, InvalidName, MessageContext};
 
-use super::{DEFAULT_WINDOW, SWEEP_AT_ONCE, is_new};
+use super::{DEFAULT_WINDOW, SWEEP_AT_ONCE, is_new, key};
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS tidelog_handled_messages (
     worker_group VARBINARY(128) NOT NULL,
-    message_id VARBINARY(128) NOT NULL,
+    message BINARY(32) NOT NULL,
     handled_at BIGINT NOT NULL,
-    PRIMARY KEY (worker_group, message_id),
+    PRIMARY KEY (worker_group, message),
     KEY by_age (worker_group, handled_at)
 ) ENGINE = InnoDB";
 
-const INSERT: &str = "INSERT INTO tidelog_handled_messages (worker_group, message_id, handled_at) VALUES (?, ?, UNIX_TIMESTAMP())";
+const INSERT: &str = "INSERT INTO tidelog_handled_messages (worker_group, message, handled_at) VALUES (?, ?, UNIX_TIMESTAMP())";
 
 const SWEEP: &str = "DELETE FROM tidelog_handled_messages WHERE worker_group = ? AND handled_at < UNIX_TIMESTAMP() - ? LIMIT ?";
+
+/// The errors of a server that passes by itself: locks and deadlocks, an interrupted statement, no room, too many connections, a start or
+/// a stop, a network that fails, read-only for now.
+const PASSES: [u16; 29] = [
+    1020, 1021, 1037, 1038, 1040, 1041, 1043, 1053, 1077, 1079, 1080, 1114, 1152, 1158, 1159, 1160,
+    1161, 1180, 1203, 1205, 1213, 1226, 1290, 1317, 1836, 1927, 3100, 3169, 4031,
+];
+
+pub(super) fn passes(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    let error = error.and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+    error.is_some_and(|error| PASSES.contains(&error.number()))
+}
 
 /// The messages that a group of workers has handled, in the table `tidelog_handled_messages` of a MySQL database: the one that has the effects.
 #[derive(Clone, Debug)]
@@ -56,7 +70,7 @@ impl MySqlHandled {
         Ok(())
     }
 
-    /// Records the message `id` as handled, in the transaction that `connection` is in; `false` when it was recorded before: then its effects are
+    /// Records `message` as handled, in the transaction that `connection` is in; `false` when it was recorded before: then its effects are
     /// there. While another transaction is at the same message, it waits for its end.
     ///
     /// # Errors
@@ -65,11 +79,11 @@ impl MySqlHandled {
     pub async fn is_first(
         &self,
         connection: &mut MySqlConnection,
-        id: &MessageId,
+        message: &MessageContext,
     ) -> Result<bool, sqlx::Error> {
         let insert = sqlx::query(INSERT)
             .bind(self.group.as_str().as_bytes())
-            .bind(id.as_str().as_bytes())
+            .bind(key(message).as_slice())
             .execute(connection);
         is_new(insert.await)
     }

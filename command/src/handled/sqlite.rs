@@ -2,24 +2,36 @@
 
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
+use sqlx::sqlite::SqliteError;
 use sqlx::{SqliteConnection, SqlitePool};
-use tidelog_eventbus::messaging::{Group, InvalidName, MessageId};
+use tidelog_eventbus::messaging::{Group, InvalidName, MessageContext};
 
-use super::{DEFAULT_WINDOW, SWEEP_AT_ONCE, is_new};
+use super::{DEFAULT_WINDOW, SWEEP_AT_ONCE, is_new, key};
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS tidelog_handled_messages (
     worker_group BLOB NOT NULL,
-    message_id BLOB NOT NULL,
+    message BLOB NOT NULL,
     handled_at INTEGER NOT NULL,
-    PRIMARY KEY (worker_group, message_id)
+    PRIMARY KEY (worker_group, message)
 ) WITHOUT ROWID";
 
-const INSERT: &str = "INSERT INTO tidelog_handled_messages (worker_group, message_id, handled_at) VALUES (?, ?, unixepoch())";
+const INSERT: &str = "INSERT INTO tidelog_handled_messages (worker_group, message, handled_at) VALUES (?, ?, unixepoch())";
 
-const SWEEP: &str = "DELETE FROM tidelog_handled_messages WHERE (worker_group, message_id) IN (
-    SELECT worker_group, message_id FROM tidelog_handled_messages
+const SWEEP: &str = "DELETE FROM tidelog_handled_messages WHERE (worker_group, message) IN (
+    SELECT worker_group, message FROM tidelog_handled_messages
     WHERE worker_group = ? AND handled_at < unixepoch() - ? LIMIT ?
 )";
+
+/// The primary result codes of what passes by itself: busy, locked, no memory, interrupted, I/O, full, protocol, schema changed.
+const PASSES: [i32; 8] = [5, 6, 7, 9, 10, 13, 15, 17];
+
+pub(super) fn passes(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    let error = error.and_then(|error| error.try_downcast_ref::<SqliteError>());
+    let code = error.and_then(|error| DatabaseError::code(error)?.parse::<i32>().ok());
+    code.is_some_and(|code| PASSES.contains(&(code & 0xff)))
+}
 
 /// The messages that a group of workers has handled, in the table `tidelog_handled_messages` of a SQLite database: the one that has the effects.
 #[derive(Clone, Debug)]
@@ -58,7 +70,7 @@ impl SqliteHandled {
         Ok(())
     }
 
-    /// Records the message `id` as handled, in the transaction that `connection` is in; `false` when it was recorded before: then its effects are
+    /// Records `message` as handled, in the transaction that `connection` is in; `false` when it was recorded before: then its effects are
     /// there. While another transaction is at the same message, it waits for its end.
     ///
     /// # Errors
@@ -67,11 +79,11 @@ impl SqliteHandled {
     pub async fn is_first(
         &self,
         connection: &mut SqliteConnection,
-        id: &MessageId,
+        message: &MessageContext,
     ) -> Result<bool, sqlx::Error> {
         let insert = sqlx::query(INSERT)
             .bind(self.group.as_str().as_bytes())
-            .bind(id.as_str().as_bytes())
+            .bind(key(message).as_slice())
             .execute(connection);
         is_new(insert.await)
     }

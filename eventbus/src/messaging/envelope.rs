@@ -96,6 +96,8 @@ pub(super) fn encode<D: Serialize + ?Sized>(
 pub(super) struct Message<'a> {
     #[serde(borrow)]
     pub(super) id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) source: Cow<'a, str>,
     #[serde(default)]
     pub(super) correlationid: String,
     #[serde(default)]

@@ -348,6 +348,7 @@ fn context(message: Message<'_>, id: MessageId, delivery: &Delivery) -> MessageC
     let remaining = timeout.unwrap_or(longest).saturating_sub(delivery.age);
     MessageContext(Arc::new(Context {
         id,
+        source: message.source.into_owned(),
         channel: delivery.taken.channel.clone(),
         metadata: Metadata {
             correlation_id: message.correlationid,

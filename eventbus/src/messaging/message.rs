@@ -53,6 +53,7 @@ pub struct MessageContext(pub(super) Arc<Context>);
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) id: MessageId,
+    pub(super) source: String,
     pub(super) channel: Channel,
     pub(super) metadata: Metadata,
     pub(super) attempt: u32,
@@ -61,10 +62,17 @@ pub(super) struct Context {
 }
 
 impl MessageContext {
-    /// The message's id: the same at every try, and where it was sent twice.
+    /// The message's id: the same at every try, and where it was sent twice. The sender chooses it: of two messages it may be the same where
+    /// their sources or subjects are not.
     #[must_use]
     pub fn id(&self) -> &MessageId {
         &self.0.id
+    }
+
+    /// Who sent it, as the sender says: `/<app>` of one with this library; empty where it does not say.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.0.source
     }
 
     /// Its subject, and the shard.

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tidelog_domain::causes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +30,10 @@ const WITHDRAW_AT_ONCE: usize = 500;
 
 /// How often taking back is tried before it is left to the workers.
 const WITHDRAW_TRIES: u32 = 8;
+
+/// How many bytes of requests go on being put on the bus whose callers are gone, so that they can be taken back: beyond it, what comes of one
+/// is left to the workers.
+const MAX_LEFT_BYTES: usize = 32 * 1024 * 1024;
 
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -105,6 +109,8 @@ pub(super) struct Requester {
     inbox: Arc<dyn Inbox>,
     waiting: Arc<Waiting>,
     withdrawals: mpsc::Sender<(Channel, EntryId)>,
+    left: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
 impl Requester {
@@ -127,6 +133,8 @@ impl Requester {
             inbox,
             waiting,
             withdrawals,
+            left: Arc::new(Semaphore::new(MAX_LEFT_BYTES)),
+            stop: stop.clone(),
         })
     }
 
@@ -155,6 +163,10 @@ impl Requester {
 
     fn expect(self: &Arc<Self>, id: &MessageId, waiter: Waiter) -> Result<Expected, SendError> {
         let mut waiting = self.waiting.lock();
+        // Whoever is in before the stop is told of it.
+        if self.stop.is_cancelled() {
+            return Err(SendError::Closed);
+        }
         if waiting.contains_key(id) {
             return Err(SendError::DuplicateId);
         }
@@ -189,6 +201,7 @@ enum Put {
 pub(super) struct Sending {
     expected: Expected,
     channel: Channel,
+    bytes: usize,
     put: Put,
 }
 
@@ -199,11 +212,12 @@ impl Sending {
         channel: Channel,
         message: Vec<u8>,
     ) -> Self {
-        let (bus, to) = (Arc::clone(bus), channel.clone());
+        let (bus, to, bytes) = (Arc::clone(bus), channel.clone(), message.len());
         let going = async move { bus.request(&to, &message).await };
         Self {
             expected,
             channel,
+            bytes,
             put: Put::Going(going.boxed()),
         }
     }
@@ -238,7 +252,8 @@ impl Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        let withdrawals = &self.expected.requester.withdrawals;
+        let requester = &self.expected.requester;
+        let withdrawals = &requester.withdrawals;
         match std::mem::replace(&mut self.put, Put::Over) {
             Put::Over => {}
             // Where there is no room, or nobody who does it, the workers throw it away when it has expired.
@@ -247,8 +262,11 @@ impl Drop for Sending {
             }
             Put::Going(going) => {
                 let (withdrawals, channel) = (withdrawals.clone(), self.channel.clone());
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                let bytes = u32::try_from(self.bytes).unwrap_or(u32::MAX);
+                let room = Arc::clone(&requester.left).try_acquire_many_owned(bytes);
+                if let (Ok(room), Ok(runtime)) = (room, tokio::runtime::Handle::try_current()) {
                     runtime.spawn(async move {
+                        let _room = room;
                         if let Ok(entry) = going.await {
                             let _left = withdrawals.try_send((channel, entry));
                         }
@@ -326,17 +344,22 @@ async fn withdraw(
             by_channel.entry(channel).or_default().push(entry);
         }
         for (channel, entries) in by_channel {
-            withdraw_from(&*bus, &channel, &entries, &stop).await;
+            let is_there = withdraw_from(&*bus, &channel, &entries, &stop).await;
+            if !is_there && stop.is_cancelled() {
+                // A close does not wait for a bus that does not answer.
+                return;
+            }
         }
     }
 }
 
+/// Takes requests of one channel back; whether the bus did.
 async fn withdraw_from(
     bus: &dyn MessageBus,
     channel: &Channel,
     entries: &[EntryId],
     stop: &CancellationToken,
-) {
+) -> bool {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     while let Err(error) = bus.withdraw(channel, entries).await {
         let wait = backoff.next_wait();
@@ -345,16 +368,20 @@ async fn withdraw_from(
                 %channel, requests = entries.len(), error = causes(&error),
                 "requests that nobody waits for are left to the workers"
             );
-            return;
+            return false;
         }
         tokio::time::sleep(wait).await;
     }
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messaging::bus::{Consumer, DeadEntry};
     use crate::messaging::error::ReplyError;
+    use crate::messaging::in_process::InProcessMessageBus;
+    use crate::messaging::names::{Group, Subject};
 
     type Content = Result<Option<u32>, ReplyError>;
 
@@ -384,6 +411,114 @@ mod tests {
 
     fn number(value: &Value) -> &str {
         value.as_ref().unwrap().get()
+    }
+
+    /// A bus that does not answer, or does so with an error, to `withdraw` alone.
+    struct Away(std::sync::atomic::AtomicU32);
+
+    #[async_trait::async_trait]
+    impl MessageBus for Away {
+        fn max_message_bytes(&self) -> usize {
+            usize::MAX
+        }
+        async fn publish(
+            &self,
+            _: &Channel,
+            _: &[Vec<u8>],
+        ) -> Result<Vec<EntryId>, MessageBusError> {
+            std::future::pending().await
+        }
+        async fn request(&self, _: &Channel, _: &[u8]) -> Result<EntryId, MessageBusError> {
+            std::future::pending().await
+        }
+        async fn withdraw(&self, _: &Channel, _: &[EntryId]) -> Result<(), MessageBusError> {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Err(MessageBusError::Unavailable("away".into()))
+        }
+        async fn inbox(&self) -> Result<Arc<dyn Inbox>, MessageBusError> {
+            InProcessMessageBus::new().inbox().await
+        }
+        async fn answer(&self, _: &str, _: &[Vec<u8>]) -> Result<bool, MessageBusError> {
+            std::future::pending().await
+        }
+        async fn join(
+            &self,
+            _: &Group,
+            _: &[Channel],
+            _: Duration,
+        ) -> Result<Arc<dyn Consumer>, MessageBusError> {
+            std::future::pending().await
+        }
+        async fn dead_letters(
+            &self,
+            _: &Group,
+            _: &Channel,
+            _: Option<&EntryId>,
+            _: usize,
+        ) -> Result<Vec<DeadEntry>, MessageBusError> {
+            std::future::pending().await
+        }
+        async fn retry_dead(
+            &self,
+            _: &Group,
+            _: &Channel,
+            _: &EntryId,
+        ) -> Result<bool, MessageBusError> {
+            std::future::pending().await
+        }
+        async fn discard_dead(
+            &self,
+            _: &Group,
+            _: &Channel,
+            _: &EntryId,
+        ) -> Result<bool, MessageBusError> {
+            std::future::pending().await
+        }
+    }
+
+    async fn away() -> (Arc<Away>, Arc<Requester>, TaskTracker, CancellationToken) {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let away = Arc::new(Away(0.into()));
+        let bus: Arc<dyn MessageBus> = away.clone();
+        let requester = Requester::start(&bus, &tasks, &stop).await.unwrap();
+        (away, Arc::new(requester), tasks, stop)
+    }
+
+    #[tokio::test]
+    async fn requests_on_their_way_to_a_bus_that_hangs_are_kept_up_to_a_bound() {
+        let (away, requester, ..) = away().await;
+        let bus: Arc<dyn MessageBus> = away;
+        let channel = Subject::<()>::new("a").channel();
+        let mebibyte = 1024 * 1024;
+        for _ in 0..2 * MAX_LEFT_BYTES / mebibyte {
+            let (expected, _) = requester.expect_one(&MessageId::unique()).unwrap();
+            let message = vec![0; mebibyte];
+            let mut sending = Sending::new(expected, &bus, channel.clone(), message);
+            assert!(sending.put().now_or_never().is_none());
+        }
+        assert_eq!(requester.left.available_permits(), 0);
+        let tasks = tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks();
+        assert!(tasks <= MAX_LEFT_BYTES / mebibyte + 2, "{tasks}");
+    }
+
+    #[tokio::test]
+    async fn a_close_asks_a_bus_that_is_away_once_and_nobody_is_left_waiting() {
+        let (away, requester, tasks, stop) = away().await;
+        for number in 0..40_u32 {
+            let name = Subject::<()>::new("a").shard(&number.to_string()).unwrap();
+            let put = (name.channel(), "1".into());
+            requester.withdrawals.try_send(put).unwrap();
+        }
+        stop.cancel();
+        assert!(matches!(
+            requester.expect_one(&MessageId::unique()),
+            Err(SendError::Closed)
+        ));
+        tasks.close();
+        tasks.wait().await;
+        assert_eq!(away.0.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

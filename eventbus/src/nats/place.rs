@@ -13,6 +13,9 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer may take.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often a server is asked whether it is there: one that hangs is given up after the second time that it does not say so.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How many servers may keep a stream, as NATS has it.
 const MAX_REPLICAS: usize = 5;
 
@@ -52,6 +55,7 @@ impl Place {
             .name("tidelog")
             .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(Some(RESPONSE_TIMEOUT))
+            .ping_interval(PING_INTERVAL)
             // Each is tried once: what is lost is then made anew by who needs it.
             .max_reconnects(servers.len())
             .reconnect_delay_callback(|_| Duration::ZERO)

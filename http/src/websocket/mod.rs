@@ -30,6 +30,7 @@ mod end;
 mod events;
 mod handshake;
 mod message;
+mod pace;
 mod session;
 mod subscription;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use metrics::{counter, gauge};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use super::end::End;
 use super::message::{CommandMessage, SocketMessage, live_request};
+use super::pace::Pace;
 use super::{Shown, SocketServices, SocketSettings, answer, subscription};
 use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
@@ -143,9 +144,11 @@ impl<'a> Session<'a> {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expired = pin!(until(self.asking.caller.expires_at()));
         let mut heard = Instant::now();
+        let mut pace = Pace::new();
         let mut room: Option<OwnedPermit<Message>> = None;
         loop {
-            let reads = room.is_some() && self.commands < self.settings.max_commands;
+            let is_due = pace.is_due();
+            let reads = is_due && room.is_some() && self.commands < self.settings.max_commands;
             tokio::select! {
                 () = stop.cancelled() => return End::Stopping,
                 () = &mut expired => return End::Expired,
@@ -167,6 +170,7 @@ impl<'a> Session<'a> {
                 Some(ended) = self.tasks.join_next_with_id(), if room.is_some() => {
                     reply(&mut room, self.ended(ended).await);
                 }
+                () = sleep_until(pace.next()), if !is_due => {}
                 message = incoming.next(), if reads => {
                     heard = Instant::now();
                     // While the machine slept, the timer above did too.
@@ -174,10 +178,16 @@ impl<'a> Session<'a> {
                         return End::Expired;
                     }
                     match message {
-                        Some(Ok(Message::Text(text))) => reply(&mut room, self.hear(&text, out).await),
+                        Some(Ok(Message::Text(text))) => {
+                            let said = self.hear(&text, out).await;
+                            if said.is_some() {
+                                pace.count();
+                            }
+                            reply(&mut room, said);
+                        }
                         Some(Ok(Message::Binary(_))) => return End::Binary,
                         // What is sent back to a ping or a close is sent by reading on.
-                        Some(Ok(_)) => {}
+                        Some(Ok(_)) => pace.count(),
                         Some(Err(error)) => return End::of(&error),
                         None => return End::Left,
                     }

@@ -660,6 +660,24 @@ async fn a_client_that_reads_slowly_and_steadily_is_told_on() {
 }
 
 #[tokio::test]
+async fn what_begins_nothing_is_read_at_a_pace() {
+    let site = start(SocketSettings::default(), None).await;
+    let mut socket = site.client().await;
+    let begun = tokio::time::Instant::now();
+    for round in 0..10 {
+        for _ in 0..10 {
+            socket.say(&json!({"ping": round})).await;
+            socket.say(&json!({"id": "x", "unsubscribe": true})).await;
+            socket.say(&json!({"nothing": 1})).await;
+        }
+        for _ in 0..30 {
+            socket.hear().await;
+        }
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(1_900));
+}
+
+#[tokio::test]
 async fn a_socket_keeps_its_place_among_the_connections_and_among_the_sockets() {
     let settings = SocketSettings {
         max_sockets: 1,

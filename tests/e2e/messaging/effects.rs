@@ -25,7 +25,7 @@ async fn counting(url: &str, app: &str, pool: MySqlPool) -> Worker {
             let (pool, handled) = (pool.clone(), handled.clone());
             async move {
                 let mut transaction = pool.begin().await?;
-                if handled.is_first(&mut transaction, message.id()).await? {
+                if handled.is_first(&mut transaction, &message).await? {
                     sqlx::query("INSERT INTO effects (number) VALUES (?)")
                         .bind(number)
                         .execute(&mut *transaction)
@@ -115,6 +115,21 @@ async fn workers_that_are_killed_in_the_middle_lose_nothing_and_their_effects_ar
     assert!(letters.list(None, 10).await.unwrap().is_empty());
 }
 
+/// A message as its handler sees it.
+async fn received() -> MessageContext {
+    let messaging = Messaging::in_process("app");
+    let (came, mut message) = tokio::sync::mpsc::unbounded_channel();
+    let worker = messaging.worker("g").handle(&NOTE, move |_, message| {
+        let _ = came.send(message);
+        async { Ok(()) }
+    });
+    let worker = worker.start().await.unwrap();
+    messaging.emit(&NOTE, &1).await.unwrap();
+    let message = message.recv().await.unwrap();
+    worker.stop().await;
+    message
+}
+
 #[tokio::test]
 async fn a_message_is_first_once_for_each_group_until_its_record_is_swept() {
     let database = fresh_mysql_database(shared::mysql().await).await;
@@ -125,10 +140,10 @@ async fn a_message_is_first_once_for_each_group_until_its_record_is_swept() {
     );
     one.create_table(&pool).await.unwrap();
     one.create_table(&pool).await.unwrap();
-    let id = tidelog::messaging::MessageId::unique();
+    let message = received().await;
     let is_first = async |handled: &MySqlHandled, commits: bool| {
         let mut transaction = pool.begin().await.unwrap();
-        let is_first = handled.is_first(&mut transaction, &id).await.unwrap();
+        let is_first = handled.is_first(&mut transaction, &message).await.unwrap();
         if commits {
             transaction.commit().await.unwrap();
         }

@@ -57,6 +57,7 @@ mod emitting;
 mod faults;
 mod full;
 mod leaks;
+mod lost_answers;
 mod nestjs;
 mod others;
 mod sending;

@@ -65,17 +65,17 @@ impl RedisConsumer {
             };
             let is_full = left.len() >= limit;
             left.retain(|one| !lock(&self.holding).has(&(at, one.id.clone())));
-            is_more |= is_full && !left.is_empty();
             let mut left = left.as_slice();
             while let Some((some, rest)) = left.split_at_checked(pace.at_once().min(left.len()))
                 && !some.is_empty()
             {
                 let taken = self.claim_some(at, some).await;
-                match &taken {
-                    Ok((entries, bytes)) => pace.came(*entries, *bytes),
-                    Err(_) => pace.failed(),
+                if taken.is_err() {
+                    pace.failed();
                 }
-                taken?;
+                let (entries, bytes) = taken?;
+                pace.came(entries, bytes);
+                is_more |= is_full && entries > 0;
                 left = rest;
             }
         }
