@@ -11,7 +11,7 @@ async fn a_command_that_no_worker_takes_is_told_which_to_start() {
     let commands = gateway.commands();
     commands.post("/post", &post("1")).await.data(201);
     let customer =
-        serde_json::json!({"first_name": "Ann", "last_name": "A", "email": "ann@example.org"});
+        serde_json::json!({"name": "Ann", "email": "ann@example.org", "status": "active"});
     let unanswered = commands.post("/customer", &customer).await;
     let problem = unanswered.problem(503, "unavailable");
     let detail = problem["detail"].as_str().expect("a detail");

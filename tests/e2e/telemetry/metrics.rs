@@ -112,12 +112,18 @@ async fn act(service: &Service) {
 
 #[tokio::test]
 async fn the_pages_are_as_prometheus_wants_them_and_as_documented() {
-    let backends = Backends::fresh().await;
-    let command = Service::start(Role::Command, &backends).await;
+    let backends = Backends::for_a_gateway().await;
+    let mut worker = backends.settings().to_vec();
+    worker.push(("TIDELOG_AGGREGATES", "*"));
+    let command = Service::start_with(Role::Command, &worker).await;
     let eventbus = Service::start(Role::EventBus, &backends).await;
     let query = Service::start(Role::Query, &backends).await;
+    let bus = [("TIDELOG_BUS_URL", backends.bus_url.as_str())];
+    let gateway = Service::start_with(Role::Gateway, &bus).await;
+    load(&gateway, &query).await;
+    let page = gateway.admin().get("/metrics").await.body;
+    assert_eq!(lint(&page).await, Ok(()), "{page}");
     let dev = Service::start_with(Role::Dev, &[]).await;
-    load(&command, &query).await;
     load(&dev, &dev).await;
     must(
         eventbus
