@@ -113,6 +113,11 @@ impl Producers {
         Ok(Arc::clone(current.insert(Arc::new(fresh))))
     }
 
+    /// Throws the producer away, if there is one.
+    pub(super) fn forget_current(&self) {
+        lock(&self.current).take();
+    }
+
     /// Throws `failed` away, if it still is the one: what it has not sent is not sent any more.
     fn forget(&self, failed: &Arc<Producer>) {
         lock(&self.current).take_if(|current| Arc::ptr_eq(current, failed));
@@ -230,6 +235,8 @@ impl KafkaEventBus {
             .map(|told| told.unwrap_or(Err(KafkaError::Canceled)))
             .collect();
         let error = match told {
+            // A record that is said to be there already has none: that is somebody else's, with our producer's number.
+            Ok(offsets) if offsets.iter().any(|offset| *offset < 0) => KafkaError::Canceled,
             Ok(offsets) => return Ok(offsets.into_iter().max().map(|last| last + 1)),
             Err(error) => error,
         };

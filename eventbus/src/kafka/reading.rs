@@ -136,10 +136,12 @@ impl KafkaEventBus {
         self.noticed(history, asked.await)
     }
 
-    /// After a failure the topic is made anew, unless it is there.
+    /// After a failure the topic is made anew, unless it is there, and the next publish has a producer of its own: brokers that lost what they
+    /// knew of this one would take its records for some that they have.
     fn noticed<T>(&self, history: HistoryId, result: Result<T, BusError>) -> Result<T, BusError> {
         if let Err(BusError::Unavailable(_)) = &result {
             self.topics.forget(history);
+            self.producers.forget_current();
         }
         result
     }

@@ -1,8 +1,9 @@
 //! Faults of Redis in the middle of work: nothing is lost, nothing comes twice, and it goes on.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidelog_domain::Position;
 use tidelog_eventbus::{EventBus, RedisEventBus, RelayStatus, TailState};
@@ -18,6 +19,9 @@ use super::kit::{
     Consumer, Log, Recorder, Run, States, begun_relay, del, eventually, partitions, quick,
     redis_at, within_patience,
 };
+
+/// How long nothing is appended while a bus catches up.
+const AT_REST: Duration = Duration::from_secs(10);
 
 async fn redis(durability: Durability) -> Server {
     let options = ServerOptions {
@@ -94,9 +98,13 @@ impl Service {
             self.consumer.tail.status().bus == TailState::Reading
         })
         .await;
-        // A relay notices what it has to say at the next event.
+        // A relay notices what it has to say at the next event. It may need a while to say it.
+        let appended = Cell::new(None::<Instant>);
         eventually("the relays publish again", || async {
-            self.log.append(16).await;
+            if appended.get().is_none_or(|at| at.elapsed() > AT_REST) {
+                self.log.append(16).await;
+                appended.set(Some(Instant::now()));
+            }
             let heads = self.log.heads().await;
             let all_well = self.relays.iter().all(|(_, status)| status.is_well());
             for (partition, head) in partitions().iter().zip(heads) {
