@@ -27,6 +27,10 @@ const ATTEMPTS: &str = "Tidelog-Attempts";
 /// How many dead letters are asked for at once.
 const PAGE_MAX: usize = 500;
 
+/// How often, and after which wait, it is asked again where nobody answers for a stream that is there.
+const MAX_ASKED_AGAIN: u32 = 20;
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
 /// For how long it is remembered which tries of a message do not count: 7 days.
 const TRIES_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -89,14 +93,20 @@ impl Link {
         let session = self.session().await?;
         let (stream, subjects) = (self.names.records(), self.names.dead(group, "*", channel));
         let mut from = after.and_then(|after| sequence(after)).unwrap_or(0) + 1;
-        let mut found = Vec::new();
+        let (mut found, mut asked_again) = (Vec::new(), 0);
         while found.len() < limit {
             let count = (limit - found.len()).min(PAGE_MAX);
             let page = page(&session, &stream, &subjects, from, count).await;
             let page = page.map_err(Failed::Other)?;
             if page.is_nobodys && self.is_kept(&stream).await? {
-                let why = "no server has the stream of dead letters now";
-                return Err(Failed::other(std::io::Error::other(why)));
+                if asked_again == MAX_ASKED_AGAIN {
+                    let why = "no server has the stream of dead letters now";
+                    return Err(Failed::other(std::io::Error::other(why)));
+                }
+                // It is being made, or goes to another server.
+                asked_again += 1;
+                tokio::time::sleep(ASK_AGAIN).await;
+                continue;
             }
             for (place, message) in page.messages {
                 from = place + 1;
