@@ -14,6 +14,7 @@ pub(super) type Key = (usize, EntryId);
 pub(super) struct Held<T = ()> {
     pub(super) body: Arc<[u8]>,
     /// What the engine needs to know of it besides.
+    #[cfg_attr(not(feature = "nats"), expect(dead_code, reason = "Redis has none"))]
     pub(super) tag: T,
     pub(super) attempt: u32,
     pub(super) tries: u32,
@@ -49,6 +50,7 @@ impl<T> Default for Holding<T> {
 }
 
 impl<T> Holding<T> {
+    #[cfg(feature = "redis")]
     pub(super) fn has(&self, key: &Key) -> bool {
         self.held.contains_key(key)
     }
@@ -139,6 +141,7 @@ impl<T> Holding<T> {
     }
 
     /// Nothing is held any longer.
+    #[cfg(feature = "redis")]
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -196,6 +199,7 @@ impl<T> Holding<T> {
     }
 
     /// Its message.
+    #[cfg(feature = "redis")]
     pub(super) fn body(&self, key: &Key) -> Option<Arc<[u8]>> {
         self.held.get(key).map(|held| Arc::clone(&held.body))
     }
