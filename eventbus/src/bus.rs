@@ -89,6 +89,11 @@ pub enum BusError {
 }
 
 impl BusError {
+    #[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
+    pub(crate) fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+
     /// What a caller may do.
     #[must_use]
     pub const fn retry(&self) -> Retry {

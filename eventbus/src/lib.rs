@@ -12,7 +12,7 @@
     )
 )]
 
-#[cfg(any(feature = "redis", feature = "nats"))]
+#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
 mod app_name;
 mod backoff;
 mod bus;
@@ -27,6 +27,8 @@ mod heads;
 mod in_process;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(any(feature = "redis", feature = "nats", feature = "kafka"))]
+mod lock;
 mod log;
 pub mod messaging;
 #[cfg(feature = "nats")]

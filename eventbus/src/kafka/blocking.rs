@@ -1,6 +1,5 @@
 //! What waits for librdkafka, beside the asynchronous work.
 
-use super::unavailable;
 use crate::bus::BusError;
 
 /// Runs `work`, which may wait, on a thread that nothing else needs.
@@ -8,7 +7,7 @@ pub(super) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BusError> + Send + 'static,
 ) -> Result<T, BusError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(unavailable)?
+    done.map_err(BusError::unavailable)?
 }
 
 /// A client, whose end waits for its threads and its last answers: on a thread of its own.

@@ -14,7 +14,7 @@
 //! or a broker that lost its disk): it is made anew, publishing begins at what the relay gives, and readers begin anew.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,7 +22,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tidelog_domain::{Cursor, HistoryId, Partition, Partitions, Position, RecordedEvent};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
+use crate::app_name::is_app_name;
 use crate::bus::{BusError, EventBus};
+use crate::lock::lock;
 use crate::wire::LARGEST_EVENT_BYTES;
 
 mod blocking;
@@ -105,8 +107,7 @@ impl KafkaEventBus {
     ///
     /// [`InvalidKafkaBus`] when the URL or the name are malformed.
     pub fn new(url: &str, app: &str, partitions: Partitions) -> Result<Self, InvalidKafkaBus> {
-        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if !(1..=64).contains(&app.len()) || !app.bytes().all(is_name) {
+        if !is_app_name(app) {
             return Err(InvalidKafkaBus::App);
         }
         let place = Place::parse(url)?;
@@ -145,10 +146,10 @@ impl KafkaEventBus {
     pub async fn server(&self) -> Result<KafkaServer, KafkaConnectError> {
         let config = self.place.config();
         let asked = apart(move || {
-            let asker: BaseConsumer = config.create().map_err(unavailable)?;
+            let asker: BaseConsumer = config.create().map_err(BusError::unavailable)?;
             let metadata = asker
                 .fetch_metadata(None, SERVER_TIMEOUT)
-                .map_err(unavailable)?;
+                .map_err(BusError::unavailable)?;
             let brokers = metadata.brokers();
             Ok((brokers.len(), brokers.first().map(|own| own.id())))
         });
@@ -218,16 +219,7 @@ impl EventBus for KafkaEventBus {
     }
 }
 
-fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> BusError {
-    BusError::Unavailable(Box::new(error))
-}
-
 /// A client is used that has ended.
 fn over() -> BusError {
-    unavailable(std::io::Error::other("the client has ended"))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while these locks are held, and no state of them would be invalid if something did.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    BusError::unavailable(std::io::Error::other("the client has ended"))
 }

@@ -15,8 +15,9 @@ use tokio::sync::oneshot;
 use super::blocking::{Client, apart};
 use super::place::Place;
 use super::topic::MAX_RECORD_BYTES;
-use super::{DELIVERY_MS, KafkaEventBus, TIMEOUT, TIMEOUT_MS, lock, over, unavailable};
+use super::{DELIVERY_MS, KafkaEventBus, TIMEOUT, TIMEOUT_MS, over};
 use crate::bus::BusError;
+use crate::lock::lock;
 use crate::wire;
 
 /// The most events that are sent in one go.
@@ -109,7 +110,7 @@ impl Producers {
             .set("message.max.bytes", MAX_RECORD_BYTES.to_string())
             .set("linger.ms", "0");
         let fresh = ThreadedProducer::from_config_and_context(&config, Told);
-        let fresh = Producer(Client::new(fresh.map_err(unavailable)?));
+        let fresh = Producer(Client::new(fresh.map_err(BusError::unavailable)?));
         Ok(Arc::clone(current.insert(Arc::new(fresh))))
     }
 
@@ -172,7 +173,7 @@ impl KafkaEventBus {
         &self,
         lane: &mut Lane,
         mut events: &'e [RecordedEvent],
-    ) -> (Vec<(&'e str, Vec<u8>)>, &'e [RecordedEvent]) {
+    ) -> (Vec<(String, Vec<u8>)>, &'e [RecordedEvent]) {
         let (mut records, mut bytes) = (Vec::new(), 0);
         while let Some((event, rest)) = events.split_first() {
             if records.len() == CHUNK_MAX_EVENTS || bytes > CHUNK_MAX_BYTES {
@@ -182,7 +183,7 @@ impl KafkaEventBus {
             let why = match wire::encode(&self.app, event) {
                 Ok(body) if body.len() + RECORD_BYTES <= MAX_RECORD_BYTES => {
                     bytes += body.len();
-                    records.push((event.stream.as_str(), body));
+                    records.push((event.stream.to_string(), body));
                     continue;
                 }
                 Ok(body) => format!("it has {} bytes, and {MAX_RECORD_BYTES} fit", body.len()),
@@ -208,7 +209,7 @@ impl KafkaEventBus {
             let client = producer.0.get().ok_or_else(over)?.client();
             let number = i32::from(partition.number());
             let asked = client.fetch_watermarks(&topic, number, TIMEOUT);
-            asked.map_err(unavailable)
+            asked.map_err(BusError::unavailable)
         });
         asked.await.map_or(true, |(_, now)| now != end)
     }
@@ -218,14 +219,10 @@ impl KafkaEventBus {
         &self,
         history: HistoryId,
         partition: Partition,
-        records: Vec<(&str, Vec<u8>)>,
+        records: Vec<(String, Vec<u8>)>,
     ) -> Result<Option<i64>, BusError> {
         let producer = self.producers.get()?;
         let topic = self.topics.name(history);
-        let records: Vec<_> = records
-            .into_iter()
-            .map(|(key, body)| (key.to_owned(), body))
-            .collect();
         let sending = Arc::clone(&producer);
         let deliveries = apart(move || sending.send(&topic, partition, &records)).await?;
         let told: Result<Vec<i64>, KafkaError> = join_all(deliveries)
@@ -242,7 +239,7 @@ impl KafkaEventBus {
         };
         self.producers.forget(&producer);
         self.topics.forget(history);
-        Err(unavailable(error))
+        Err(BusError::unavailable(error))
     }
 }
 
@@ -264,7 +261,7 @@ impl Producer {
                 .payload(body);
             deliveries.push(receiver);
             if let Err((error, _)) = producer.send(record) {
-                return Err(unavailable(error));
+                return Err(BusError::unavailable(error));
             }
         }
         Ok(deliveries)

@@ -18,8 +18,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, causes};
 
 use super::blocking::{Client, apart};
-use super::{KafkaEventBus, TIMEOUT, lock, over, unavailable};
+use super::{KafkaEventBus, TIMEOUT, over};
 use crate::bus::BusError;
+use crate::lock::lock;
 use crate::wire;
 
 /// How many of the last records are looked at for the newest event: so many may several publishers have got between each other.
@@ -333,7 +334,9 @@ impl Source {
         config
             .set("fetch.wait.max.ms", wait.as_millis().to_string())
             .set("enable.partition.eof", tells.to_string());
-        let consumer = config.create_with_context(Quiet).map_err(unavailable)?;
+        let consumer = config
+            .create_with_context(Quiet)
+            .map_err(BusError::unavailable)?;
         Ok(Client::new(consumer))
     }
 
@@ -347,10 +350,10 @@ impl Source {
         for (partition, offset) in places {
             let partition = i32::from(partition.number());
             let added = list.add_partition_offset(&self.topic, partition, offset);
-            added.map_err(unavailable)?;
+            added.map_err(BusError::unavailable)?;
         }
         let consumer = consumer.get().ok_or_else(over)?;
-        consumer.assign(&list).map_err(unavailable)
+        consumer.assign(&list).map_err(BusError::unavailable)
     }
 
     /// The newest event among the last records of each partition that has any.
@@ -395,7 +398,7 @@ fn polled(consumer: &BaseConsumer<Quiet>, wait: Duration) -> Result<Polled, BusE
         None => Ok(Polled::Nothing),
         Some(Ok(message)) => Ok(Polled::Record(message.offset(), decoded(&message)?)),
         Some(Err(KafkaError::PartitionEOF(number))) => Ok(Polled::End(partition_of(number))),
-        Some(Err(error)) => Err(unavailable(error)),
+        Some(Err(error)) => Err(BusError::unavailable(error)),
     }
 }
 
@@ -419,5 +422,5 @@ fn decoded(message: &BorrowedMessage<'_>) -> Result<RecordedEvent, BusError> {
 }
 
 fn late() -> BusError {
-    unavailable(std::io::Error::from(std::io::ErrorKind::TimedOut))
+    BusError::unavailable(std::io::Error::from(std::io::ErrorKind::TimedOut))
 }

@@ -9,10 +9,11 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tidelog_domain::{HistoryId, Partitions};
 
+use super::TIMEOUT;
 use super::blocking::Client;
 use super::place::Place;
-use super::{TIMEOUT, lock, unavailable};
 use crate::bus::BusError;
+use crate::lock::lock;
 use crate::wire::LARGEST_EVENT_BYTES;
 
 /// How long a record stays at most: 7 days, in milliseconds. So the topics of older histories become empty by themselves.
@@ -92,10 +93,10 @@ impl Topics {
         let admin = self.admin()?;
         let admin = admin.get().ok_or_else(super::over)?;
         let made = admin.create_topics([&topic], &options()).await;
-        for result in made.map_err(unavailable)? {
+        for result in made.map_err(BusError::unavailable)? {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(unavailable(KafkaError::AdminOp(code))),
+                Err((_, code)) => return Err(BusError::unavailable(KafkaError::AdminOp(code))),
             }
         }
         lock(&self.made).insert(history);
@@ -117,7 +118,11 @@ impl Topics {
         if let Some(admin) = &*admin {
             return Ok(Arc::clone(admin));
         }
-        let fresh = self.place.config().create().map_err(unavailable)?;
+        let fresh = self
+            .place
+            .config()
+            .create()
+            .map_err(BusError::unavailable)?;
         Ok(Arc::clone(admin.insert(Arc::new(Client::new(fresh)))))
     }
 }

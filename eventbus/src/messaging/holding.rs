@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::messaging::bus::EntryId;
+use crate::messaging::bus::{Delivery, EntryId, Taken};
+use crate::messaging::names::Channel;
+
+/// How many failed messages a consumer keeps for another try: beyond it, it takes nothing new.
+pub(super) const MAX_WAITING: usize = 1_000;
 
 /// A message that is held: the number of its channel, and its entry.
 pub(super) type Key = (usize, EntryId);
@@ -75,8 +79,35 @@ impl<T> Holding<T> {
         self.ready.len()
     }
 
+    /// Up to `limit` messages for the worker, each with the channel that its number is of, and its age.
+    pub(super) fn hand_out<'c>(
+        &mut self,
+        limit: usize,
+        channel: impl Fn(usize) -> Option<&'c Channel>,
+        age: impl Fn(&EntryId, &Held<T>) -> Duration,
+    ) -> Vec<Delivery> {
+        let mut ready = Vec::new();
+        while ready.len() < limit
+            && let Some(((at, entry), held)) = self.start()
+        {
+            if let Some(channel) = channel(at) {
+                ready.push(Delivery {
+                    body: Arc::clone(&held.body),
+                    attempt: held.attempt,
+                    tries: held.tries,
+                    age: age(&entry, held),
+                    taken: Taken {
+                        channel: channel.clone(),
+                        entry,
+                    },
+                });
+            }
+        }
+        ready
+    }
+
     /// The next message for the worker.
-    pub(super) fn start(&mut self) -> Option<(Key, &Held<T>)> {
+    fn start(&mut self) -> Option<(Key, &Held<T>)> {
         loop {
             let key = self.ready.pop_front()?;
             // It may have been let go since, and taken again, even.

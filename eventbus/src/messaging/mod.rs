@@ -37,6 +37,8 @@
 
 mod bus;
 mod client;
+#[cfg(any(feature = "redis", feature = "nats"))]
+mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dead;

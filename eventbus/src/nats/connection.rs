@@ -1,6 +1,6 @@
 //! The connection to NATS: made when it is needed, asked who it leads to, thrown away when it is lost.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::news::News;
 use super::place::{CONNECT_TIMEOUT, Place, RESPONSE_TIMEOUT};
 use super::server::NatsConnectError;
+use crate::lock::lock;
 
 /// How many acknowledgements may be awaited at a time, those included that nobody waits for any more.
 const MAX_UNACKNOWLEDGED: usize = 8_192;
@@ -94,9 +95,4 @@ async fn connect(place: Arc<Place>) -> Result<Arc<Session>, NatsConnectError> {
         client,
         jetstream,
     }))
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while these locks are held, and no state of them would be invalid if something did.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

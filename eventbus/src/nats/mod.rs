@@ -174,7 +174,11 @@ impl EventBus for NatsEventBus {
         history: HistoryId,
         partition: Partition,
     ) -> Result<Option<Cursor>, BusError> {
-        let session = self.connection.session().await.map_err(unavailable)?;
+        let session = self
+            .connection
+            .session()
+            .await
+            .map_err(BusError::unavailable)?;
         let last = self.last_stored(&session, history, partition).await?;
         Ok(last.map(|(_, cursor)| cursor))
     }
@@ -193,8 +197,4 @@ impl EventBus for NatsEventBus {
     ) -> Result<Vec<RecordedEvent>, BusError> {
         self.read_from(history, after, limit, wait).await
     }
-}
-
-fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> BusError {
-    BusError::Unavailable(Box::new(error))
 }

@@ -13,7 +13,7 @@ use tidelog_domain::{HistoryId, Partition};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::connection::lock;
+use crate::lock::lock;
 
 /// How many histories are listened to at once: the one of the log, and those that late readers may still look at.
 const MAX_HISTORIES: usize = 4;

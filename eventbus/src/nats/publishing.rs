@@ -14,9 +14,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, causes};
 
-use super::connection::{Session, lock};
-use super::{MAX_AGE, NatsEventBus, unavailable};
+use super::connection::Session;
+use super::{MAX_AGE, NatsEventBus};
 use crate::bus::BusError;
+use crate::lock::lock;
 use crate::wire;
 
 /// The most events that are sent in one go.
@@ -74,7 +75,11 @@ impl NatsEventBus {
         if events.is_empty() {
             return Ok(());
         }
-        let session = self.connection.session().await.map_err(unavailable)?;
+        let session = self
+            .connection
+            .session()
+            .await
+            .map_err(BusError::unavailable)?;
         let lane = Arc::clone(lock(&self.lanes).entry(partition).or_default());
         let mut lane = lane.lock().await;
         let mut attempts = 0;
@@ -97,7 +102,7 @@ impl NatsEventBus {
             };
         }
         let why = "others publish to it all the time, or its stream comes and goes";
-        Err(unavailable(std::io::Error::other(why)))
+        Err(BusError::unavailable(std::io::Error::other(why)))
     }
 
     /// Publishes what of `events` is not there yet, and takes away from them what is there.
@@ -198,7 +203,7 @@ impl NatsEventBus {
         let stream = self.names.stream(partition);
         let stream = session.jetstream.get_stream_no_info(stream).await;
         let subject = self.names.subject(history, partition);
-        let stream = stream.map_err(unavailable)?;
+        let stream = stream.map_err(BusError::unavailable)?;
         match stream.get_last_raw_message_by_subject(&subject).await {
             Ok(message) => {
                 let event = decode(&message.payload, message.sequence, partition)?;
@@ -215,7 +220,7 @@ impl NatsEventBus {
                 {
                     Ok(None)
                 }
-                _ => Err(unavailable(error)),
+                _ => Err(BusError::unavailable(error)),
             },
         }
     }
@@ -334,7 +339,7 @@ fn bus_error(error: PublishError) -> BusError {
     if own.is_some_and(|own| is_full(own.error_code())) {
         BusError::Full(Box::new(error))
     } else {
-        unavailable(error)
+        BusError::unavailable(error)
     }
 }
 
@@ -343,7 +348,7 @@ fn stream_error(error: CreateStreamError) -> BusError {
         CreateStreamErrorKind::JetStream(own) if is_full(own.error_code()) => {
             BusError::Full(Box::new(error))
         }
-        _ => unavailable(error),
+        _ => BusError::unavailable(error),
     }
 }
 

@@ -13,12 +13,13 @@ use tidelog_domain::{HistoryId, Partition, Position, RecordedEvent};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Session, lock};
+use super::NatsEventBus;
+use super::connection::Session;
 use super::news::Stored;
 use super::paging::page;
 use super::publishing::{Place, decode};
-use super::{NatsEventBus, unavailable};
 use crate::bus::BusError;
+use crate::lock::lock;
 
 /// The most messages that are asked for at once.
 const PAGE_MAX_MESSAGES: usize = 1_000;
@@ -42,9 +43,13 @@ impl NatsEventBus {
         wait: Duration,
     ) -> Result<Vec<RecordedEvent>, BusError> {
         let deadline = Instant::now() + wait;
-        let session = self.connection.session().await.map_err(unavailable)?;
+        let session = self
+            .connection
+            .session()
+            .await
+            .map_err(BusError::unavailable)?;
         let news = session.news.of(history, self.names.news(history)).await;
-        let mut news = news.map_err(unavailable)?;
+        let mut news = news.map_err(BusError::unavailable)?;
         let mut due = after.to_vec();
         let mut pause = LOOK;
         loop {
@@ -71,7 +76,10 @@ impl NatsEventBus {
                 fresh
             };
             // A connection that was lost does not come back to this session.
-            self.connection.session().await.map_err(unavailable)?;
+            self.connection
+                .session()
+                .await
+                .map_err(BusError::unavailable)?;
         }
     }
 
@@ -200,5 +208,5 @@ async fn wait_for_news(
 }
 
 fn odd(what: &str) -> BusError {
-    unavailable(std::io::Error::other(what.to_owned()))
+    BusError::unavailable(std::io::Error::other(what.to_owned()))
 }

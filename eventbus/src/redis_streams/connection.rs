@@ -1,7 +1,7 @@
 //! The connection to Redis for commands that do not block: made when it is needed, asked who it leads to, thrown away
 //! when it fails.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::place::Place;
 use super::server::{RedisConnectError, RedisServer, read_info};
+use crate::lock::lock;
 
 /// How long a connection may take, greeting and password included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -161,11 +162,6 @@ impl Commands {
     fn forget(&self, failed: &Connecting) {
         lock(&self.current).take_if(|current| current.ptr_eq(failed));
     }
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing panics while these locks are held, and no state of them would be invalid if something did.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The connection for commands that do not block, shared with others.

@@ -219,7 +219,11 @@ impl RedisEventBus {
         commands: &redis::Pipeline,
         partition: Partition,
     ) -> Result<(), BusError> {
-        for answer in connection.run_all(commands).await.map_err(unavailable)? {
+        for answer in connection
+            .run_all(commands)
+            .await
+            .map_err(BusError::unavailable)?
+        {
             if let Err(error) = answer.extract_error()
                 && !is_duplicate(&error)
             {
@@ -244,7 +248,7 @@ impl RedisEventBus {
         for _ in 0..TRIM_ROUNDS {
             let answers = connection.run_all(&trimming::ask_size(key)).await;
             let answers: Vec<_> = answers
-                .map_err(unavailable)?
+                .map_err(BusError::unavailable)?
                 .into_iter()
                 .map(Value::extract_error)
                 .collect::<Result<_, _>>()
@@ -295,8 +299,8 @@ impl RedisEventBus {
         }
         let answer = self.readers.run(&first, &xread, block).await;
         let answer = answer.map_err(|error| match error {
-            BlockingError::Connect(error) => unavailable(error),
-            BlockingError::Command(error) => unavailable(error),
+            BlockingError::Connect(error) => BusError::unavailable(error),
+            BlockingError::Command(error) => BusError::unavailable(error),
         })?;
         let mut events = Vec::new();
         let mut asked = keys.iter().zip(after);
@@ -352,7 +356,11 @@ impl EventBus for RedisEventBus {
         events: &[RecordedEvent],
     ) -> Result<(), BusError> {
         let key = self.key(history, partition);
-        let mut connection = self.commands.connection().await.map_err(unavailable)?;
+        let mut connection = self
+            .commands
+            .connection()
+            .await
+            .map_err(BusError::unavailable)?;
         let mut rest = events;
         while !rest.is_empty() {
             let (commands, bytes, left) = self.pipeline(&key, rest);
@@ -379,7 +387,11 @@ impl EventBus for RedisEventBus {
     ) -> Result<Option<Cursor>, BusError> {
         let mut xinfo = redis::cmd("XINFO");
         xinfo.arg("STREAM").arg(self.key(history, partition));
-        let mut connection = self.commands.connection().await.map_err(unavailable)?;
+        let mut connection = self
+            .commands
+            .connection()
+            .await
+            .map_err(BusError::unavailable)?;
         match connection.run(&xinfo).await {
             Ok(info) => {
                 entries::last(info, partition).map_err(|what| BusError::Corrupt { partition, what })
@@ -436,10 +448,6 @@ fn bus_error(error: RedisError, partition: Partition) -> BusError {
             partition,
             what: "its key has something else than a stream".to_owned(),
         },
-        _ => unavailable(error),
+        _ => BusError::unavailable(error),
     }
-}
-
-fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> BusError {
-    BusError::Unavailable(Box::new(error))
 }

@@ -14,9 +14,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tidelog_domain::Partitions;
 
-use super::connection::{dial, lock};
+use super::connection::dial;
 use super::place::{Node, Place};
 use super::server::RedisConnectError;
+use crate::lock::lock;
 
 /// How much longer than its `BLOCK` a blocking read may take.
 const BLOCKING_MARGIN: Duration = Duration::from_secs(3);

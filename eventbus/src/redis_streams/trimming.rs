@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use redis::Value;
 use tidelog_domain::{Partition, Partitions};
 
-use super::connection::lock;
+use crate::lock::lock;
 
 /// How often a stream's size is asked for: whenever so large a part of what it may have was published to it.
 const ASK_AFTER: u64 = 8;

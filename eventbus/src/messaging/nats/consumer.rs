@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
 use async_trait::async_trait;
@@ -16,17 +16,15 @@ use tokio::time::{Instant, sleep_until};
 use super::link::{ConsumerInfo, Failed, Link};
 use super::names;
 use super::pulling::{Pulls, Tag};
-use crate::messaging::bus::{Consumer, Delivery, Settlement, Taken};
+use crate::lock::lock;
+use crate::messaging::bus::{Consumer, Delivery, EntryId, Settlement, Taken};
+use crate::messaging::clock::Clock;
 use crate::messaging::error::MessageBusError;
-use crate::messaging::holding::{Holding, Key};
+use crate::messaging::holding::{Held, Holding, Key, MAX_WAITING};
 use crate::messaging::names::{Channel, Group};
-use crate::nats::connection::lock;
 
 /// How many messages of a channel a group has in hand at most, those included that wait to be tried again: beyond it NATS gives it no more.
 const MAX_ACK_PENDING: i64 = 10_000;
-
-/// How many failed messages a consumer keeps for another try: beyond it, it pulls nothing.
-const MAX_WAITING: usize = 1_000;
 
 /// How long is waited at most for what NATS said there is more, where it may have gone to others.
 const GATHER_WAIT: Duration = Duration::from_millis(50);
@@ -44,7 +42,7 @@ pub(super) struct NatsConsumer {
     pub(super) holding: Mutex<Holding<Tag>>,
     /// Something is put off: whoever waits has to look when it is due.
     put_off: Notify,
-    pub(super) clock: Mutex<Clock>,
+    pub(super) clock: Clock,
 }
 
 /// One of the channels.
@@ -53,12 +51,6 @@ pub(super) struct Lane {
     pub(super) stream: String,
     /// Something of it was settled since it was trimmed.
     pub(super) is_to_trim: AtomicBool,
-}
-
-/// What NATS' clock said, and when.
-pub(super) struct Clock {
-    ms: u64,
-    pub(super) asked: Instant,
 }
 
 impl NatsConsumer {
@@ -81,10 +73,7 @@ impl NatsConsumer {
             pulls: tokio::sync::Mutex::new(Pulls::new()),
             holding: Mutex::default(),
             put_off: Notify::new(),
-            clock: Mutex::new(Clock {
-                ms: own_clock(),
-                asked: Instant::now(),
-            }),
+            clock: Clock::default(),
             link,
         };
         consumer.make_groups().await?;
@@ -100,7 +89,7 @@ impl NatsConsumer {
             .collect();
         let mut groups = stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE);
         while let Some(made) = groups.next().await {
-            self.set_clock(&made?);
+            self.clock.set(made?.clock());
         }
         Ok(())
     }
@@ -133,20 +122,6 @@ impl NatsConsumer {
         }
     }
 
-    /// Learns from NATS what time it is.
-    pub(super) fn set_clock(&self, info: &ConsumerInfo) {
-        let ms = info.clock_ms().unwrap_or_else(own_clock);
-        let asked = Instant::now();
-        *lock(&self.clock) = Clock { ms, asked };
-    }
-
-    /// How long a message has been there.
-    fn age(&self, tag: &Tag) -> Duration {
-        let clock = lock(&self.clock);
-        let now = Duration::from_millis(clock.ms) + clock.asked.elapsed();
-        now.saturating_sub(tag.stored())
-    }
-
     /// Tries again what is due. Where the failed try counts, NATS delivers it once more.
     async fn resume_due(&self, limit: usize) -> Result<(), Failed> {
         let due = lock(&self.holding).due(limit, self.idle);
@@ -177,25 +152,9 @@ impl NatsConsumer {
 
     /// Hands what is ready to the worker.
     fn ready(&self, limit: usize) -> Vec<Delivery> {
-        let mut ready = Vec::new();
-        let mut holding = lock(&self.holding);
-        while ready.len() < limit
-            && let Some(((at, id), held)) = holding.start()
-        {
-            if let Some(lane) = self.lanes.get(at) {
-                ready.push(Delivery {
-                    body: Arc::clone(&held.body),
-                    attempt: held.attempt,
-                    tries: held.tries,
-                    age: self.age(&held.tag),
-                    taken: Taken {
-                        channel: lane.channel.clone(),
-                        entry: id,
-                    },
-                });
-            }
-        }
-        ready
+        let channel = |at: usize| self.lanes.get(at).map(|lane| &lane.channel);
+        let age = |_: &EntryId, held: &Held<Tag>| self.clock.since(held.tag.stored());
+        lock(&self.holding).hand_out(limit, channel, age)
     }
 
     fn key_of(&self, taken: &Taken) -> Option<(Key, &Lane)> {
@@ -285,10 +244,9 @@ impl Consumer for NatsConsumer {
         let Some((key, lane)) = self.key_of(taken) else {
             return Ok(());
         };
-        let held = lock(&self.holding).get(&key).map(|held| {
-            let body = Bytes::copy_from_slice(&held.body);
-            (Arc::clone(&held.tag.about), body)
-        });
+        let held = lock(&self.holding)
+            .get(&key)
+            .map(|held| (Arc::clone(&held.tag.about), Arc::clone(&held.body)));
         let Some((about, body)) = held else {
             return Ok(());
         };
@@ -305,6 +263,7 @@ impl Consumer for NatsConsumer {
             Settlement::Dead { error, attempts } if is_mine => {
                 let names = &self.link.names;
                 let subject = names.dead(&self.group, &taken.entry, &lane.channel);
+                let body = Bytes::copy_from_slice(&body);
                 self.link.bury(subject, body, error, attempts).await?;
                 match self.link.tell(&about, b"+ACK").await {
                     Err(failed) if failed.is_missing() => {}
@@ -326,10 +285,4 @@ impl Consumer for NatsConsumer {
     async fn close(&self) -> Result<(), MessageBusError> {
         Ok(self.leave().await?)
     }
-}
-
-/// Our clock, where NATS' is not to be had.
-fn own_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
 }

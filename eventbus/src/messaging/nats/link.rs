@@ -22,10 +22,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::names::Names;
+use crate::lock::lock;
 use crate::messaging::bus::EntryId;
 use crate::messaging::error::MessageBusError;
 use crate::messaging::names::Channel;
-use crate::nats::connection::{Connection, Session, lock};
+use crate::nats::connection::{Connection, Session};
 use crate::nats::is_full;
 
 /// For how long it is taken for granted that a channel has a group.
@@ -86,9 +87,9 @@ impl ConsumerInfo {
         self.num_ack_pending == 0
     }
 
-    /// What time it was there, in milliseconds since 1970.
-    pub(super) fn clock_ms(&self) -> Option<u64> {
-        milliseconds(self.ts.as_deref()?)
+    /// What time it was there, since 1970.
+    pub(super) fn clock(&self) -> Option<Duration> {
+        milliseconds(self.ts.as_deref()?).map(Duration::from_millis)
     }
 }
 

@@ -15,8 +15,9 @@ use super::consumer::{Lane, NatsConsumer};
 use super::dead::GROUP;
 use super::link::{Failed, entry_id, nanoseconds};
 use super::names::consumer;
+use crate::lock::lock;
 use crate::messaging::holding::Key;
-use crate::nats::connection::{Session, lock};
+use crate::nats::connection::Session;
 
 /// How long a pull waits at NATS. When a consumer leaves, it waits for the end of those that are under way.
 const PULL_WAIT: Duration = Duration::from_millis(250);

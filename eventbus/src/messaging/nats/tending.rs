@@ -11,8 +11,8 @@ use super::consumer::{Lane, NatsConsumer};
 use super::link::Failed;
 use super::names;
 use super::pulling::Pulls;
+use crate::lock::lock;
 use crate::messaging::holding::Key;
-use crate::nats::connection::lock;
 
 /// About how many messages something is said at once.
 const AT_ONCE: usize = 64;
@@ -31,7 +31,7 @@ impl NatsConsumer {
             self.look_up(&mut pulls).await?;
         }
         self.show_life().await?;
-        let is_late = lock(&self.clock).asked.elapsed() >= CLOCK_INTERVAL;
+        let is_late = self.clock.asked() >= CLOCK_INTERVAL;
         if let (true, Some(lane)) = (is_late, self.lanes.first()) {
             lane.is_to_trim.store(true, Ordering::Relaxed);
         }
@@ -104,7 +104,7 @@ impl NatsConsumer {
         let Some(own) = groups.iter().find(|group| group.name == name) else {
             return self.make_groups().await;
         };
-        self.set_clock(own);
+        self.clock.set(own.clock());
         // What is before it was acknowledged by all, and that is for good.
         let settled = groups.iter().map(super::link::ConsumerInfo::settled).min();
         let settled = settled.unwrap_or(0);

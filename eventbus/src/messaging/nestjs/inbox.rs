@@ -7,11 +7,11 @@ use async_trait::async_trait;
 
 use super::RESPONSES;
 use super::form::NestForm;
+use crate::lock::lock;
 use crate::messaging::bus::{EntryId, Inbox};
 use crate::messaging::error::MessageBusError;
 use crate::messaging::redis::answers::{array, fields, order, streams};
 use crate::messaging::redis::{Failed, Link};
-use crate::redis_streams::connection::lock;
 
 /// How long a read waits, and how many replies it gives at most.
 const BLOCK_MS: u64 = 1_000;

@@ -10,7 +10,7 @@ use super::Failed;
 use super::answers::{Entry, Pending, array, pending, text};
 use super::consumer::{RedisConsumer, Stream, milliseconds_of};
 use super::pace::Pace;
-use crate::redis_streams::connection::lock;
+use crate::lock::lock;
 
 impl RedisConsumer {
     /// Tries again what is due: that makes it the next try, for all to see.

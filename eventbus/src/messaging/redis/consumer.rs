@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -18,19 +18,17 @@ use uuid::Uuid;
 use super::answers::{array, milliseconds, number, streams};
 use super::pace::Pace;
 use super::{Failed, Link, xadd};
-use crate::messaging::bus::{Consumer, Delivery, Settlement, Taken};
+use crate::lock::lock;
+use crate::messaging::bus::{Consumer, Delivery, EntryId, Settlement, Taken};
+use crate::messaging::clock::Clock;
 use crate::messaging::error::MessageBusError;
-use crate::messaging::holding::{Holding, Key};
+use crate::messaging::holding::{Holding, Key, MAX_WAITING};
 use crate::messaging::names::{Channel, Group};
-use crate::redis_streams::connection::lock;
 use crate::redis_streams::readers::BlockingError;
 
 /// How long a read waits at Redis, at most: what it brings may have been here since it began. When a consumer leaves, it waits for the end of
 /// the one that is under way.
 const BLOCK: Duration = Duration::from_millis(250);
-
-/// How many failed messages a consumer keeps for another try: beyond it, it reads nothing new.
-const MAX_WAITING: usize = 1_000;
 
 /// How often it is looked for what others left behind, at the most and at the least.
 const CLAIM_INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -46,7 +44,7 @@ pub(super) struct RedisConsumer {
     pub(super) holding: Mutex<Holding>,
     /// Something is put off, or is known to be ours still: whoever waits has to look when it is due.
     pub(super) put_off: Notify,
-    pub(super) clock: Mutex<Clock>,
+    pub(super) clock: Clock,
     pub(super) swept: Mutex<Instant>,
 }
 
@@ -56,12 +54,6 @@ pub(super) struct Stream {
     pub(super) key: Arc<str>,
     /// Something of it was settled since it was trimmed.
     pub(super) is_to_trim: AtomicBool,
-}
-
-/// What Redis' clock said, and when.
-pub(super) struct Clock {
-    pub(super) ms: u64,
-    pub(super) asked: Instant,
 }
 
 /// The reads that are under way. They go on when nobody waits for them: what they bring was taken from the group.
@@ -111,10 +103,7 @@ impl RedisConsumer {
             }),
             holding: Mutex::default(),
             put_off: Notify::new(),
-            clock: Mutex::new(Clock {
-                ms: own_clock(),
-                asked: Instant::now(),
-            }),
+            clock: Clock::default(),
             swept: Mutex::new(Instant::now()),
             link,
         };
@@ -149,20 +138,12 @@ impl RedisConsumer {
             Err(failed) if failed.code() == Some("NOPERM") => Value::Nil,
             answer => answer?,
         };
-        let ms = match array(answer).as_slice() {
-            [seconds, micros] => number(seconds) * 1_000 + number(micros) / 1_000,
-            _ => own_clock(),
+        let time = match array(answer).as_slice() {
+            [seconds, micros] => Some(number(seconds) * 1_000 + number(micros) / 1_000),
+            _ => None,
         };
-        let asked = Instant::now();
-        *lock(&self.clock) = Clock { ms, asked };
+        self.clock.set(time.map(Duration::from_millis));
         Ok(())
-    }
-
-    /// How long an entry has been there.
-    fn age(&self, id: &str) -> Duration {
-        let clock = lock(&self.clock);
-        let now = Duration::from_millis(clock.ms) + clock.asked.elapsed();
-        now.saturating_sub(Duration::from_millis(milliseconds(id)))
     }
 
     /// A command about an entry that is pending, or some: `XCLAIM … 0 <ids>`.
@@ -277,25 +258,12 @@ impl RedisConsumer {
 
     /// Hands what is ready to the worker.
     fn ready(&self, limit: usize) -> Vec<Delivery> {
-        let mut ready = Vec::new();
-        let mut holding = lock(&self.holding);
-        while ready.len() < limit
-            && let Some(((at, id), held)) = holding.start()
-        {
-            if let Some(stream) = self.streams.get(at) {
-                ready.push(Delivery {
-                    body: Arc::clone(&held.body),
-                    attempt: held.attempt,
-                    tries: held.tries,
-                    age: self.age(&id),
-                    taken: Taken {
-                        channel: stream.channel.clone(),
-                        entry: id,
-                    },
-                });
-            }
-        }
-        ready
+        let channel = |at: usize| self.streams.get(at).map(|stream| &stream.channel);
+        let age = |id: &EntryId, _: &_| {
+            let stored = Duration::from_millis(milliseconds(id));
+            self.clock.since(stored)
+        };
+        lock(&self.holding).hand_out(limit, channel, age)
     }
 
     fn key_of(&self, taken: &Taken) -> Option<(Key, &Stream)> {
@@ -448,10 +416,4 @@ fn are_put(answers: Vec<Result<Value, Failed>>) -> Result<(), Failed> {
 
 pub(super) fn milliseconds_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Our clock, where Redis' is not to be had.
-fn own_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, milliseconds_of)
 }

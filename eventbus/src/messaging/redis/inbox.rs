@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::answers::{array, entry, streams};
 use super::pace::Pace;
 use super::{Failed, Link};
+use crate::lock::lock;
 use crate::messaging::bus::{EntryId, Inbox};
 use crate::messaging::error::MessageBusError;
-use crate::redis_streams::connection::lock;
 
 /// How long an inbox stays whose requester is gone.
 const TTL: Duration = Duration::from_secs(60);

@@ -31,8 +31,9 @@ use super::bus::{Consumer, DeadEntry, EntryId, Inbox, MessageBus};
 use super::error::MessageBusError;
 use super::names::{Channel, Group};
 use crate::app_name::is_app_name;
+use crate::lock::lock;
 use crate::redis_streams::InvalidRedisBus;
-use crate::redis_streams::connection::{Commands, RESPONSE_TIMEOUT, lock};
+use crate::redis_streams::connection::{Commands, RESPONSE_TIMEOUT};
 use crate::redis_streams::place::Place;
 use crate::redis_streams::readers::Readers;
 

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::Failed;
 use super::answers::{array, field, next_id, number, order, pending, text};
 use super::consumer::{RedisConsumer, Stream, milliseconds_of};
+use crate::lock::lock;
 use crate::messaging::bus::EntryId;
-use crate::redis_streams::connection::lock;
 
 /// How many entries are named in one command.
 const AT_ONCE: usize = 500;
