@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 pub use tidelog_command::gateway::PassedCaller;
-use tidelog_domain::{Metadata, causes};
+use tidelog_domain::causes;
 use tidelog_eventbus::messaging::{
     EmitError, MessageBusError, MessageOptions, Messaging, ReplyError, SendError, Subject,
 };
@@ -249,7 +249,7 @@ async fn pass(
     };
     let options = MessageOptions {
         id: None,
-        metadata: metadata(&context, &caller),
+        metadata: context.metadata_of_message(&caller),
         timeout: Some(passing.timeout),
     };
     if route.is_sent {
@@ -271,20 +271,6 @@ fn owned(parameters: &RawPathParams) -> BTreeMap<String, String> {
     parameters
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
-}
-
-fn metadata(context: &RequestContext, caller: &Caller) -> Metadata {
-    // With export the message belongs under the span of the request.
-    let traceparent = context
-        .traceparent()
-        .filter(|_| !tidelog_telemetry::is_on());
-    Metadata {
-        correlation_id: context.correlation_id().to_owned(),
-        traceparent: traceparent.map(str::to_owned),
-        actor: caller.principal().map(str::to_owned),
-        tenant: caller.tenant().map(|tenant| tenant.as_str().to_owned()),
-        ..Metadata::default()
-    }
 }
 
 /// Why a request has no reply, for its client.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
+use tidelog_domain::Metadata;
 use uuid::Uuid;
 
+use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
 
 /// The header that names the conversation.
@@ -66,6 +68,28 @@ impl RequestContext {
             correlation_id: correlation_id.into(),
             traceparent: traceparent(headers).map(Arc::from),
         })
+    }
+
+    /// What is recorded with what comes of a request of `caller`.
+    #[must_use]
+    pub fn metadata(&self, caller: &Caller) -> Metadata {
+        Metadata {
+            correlation_id: self.correlation_id().to_owned(),
+            traceparent: self.traceparent().map(str::to_owned),
+            actor: caller.principal().map(str::to_owned),
+            tenant: caller.tenant().map(|tenant| tenant.as_str().to_owned()),
+            ..Metadata::default()
+        }
+    }
+
+    /// The same for a message that a request of `caller` becomes: where spans are exported, it belongs under that of the request.
+    #[must_use]
+    pub fn metadata_of_message(&self, caller: &Caller) -> Metadata {
+        let mut metadata = self.metadata(caller);
+        if tidelog_telemetry::is_on() {
+            metadata.traceparent = None;
+        }
+        metadata
     }
 
     /// What all messages of one conversation share.

@@ -59,24 +59,46 @@ pub enum InvalidGateway {
     Name(#[from] InvalidName),
 }
 
+/// What goes over messages, as the settings and the program say.
+#[derive(Default)]
+pub(super) struct OverMessages<'a> {
+    /// Whose commands are taken from gateways.
+    taken: Vec<&'a str>,
+    /// What they go over, and the program's own routes; `None` where there is nothing to go over it. It connects when it is used.
+    messaging: Option<Messaging>,
+}
+
 impl<'a> Assembly<'a> {
-    /// Whose commands the settings say to take from gateways.
+    /// What is to go over messages.
     ///
     /// # Errors
     ///
     /// [`InvalidGateway`], before anything is opened.
-    pub(super) fn taken_from_gateways(&self) -> Result<Vec<&'a str>, StartError> {
+    pub(super) fn over_messages(&self) -> Result<OverMessages<'a>, StartError> {
+        let (settings, program) = (self.settings, self.program);
+        let is_gateway = settings.role == Role::Gateway;
+        let has_commands = is_gateway || !settings.aggregates.is_empty();
+        let has_routes = (is_gateway || settings.role.runs(Role::Command))
+            && !program.message_routes().is_empty();
+        if !has_commands && !has_routes {
+            return Ok(OverMessages::default());
+        }
+        let messaging = open_messaging(settings, program.name())?;
+        if messaging.is_none() && has_commands {
+            let what = match is_gateway {
+                true => "the role gateway sends commands over messages",
+                false => "aggregates says to take commands from gateways",
+            };
+            return Err(InvalidGateway::NoBus { what }.into());
+        }
+        let taken = self.taken_from_gateways()?;
+        Ok(OverMessages { taken, messaging })
+    }
+
+    /// Whose commands the settings say to take from gateways.
+    fn taken_from_gateways(&self) -> Result<Vec<&'a str>, StartError> {
         let (settings, program) = (self.settings, self.program);
         let named = &settings.aggregates;
-        if settings.role == Role::Gateway || !named.is_empty() {
-            let what = match settings.role {
-                Role::Gateway => "the role gateway sends commands over messages",
-                _ => "aggregates says to take commands from gateways",
-            };
-            // It says what is wrong with the URL, and connects nothing yet.
-            let messaging = open_messaging(settings, program.name())?;
-            messaging.ok_or(InvalidGateway::NoBus { what })?;
-        }
         if named.is_empty() {
             return Ok(Vec::new());
         }
@@ -101,22 +123,14 @@ impl<'a> Assembly<'a> {
         Ok(all.into_iter().filter(is_named).collect())
     }
 
-    /// Messaging over the bus of the settings, which there is.
-    fn messaging(&self) -> Result<Messaging, StartError> {
-        let messaging = open_messaging(self.settings, self.program.name())?;
-        let what = "commands and routes go over messages";
-        Ok(messaging.ok_or(InvalidGateway::NoBus { what })?)
-    }
-
     /// The routes that the program declares, where there is a bus that their requests can go over.
-    pub(super) fn message_routes(&self) -> Result<Router, StartError> {
-        let routes = self.program.message_routes();
-        if routes.is_empty() || self.settings.bus_url.is_none() {
-            return Ok(Router::new());
-        }
-        let messaging = self.messaging()?.with_max_bytes(MAX_MESSAGE_BYTES);
+    pub(super) fn message_routes(&self, over: &OverMessages<'_>) -> Router {
+        let Some(messaging) = &over.messaging else {
+            return Router::new();
+        };
+        let messaging = messaging.with_max_bytes(MAX_MESSAGE_BYTES);
         let timeout = self.settings.gateway_timeout;
-        Ok(routes::router(routes, &messaging, timeout))
+        routes::router(self.program.message_routes(), &messaging, timeout)
     }
 
     /// What answers the queries of WebSockets at a gateway: the query service elsewhere, where the settings name it.
@@ -133,14 +147,20 @@ impl<'a> Assembly<'a> {
         Ok(Router::new().fallback(unknown))
     }
 
-    /// Runs the commands of `names` that gateways send, by `commands`, the routes of the command service. It stops with the listeners, so
-    /// that what it has begun is finished before the command service is closed.
+    /// Runs the commands that gateways send, where some are taken, by `commands`, the routes of the command service. It stops with the
+    /// listeners, so that what it has begun is finished before the command service is closed.
     pub(super) fn take_from_gateways(
         &self,
-        names: &[&str],
+        over: &OverMessages<'_>,
         commands: &Router,
         running: &Running,
     ) -> Result<(), StartError> {
+        let (Some(messaging), names) = (&over.messaging, &over.taken) else {
+            return Ok(());
+        };
+        if names.is_empty() {
+            return Ok(());
+        }
         let settings = self.settings;
         let rules = self.sign_in.as_ref().map(|sign_in| sign_in.rules().clone());
         let trust = Trust {
@@ -149,7 +169,7 @@ impl<'a> Assembly<'a> {
         };
         let commands = app(commands.clone());
         let names_taken = names.iter().copied();
-        let worker = command_worker(&self.messaging()?, &commands, names_taken, &trust)
+        let worker = command_worker(messaging, &commands, names_taken, &trust)
             .map_err(InvalidGateway::from)?
             .concurrency(usize::try_from(settings.max_requests).unwrap_or(usize::MAX))
             .stop_timeout(settings.shutdown_grace);
@@ -169,7 +189,14 @@ impl<'a> Assembly<'a> {
     }
 
     /// Takes commands over HTTP, and has workers run them.
-    pub(super) fn pass_commands_on(&self, running: &mut Running) -> Result<(), StartError> {
+    pub(super) fn pass_commands_on(
+        &self,
+        over: &OverMessages<'_>,
+        running: &mut Running,
+    ) -> Result<(), StartError> {
+        let Some(messaging) = &over.messaging else {
+            return Ok(());
+        };
         let (program, settings) = (self.program, self.settings);
         let (name, deciders) = (program.name(), program.deciders());
         let multi_stream = program.multi_stream_commands();
@@ -177,7 +204,7 @@ impl<'a> Assembly<'a> {
         let definitions = Definitions::new(deciders.iter().cloned())
             .and_then(|own| own.with_multi_stream(multi_stream.iter().cloned()))
             .map_err(taken)?;
-        let workers = Workers::new(&self.messaging()?, settings.gateway_timeout);
+        let workers = Workers::new(messaging, settings.gateway_timeout);
         let commands = CommandSettings {
             query_url: settings.query_url.clone(),
             ..CommandSettings::default()
@@ -187,7 +214,7 @@ impl<'a> Assembly<'a> {
         let document = sign_in::commands_secured(document, sign_in);
         let routes = Routes {
             guarded: gateway_router(definitions, workers.clone(), commands)
-                .merge(self.message_routes()?),
+                .merge(self.message_routes(over)),
             open: docs_router(&document),
         };
         let router = public("gateway", routes, settings, sign_in, &COMMAND_METHODS);

@@ -66,6 +66,7 @@ use crate::subscriptions::{self, Subscriptions};
 use admin::Admin;
 use freshness::Freshness;
 pub use gateway::InvalidGateway;
+use gateway::OverMessages;
 use group::Group;
 pub use listeners::CannotListen;
 use listeners::{address, listen};
@@ -279,7 +280,7 @@ impl Assembly<'_> {
     /// Opens the backends and starts what the role runs.
     async fn run(self, running: &mut Running, reads: Reads) -> Result<(), StartError> {
         let role = self.settings.role;
-        let taken = self.taken_from_gateways()?;
+        let over = self.over_messages()?;
         let backends = Backends::open(self.settings, self.program, &running.ready).await?;
         running.ready.not_ready("starting the services");
         let reach = Reach::new(&backends, self.readiness.clone());
@@ -311,11 +312,11 @@ impl Assembly<'_> {
                 .workers
                 .spawn(|stop| watch::diverged(published, views, reactions, part, stop));
             if let Some(signal) = signal.clone() {
-                self.take_commands(&source, signal, relay, &taken, running)?;
+                self.take_commands(&source, signal, relay, &over, running)?;
             }
         }
         if role == Role::Gateway {
-            self.pass_commands_on(running)?;
+            self.pass_commands_on(&over, running)?;
         }
         if let Some(store) = &backends.reads {
             self.await_versions(&store.backend, running).await?;
@@ -530,7 +531,7 @@ impl Assembly<'_> {
         source: &Source,
         signal: CommitSignal,
         relay: RelayStatus,
-        taken: &[&str],
+        over: &OverMessages<'_>,
         running: &mut Running,
     ) -> Result<(), StartError> {
         let (name, deciders) = (self.program.name(), self.program.deciders());
@@ -563,10 +564,8 @@ impl Assembly<'_> {
         let document = command_document(name, deciders, multi_stream);
         let document = sign_in::commands_secured(document, sign_in);
         let commands = command_router(service, settings);
-        let routes_of_its_own = self.message_routes()?;
-        if !taken.is_empty() {
-            self.take_from_gateways(taken, &commands, running)?;
-        }
+        let routes_of_its_own = self.message_routes(over);
+        self.take_from_gateways(over, &commands, running)?;
         let routes = Routes {
             guarded: commands.merge(feed).merge(routes_of_its_own),
             open: docs_router(&document),

@@ -41,7 +41,7 @@ mod worker;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use tidelog_domain::causes;
 use tidelog_eventbus::messaging::{
@@ -85,8 +85,8 @@ pub struct Workers {
 /// Why no worker has answered a command.
 #[derive(Debug)]
 pub(crate) enum Unanswered {
-    /// None has ever taken the commands of `name`.
-    NoWorkers { name: String },
+    /// None has ever taken the commands of its aggregate.
+    NoWorkers,
     /// It does not go over the bus.
     TooLarge { bytes: usize, max: usize },
     /// The bus has no room.
@@ -138,9 +138,7 @@ impl Workers {
 /// What it means that there is no reply. What is not the client's business goes to the log, in the request's span.
 fn unanswered(name: &str, error: &SendError) -> Unanswered {
     let why = match error {
-        SendError::UnknownSubject { .. } => Unanswered::NoWorkers {
-            name: name.to_owned(),
-        },
+        SendError::UnknownSubject { .. } => Unanswered::NoWorkers,
         SendError::TooLarge { bytes, max } => {
             return Unanswered::TooLarge {
                 bytes: *bytes,
@@ -163,13 +161,9 @@ fn unanswered(name: &str, error: &SendError) -> Unanswered {
 
 /// The answer of a worker as one of HTTP.
 fn response(reply: CommandReply) -> Option<Response> {
-    let body = reply.body.map(|body| String::from(Box::<str>::from(body)));
+    let body = passing::body(reply.body);
     let mut response = Response::new(body.map_or_else(Body::empty, Body::from));
     *response.status_mut() = StatusCode::from_u16(reply.status).ok()?;
-    for (name, value) in &reply.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        let value = HeaderValue::from_str(value).ok()?;
-        response.headers_mut().append(name, value);
-    }
+    *response.headers_mut() = passing::unlisted(&reply.headers)?;
     Some(response)
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::request::Parts;
-use axum::http::{HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tidelog_domain::{Metadata, Tenant};
@@ -101,32 +101,45 @@ impl Passing {
         let call = CommandCall {
             method: parts.method.as_str().to_owned(),
             path: parts.uri.path().to_owned(),
-            headers: headers(parts),
+            headers: listed(&parts.headers, |name| PASSED_ON.contains(name)),
             caller: PassedCaller::of(&from.caller),
             body,
             text,
         };
-        let mut metadata = from.metadata();
-        if tidelog_telemetry::is_on() {
-            // What the worker does belongs under the gateway's own span.
-            metadata.traceparent = None;
-        }
         Self {
             name: name.to_owned(),
             call,
-            metadata,
+            metadata: from.context.metadata_of_message(&from.caller),
         }
     }
 }
 
-fn headers(parts: &Parts) -> Vec<(String, String)> {
-    let lines = parts.headers.iter();
-    let passed_on = lines.filter(|(name, _)| PASSED_ON.contains(name));
-    passed_on
+/// Those of `headers` that are to go over messages, as they go.
+pub(super) fn listed(
+    headers: &HeaderMap,
+    goes: impl Fn(&HeaderName) -> bool,
+) -> Vec<(String, String)> {
+    let lines = headers.iter().filter(|(name, _)| goes(name));
+    lines
         .filter_map(|(name, value)| {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         })
         .collect()
+}
+
+/// The headers that came over messages; `None` when one is none.
+pub(super) fn unlisted(lines: &[(String, String)]) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(lines.len());
+    for (name, value) in lines {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_str(value).ok()?);
+    }
+    Some(headers)
+}
+
+/// The body that came over messages.
+pub(super) fn body(json: Option<Box<RawValue>>) -> Option<String> {
+    json.map(|json| String::from(Box::<str>::from(json)))
 }
 
 impl PassedCaller {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
 use tidelog_domain::Tenant;
@@ -17,7 +17,9 @@ use tidelog_eventbus::messaging::{
 use tidelog_http::{CORRELATION_ID, Caller, Problem, ProblemKind, Rules, TRACEPARENT};
 use tower::ServiceExt;
 
-use super::{CommandCall, CommandReply, GROUP, IDLE, MAX_MESSAGE_BYTES, PassedCaller, subject};
+use super::{
+    CommandCall, CommandReply, GROUP, IDLE, MAX_MESSAGE_BYTES, PassedCaller, passing, subject,
+};
 use crate::handling::Sent;
 
 /// When a command is looked at again that an earlier try of it is still at, in this process.
@@ -117,16 +119,12 @@ fn request(call: CommandCall, name: &str, context: &MessageContext) -> Option<Re
     if !is_of_name {
         return None;
     }
-    let body = call.body.map(|body| String::from(Box::<str>::from(body)));
-    let body = body.or(call.text);
+    let body = passing::body(call.body).or(call.text);
     let mut request = Request::new(body.map_or_else(Body::empty, Body::from));
     *request.method_mut() = Method::from_bytes(call.method.as_bytes()).ok()?;
     *request.uri_mut() = uri;
+    *request.headers_mut() = passing::unlisted(&call.headers)?;
     let headers = request.headers_mut();
-    for (name, value) in &call.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        headers.append(name, HeaderValue::from_str(value).ok()?);
-    }
     let metadata = context.metadata();
     if !metadata.correlation_id.is_empty() {
         let id = HeaderValue::from_str(&metadata.correlation_id).ok()?;
@@ -143,12 +141,9 @@ fn request(call: CommandCall, name: &str, context: &MessageContext) -> Option<Re
 async fn reply(response: Response) -> Result<CommandReply, HandlerError> {
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, MAX_MESSAGE_BYTES).await?;
-    let headers = parts.headers.iter().filter(|(name, _)| {
+    let headers = passing::listed(&parts.headers, |name| {
         // Both are the gateway's own to say.
-        **name != CORRELATION_ID && **name != header::CONTENT_LENGTH
-    });
-    let headers = headers.filter_map(|(name, value)| {
-        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        *name != CORRELATION_ID && *name != header::CONTENT_LENGTH
     });
     let body = match body.is_empty() {
         true => None,
@@ -156,7 +151,7 @@ async fn reply(response: Response) -> Result<CommandReply, HandlerError> {
     };
     Ok(CommandReply {
         status: parts.status.as_u16(),
-        headers: headers.collect(),
+        headers,
         body,
     })
 }

@@ -86,11 +86,11 @@ pub fn classify(error: &(dyn Error + 'static)) -> Option<FailureKind> {
 
 fn passes(error: &sqlx::Error) -> bool {
     #[cfg(feature = "mysql")]
-    if mysql::passes(error) {
+    if crate::store::passes_on_mysql(error) {
         return true;
     }
     #[cfg(feature = "sqlite")]
-    if sqlite::passes(error) {
+    if crate::store::passes_on_sqlite(error) {
         return true;
     }
     false

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{MySqlConnection, MySqlPool};
 use tidelog_eventbus::messaging::{Group, InvalidName, MessageContext};
 
@@ -19,19 +18,6 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS tidelog_handled_messages (
 const INSERT: &str = "INSERT INTO tidelog_handled_messages (worker_group, message, handled_at) VALUES (?, ?, UNIX_TIMESTAMP())";
 
 const SWEEP: &str = "DELETE FROM tidelog_handled_messages WHERE worker_group = ? AND handled_at < UNIX_TIMESTAMP() - ? LIMIT ?";
-
-/// The errors of a server that passes by itself: locks and deadlocks, an interrupted statement, no room, too many connections, a start or
-/// a stop, a network that fails, read-only for now.
-const PASSES: [u16; 29] = [
-    1020, 1021, 1037, 1038, 1040, 1041, 1043, 1053, 1077, 1079, 1080, 1114, 1152, 1158, 1159, 1160,
-    1161, 1180, 1203, 1205, 1213, 1226, 1290, 1317, 1836, 1927, 3100, 3169, 4031,
-];
-
-pub(super) fn passes(error: &sqlx::Error) -> bool {
-    let error = error.as_database_error();
-    let error = error.and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
-    error.is_some_and(|error| PASSES.contains(&error.number()))
-}
 
 /// The messages that a group of workers has handled, in the table `tidelog_handled_messages` of a MySQL database: the one that has the effects.
 #[derive(Clone, Debug)]

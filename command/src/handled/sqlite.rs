@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::error::DatabaseError;
-use sqlx::sqlite::SqliteError;
 use sqlx::{SqliteConnection, SqlitePool};
 use tidelog_eventbus::messaging::{Group, InvalidName, MessageContext};
 
@@ -22,16 +20,6 @@ const SWEEP: &str = "DELETE FROM tidelog_handled_messages WHERE (worker_group, m
     SELECT worker_group, message FROM tidelog_handled_messages
     WHERE worker_group = ? AND handled_at < unixepoch() - ? LIMIT ?
 )";
-
-/// The primary result codes of what passes by itself: busy, locked, no memory, interrupted, I/O, full, protocol, schema changed.
-const PASSES: [i32; 8] = [5, 6, 7, 9, 10, 13, 15, 17];
-
-pub(super) fn passes(error: &sqlx::Error) -> bool {
-    let error = error.as_database_error();
-    let error = error.and_then(|error| error.try_downcast_ref::<SqliteError>());
-    let code = error.and_then(|error| DatabaseError::code(error)?.parse::<i32>().ok());
-    code.is_some_and(|code| PASSES.contains(&(code & 0xff)))
-}
 
 /// The messages that a group of workers has handled, in the table `tidelog_handled_messages` of a SQLite database: the one that has the effects.
 #[derive(Clone, Debug)]

@@ -303,16 +303,7 @@ pub(crate) struct From {
 impl From {
     /// What is recorded with the events of the request.
     pub(crate) fn metadata(&self) -> Metadata {
-        Metadata {
-            correlation_id: self.context.correlation_id().to_owned(),
-            traceparent: self.context.traceparent().map(str::to_owned),
-            actor: self.caller.principal().map(str::to_owned),
-            tenant: self
-                .caller
-                .tenant()
-                .map(|tenant| tenant.as_str().to_owned()),
-            ..Metadata::default()
-        }
+        self.context.metadata(&self.caller)
     }
 }
 

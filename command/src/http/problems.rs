@@ -126,12 +126,13 @@ impl Subject<'_> {
                 );
                 return Problem::new(ProblemKind::TooLarge, what);
             }
-            Unanswered::NoWorkers { name } => Problem::new(
-                ProblemKind::Unavailable,
-                format!(
+            Unanswered::NoWorkers => {
+                let name = self.category;
+                let what = format!(
                     "No worker takes the commands of {name}: start one with --aggregates {name}. Nothing was written."
-                ),
-            ),
+                );
+                Problem::new(ProblemKind::Unavailable, what)
+            }
             Unanswered::Full => Problem::new(
                 ProblemKind::Overloaded,
                 "The message bus has no room. Nothing was written. Send the command again later.",

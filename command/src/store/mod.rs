@@ -67,10 +67,14 @@ pub use inspection::{InspectedLog, Inspection, PendingMigration};
 pub use keys::Recorded;
 pub use memory::InMemoryEventStore;
 #[cfg(feature = "mysql")]
+pub(crate) use mysql::error::passes as passes_on_mysql;
+#[cfg(feature = "mysql")]
 pub use mysql::{MySqlEventStore, MySqlOptions};
 pub use open::OpenError;
 pub use plan::{MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES};
 pub use snapshots::{MAX_SNAPSHOT_BYTES, Snapshot, StreamPage};
+#[cfg(feature = "sqlite")]
+pub(crate) use sqlite::error::passes as passes_on_sqlite;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteEventStore, SqliteOptions};
 

@@ -15,12 +15,17 @@ const NULL: u16 = 1048;
 /// read, an interrupted statement, a connection that was killed or was idle for too long.
 const TRANSIENT: [u16; 7] = [1205, 1213, 1020, 1317, 1927, 3169, 4031];
 
-/// What cannot be done now, whatever the statement: the server is short of something, read-only, stopping, changing its role, or
-/// does not let this user in.
-const NOT_NOW: [u16; 44] = [
-    1021, 1026, 1030, 1037, 1038, 1040, 1041, 1043, 1044, 1045, 1049, 1053, 1077, 1078, 1079, 1080,
-    1114, 1129, 1142, 1143, 1146, 1152, 1158, 1159, 1160, 1161, 1180, 1189, 1190, 1203, 1226, 1227,
-    1290, 1598, 1665, 1698, 1792, 1836, 3024, 3032, 3100, 3101, 3168, 3796,
+/// What cannot be done now, whatever the statement, and passes by itself: the server is short of something, is starting or stopping, is read-only
+/// or changes its role, or the network fails.
+const FOR_NOW: [u16; 22] = [
+    1021, 1037, 1038, 1040, 1041, 1043, 1053, 1077, 1079, 1080, 1114, 1152, 1158, 1159, 1160, 1161,
+    1180, 1203, 1226, 1290, 1836, 3100,
+];
+
+/// What cannot be done until somebody does something: the server does not let this user in, or has not what is asked for.
+const UNTIL_MENDED: [u16; 22] = [
+    1026, 1030, 1044, 1045, 1049, 1078, 1129, 1142, 1143, 1146, 1189, 1190, 1227, 1598, 1665, 1698,
+    1792, 3024, 3032, 3101, 3168, 3796,
 ];
 
 /// What an error of the server means for the transaction that it ended.
@@ -62,19 +67,27 @@ pub(super) fn meaning(error: &sqlx::Error) -> Option<Meaning> {
         Meaning::Null
     } else if TRANSIENT.contains(&number) {
         Meaning::Transient
-    } else if NOT_NOW.contains(&number) {
+    } else if FOR_NOW.contains(&number) || UNTIL_MENDED.contains(&number) {
         Meaning::NotNow
     } else {
         Meaning::Refused(number)
     })
 }
 
+/// The server's number of `error`, when the server sent it.
+fn number(error: &sqlx::Error) -> Option<u16> {
+    let error = error.as_database_error()?;
+    Some(error.try_downcast_ref::<MySqlDatabaseError>()?.number())
+}
+
 /// Whether a row with this key is there already.
 pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
-    let error = error
-        .as_database_error()
-        .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
-    error.is_some_and(|error| DUPLICATE.contains(&error.number()))
+    number(error).is_some_and(|number| DUPLICATE.contains(&number))
+}
+
+/// Whether the server's error passes by itself: the same may go well later.
+pub(crate) fn passes(error: &sqlx::Error) -> bool {
+    number(error).is_some_and(|number| TRANSIENT.contains(&number) || FOR_NOW.contains(&number))
 }
 
 /// What `error` makes of a read, or of a transaction that is not run again; gives it back when it is not the server's.

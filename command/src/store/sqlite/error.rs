@@ -5,9 +5,12 @@ use sqlx::sqlite::SqliteError;
 
 use crate::store::failure::{Cause, Failure};
 
-/// The primary result codes that say that it cannot be done now: permission, aborted, busy, locked, no memory, read-only,
-/// interrupted, I/O, full, cannot open, protocol, schema changed, out of a limit of the system, authorisation.
-const NOT_NOW: [i32; 14] = [3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 17, 22, 23];
+/// The primary result codes of what passes by itself: busy, locked, no memory, interrupted, I/O, full, protocol, schema changed.
+const FOR_NOW: [i32; 8] = [5, 6, 7, 9, 10, 13, 15, 17];
+
+/// The primary result codes that say that it cannot be done until somebody does something: permission, aborted, read-only, cannot open, out of
+/// a limit of the system, authorisation.
+const UNTIL_MENDED: [i32; 6] = [3, 4, 8, 14, 22, 23];
 
 /// The primary result codes that say that the file is damaged or no database.
 const DAMAGED: [i32; 2] = [11, 26];
@@ -20,7 +23,7 @@ pub(in crate::store) fn failure(error: sqlx::Error) -> Result<Failure, sqlx::Err
     let Some(code) = primary_code(&error) else {
         return Err(error);
     };
-    Ok(if NOT_NOW.contains(&code) {
+    Ok(if FOR_NOW.contains(&code) || UNTIL_MENDED.contains(&code) {
         Failure::Unavailable(Cause::new(error))
     } else if DAMAGED.contains(&code) {
         Failure::Corrupt(format!(
@@ -32,6 +35,11 @@ pub(in crate::store) fn failure(error: sqlx::Error) -> Result<Failure, sqlx::Err
     } else {
         Failure::Refused(format!("the database refused it (SQLite's error {code})"))
     })
+}
+
+/// Whether SQLite's error passes by itself: the same may go well later.
+pub(crate) fn passes(error: &sqlx::Error) -> bool {
+    primary_code(error).is_some_and(|code| FOR_NOW.contains(&code))
 }
 
 /// The low byte of SQLite's result code.
