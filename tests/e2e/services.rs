@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 use tidelog_domain::Partitions;
 use tidelog_test_support::{
-    Process, Server, Signal, free_port, fresh_mongodb_database, fresh_mysql_database, shared,
+    AUDIENCE, ISSUER, Process, Server, Signal, free_port, fresh_mongodb_database,
+    fresh_mysql_database, shared,
 };
 
 use crate::client::{Client, send};
@@ -416,6 +417,16 @@ impl Site {
             service.restart().await;
         }
     }
+}
+
+/// The settings of a service that believes the issuer of these keys, and its word of whose tenant one is.
+pub(crate) fn of_tenants(jwks: &str) -> [(&str, &str); 4] {
+    [
+        ("TIDELOG_AUTH_JWKS", jwks),
+        ("TIDELOG_AUTH_ISSUER", ISSUER),
+        ("TIDELOG_AUTH_AUDIENCE", AUDIENCE),
+        ("TIDELOG_AUTH_TENANT_CLAIM", "tenant"),
+    ]
 }
 
 /// An address on this machine that nothing listens on.

@@ -1,81 +1,41 @@
 //! What is particular to the bus on Kafka: who the brokers are, duplicates, and what readers do when a topic is another one.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use tidelog_domain::{HistoryId, Partition, Position, RecordedEvent};
 use tidelog_eventbus::{EventBus, KafkaConnectError, KafkaEventBus};
-use tidelog_test_support::{free_port, shared, unique_name};
-use uuid::Uuid;
+use tidelog_test_support::{free_port, shared};
 
-use super::kit::{Log, delete_topic, partitions};
+use super::kit::{Bench, P0, delete_topic, partitions};
 use crate::services::{Backends, Role, Service};
 
-const P0: Partition = Partition::new(0);
-
-/// A log's events of one partition, and the buses that publish and read them.
-struct Bench {
-    app: String,
-    history: HistoryId,
-    events: Vec<RecordedEvent>,
+/// A bus that remembers nothing.
+async fn bus(bench: &Bench) -> KafkaEventBus {
+    let url = shared::kafka().await.url();
+    KafkaEventBus::new(url, &bench.app, partitions()).unwrap()
 }
 
-impl Bench {
-    async fn new() -> Self {
-        let log = Log::new();
-        log.append(1_000).await;
-        Self {
-            app: unique_name(),
-            history: HistoryId::new(Uuid::now_v7()),
-            events: log.events(P0).await,
-        }
-    }
-
-    /// A bus that remembers nothing.
-    async fn bus(&self) -> KafkaEventBus {
-        let url = shared::kafka().await.url();
-        KafkaEventBus::new(url, &self.app, partitions()).unwrap()
-    }
-
-    async fn publish(&self, bus: &KafkaEventBus, events: Range<usize>) {
-        let published = bus.publish(self.history, P0, &self.events[events]);
-        published.await.unwrap();
-    }
-
-    /// What there is after so many events.
-    async fn read(&self, bus: &KafkaEventBus, after: usize) -> Vec<RecordedEvent> {
-        let after = match after {
-            0 => Position::START,
-            count => self.events[count - 1].position,
-        };
-        let (after, wait) = ([(P0, after)], Duration::from_millis(1));
-        let read = bus.read(self.history, &after, 10_000, wait);
-        read.await.unwrap()
-    }
-
-    /// Puts a record into the topic as anybody can.
-    async fn put(&self, body: &str) {
-        let url = shared::kafka().await.url();
-        let brokers = url.trim_start_matches("kafka://");
-        let config = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .clone();
-        let producer: BaseProducer = config.create().unwrap();
-        let topic = self.bus().await.topic(self.history);
-        let record = BaseRecord::<str, str>::to(&topic)
-            .partition(0)
-            .payload(body);
-        producer.send(record).unwrap();
-        producer.flush(Duration::from_secs(10)).unwrap();
-    }
+/// Puts a record into the topic as anybody can.
+async fn put(bench: &Bench, body: &str) {
+    let url = shared::kafka().await.url();
+    let brokers = url.trim_start_matches("kafka://");
+    let config = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .clone();
+    let producer: BaseProducer = config.create().unwrap();
+    let topic = bus(bench).await.topic(bench.history);
+    let record = BaseRecord::<str, str>::to(&topic)
+        .partition(0)
+        .payload(body);
+    producer.send(record).unwrap();
+    producer.flush(Duration::from_secs(10)).unwrap();
 }
 
 #[tokio::test]
 async fn a_kafka_says_how_many_brokers_it_has() {
     let bench = Bench::new().await;
-    let server = bench.bus().await.server().await.unwrap();
+    let server = bus(&bench).await.server().await.unwrap();
     assert_eq!(server.brokers, 1);
 }
 
@@ -110,24 +70,24 @@ async fn readers_of_kafka_get_each_position_once_though_several_programs_publish
     let bench = Bench::new().await;
     let all = bench.events.len();
     let publish = async |step: usize| {
-        let bus = bench.bus().await;
+        let bus = bus(&bench).await;
         for from in (0..all).step_by(step) {
             bench.publish(&bus, from..(from + step).min(all)).await;
         }
     };
     tokio::join!(publish(7), publish(16), publish(300));
     // Which of the first ones are on the bus depends on who was when; the log has them.
-    let read = bench.read(&bench.bus().await, 0).await;
+    let read = bench.read(&bus(&bench).await, 0).await;
     assert!(read.windows(2).all(|two| two[0].position < two[1].position));
     assert_eq!(read.last(), bench.events.last());
-    let after = bench.read(&bench.bus().await, all - 20).await;
+    let after = bench.read(&bus(&bench).await, all - 20).await;
     assert_eq!(after, bench.events[all - 20..]);
 }
 
 #[tokio::test]
 async fn a_program_that_was_away_does_no_harm_to_readers_of_kafka() {
     let bench = Bench::new().await;
-    let (one, other) = (bench.bus().await, bench.bus().await);
+    let (one, other) = (bus(&bench).await, bus(&bench).await);
     bench.publish(&one, 0..5).await;
     bench.publish(&other, 5..20).await;
     // It does not know of the other's.
@@ -135,14 +95,14 @@ async fn a_program_that_was_away_does_no_harm_to_readers_of_kafka() {
     bench.publish(&one, 9..21).await;
     assert_eq!(bench.read(&other, 0).await, bench.events[..21]);
     assert_eq!(bench.read(&other, 12).await, bench.events[12..21]);
-    let last = bench.bus().await.last(bench.history, P0).await.unwrap();
+    let last = bus(&bench).await.last(bench.history, P0).await.unwrap();
     assert_eq!(last, Some(bench.events[20].cursor()));
 }
 
 #[tokio::test]
 async fn who_has_published_nothing_for_a_while_looks_whether_others_have() {
     let bench = Bench::new().await;
-    let (one, other) = (bench.bus().await, bench.bus().await);
+    let (one, other) = (bus(&bench).await, bus(&bench).await);
     bench.publish(&one, 0..5).await;
     // One by one, since the stand-in for Kafka tells the offset of a batch' first record.
     for event in 5..12 {
@@ -150,15 +110,15 @@ async fn who_has_published_nothing_for_a_while_looks_whether_others_have() {
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
     bench.publish(&one, 5..12).await;
-    bench.put("the thirteenth record").await;
-    let error = bench.bus().await.last(bench.history, P0).await.unwrap_err();
+    put(&bench, "the thirteenth record").await;
+    let error = bus(&bench).await.last(bench.history, P0).await.unwrap_err();
     assert!(error.to_string().contains("record 12"), "{error}");
 }
 
 #[tokio::test]
 async fn a_topic_of_kafka_that_was_lost_is_made_anew_and_read_from_where_it_begins() {
     let bench = Bench::new().await;
-    let (publisher, reader) = (bench.bus().await, bench.bus().await);
+    let (publisher, reader) = (bus(&bench).await, bus(&bench).await);
     bench.publish(&publisher, 0..10).await;
     assert_eq!(bench.read(&reader, 0).await, bench.events[..10]);
     let topic = publisher.topic(bench.history);
@@ -173,7 +133,7 @@ async fn a_topic_of_kafka_that_was_lost_is_made_anew_and_read_from_where_it_begi
     assert_eq!(publisher.last(bench.history, P0).await.unwrap(), None);
     bench.publish(&publisher, 12..30).await;
     assert_eq!(
-        bench.read(&bench.bus().await, 10).await,
+        bench.read(&bus(&bench).await, 10).await,
         bench.events[12..30]
     );
     // Who was at the tenth record goes on there; what it does not see is in the log.
@@ -184,9 +144,9 @@ async fn a_topic_of_kafka_that_was_lost_is_made_anew_and_read_from_where_it_begi
 #[tokio::test]
 async fn what_is_no_event_of_ours_on_kafka_is_said_to_be_corrupt() {
     let bench = Bench::new().await;
-    let bus = bench.bus().await;
+    let bus = bus(&bench).await;
     bench.publish(&bus, 0..3).await;
-    bench.put("{}").await;
+    put(&bench, "{}").await;
     let after = [(P0, bench.events[2].position)];
     let read = bus.read(bench.history, &after, 10, Duration::from_millis(1));
     let error = read.await.unwrap_err();

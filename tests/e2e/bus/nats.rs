@@ -1,58 +1,17 @@
 //! What is particular to the bus on NATS: who the server is, and what publishers and readers remember of it.
 
-use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_domain::{HistoryId, Partition, Position, RecordedEvent};
 use tidelog_eventbus::{EventBus, NatsConnectError, NatsEventBus};
-use tidelog_test_support::{free_port, shared, unique_name};
-use uuid::Uuid;
+use tidelog_test_support::{free_port, shared};
 
-use super::kit::{Log, nats_at};
+use super::kit::{Bench, P0, nats_at};
 use crate::services::{Backends, Role, Service};
 
-pub(super) const P0: Partition = Partition::new(0);
-
-/// A log's events of one partition, and the buses that publish and read them.
-struct Bench {
-    app: String,
-    history: HistoryId,
-    events: Vec<RecordedEvent>,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        let log = Log::new();
-        log.append(1_000).await;
-        Self {
-            app: unique_name(),
-            history: HistoryId::new(Uuid::now_v7()),
-            events: log.events(P0).await,
-        }
-    }
-
-    /// A bus that remembers nothing.
-    async fn bus(&self) -> Arc<NatsEventBus> {
-        let url = shared::nats().await.url();
-        Arc::new(NatsEventBus::new(url, &self.app).unwrap())
-    }
-
-    async fn publish(&self, bus: &NatsEventBus, events: Range<usize>) {
-        let published = bus.publish(self.history, P0, &self.events[events]);
-        published.await.unwrap();
-    }
-
-    /// What there is after so many events.
-    async fn read(&self, bus: &NatsEventBus, after: usize) -> Vec<RecordedEvent> {
-        let after = match after {
-            0 => Position::START,
-            count => self.events[count - 1].position,
-        };
-        let (after, wait) = ([(P0, after)], Duration::from_millis(1));
-        let read = bus.read(self.history, &after, 10_000, wait);
-        read.await.unwrap()
-    }
+/// A bus that remembers nothing.
+async fn bus(bench: &Bench) -> NatsEventBus {
+    let url = shared::nats().await.url();
+    NatsEventBus::new(url, &bench.app).unwrap()
 }
 
 #[tokio::test]
@@ -95,16 +54,16 @@ async fn nats_keeps_each_position_once_though_several_programs_publish_at_once()
     let bench = Bench::new().await;
     let all = bench.events.len();
     let publish = async |step: usize| {
-        let bus = bench.bus().await;
+        let bus = bus(&bench).await;
         for from in (0..all).step_by(step) {
             bench.publish(&bus, from..(from + step).min(all)).await;
         }
     };
     tokio::join!(publish(7), publish(16), publish(1), publish(300));
-    let read = bench.read(&*bench.bus().await, 0).await;
+    let read = bench.read(&bus(&bench).await, 0).await;
     assert_eq!(read, bench.events);
     let streams = nats_at(shared::nats().await.url()).await;
-    let name = bench.bus().await.stream(P0);
+    let name = bus(&bench).await.stream(P0);
     let stream = streams.get_stream(name).await.unwrap();
     assert_eq!(stream.cached_info().state.messages, all as u64);
 }
@@ -112,7 +71,7 @@ async fn nats_keeps_each_position_once_though_several_programs_publish_at_once()
 #[tokio::test]
 async fn a_program_that_was_away_adds_nothing_to_nats() {
     let bench = Bench::new().await;
-    let (one, other) = (bench.bus().await, bench.bus().await);
+    let (one, other) = (bus(&bench).await, bus(&bench).await);
     bench.publish(&one, 0..5).await;
     bench.publish(&other, 5..20).await;
     bench.publish(&one, 5..9).await;
@@ -123,7 +82,7 @@ async fn a_program_that_was_away_adds_nothing_to_nats() {
 #[tokio::test]
 async fn a_stream_of_nats_that_was_lost_is_noticed_by_who_remembers_it() {
     let bench = Bench::new().await;
-    let (publisher, reader) = (bench.bus().await, bench.bus().await);
+    let (publisher, reader) = (bus(&bench).await, bus(&bench).await);
     bench.publish(&publisher, 0..10).await;
     assert_eq!(bench.read(&reader, 0).await, bench.events[..10]);
     let streams = nats_at(shared::nats().await.url()).await;
@@ -144,7 +103,7 @@ async fn a_stream_of_nats_that_was_lost_is_noticed_by_who_remembers_it() {
 #[tokio::test]
 async fn what_is_no_event_of_ours_on_nats_is_said_to_be_corrupt() {
     let bench = Bench::new().await;
-    let bus = bench.bus().await;
+    let bus = bus(&bench).await;
     bench.publish(&bus, 0..3).await;
     let subject = format!("{}.events.{}.0", bench.app, bench.history);
     let streams = nats_at(shared::nats().await.url()).await;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tidelog_test_support::{AUDIENCE, ISSUER, Issuer, SigningKey};
+use tidelog_test_support::{Issuer, SigningKey};
 
 use super::{gateway, post, worker};
 use crate::client::{Answer, Client, must};
 use crate::log::read;
-use crate::services::{Backends, Role, Service};
+use crate::services::{Backends, Role, Service, of_tenants};
 use crate::websocket::kit::{Socket, create};
 
 /// A request, with `ID` for what is told from the other way's.
@@ -136,13 +136,9 @@ async fn who_asks_is_found_out_by_the_gateway_and_believed_as_far_as_the_workers
     let key = SigningKey::new("one");
     let issuer = Issuer::start(&[&key]).await;
     let jwks = issuer.jwks_url();
-    let sign_in = [
-        ("TIDELOG_AUTH_JWKS", jwks.as_str()),
-        ("TIDELOG_AUTH_ISSUER", ISSUER),
-        ("TIDELOG_AUTH_AUDIENCE", AUDIENCE),
-        ("TIDELOG_AUTH_TENANT_CLAIM", "tenant"),
-        ("TIDELOG_ROLES", "post/create=author"),
-    ];
+    let [jwks, issuer_name, audience, claim] = of_tenants(&jwks);
+    let roles = ("TIDELOG_ROLES", "post/create=author");
+    let sign_in = [jwks, issuer_name, audience, claim, roles];
     let backends = Backends::for_a_gateway().await;
     let mut settings = backends.settings().to_vec();
     settings.push(("TIDELOG_AGGREGATES", "*"));
@@ -193,12 +189,7 @@ async fn a_socket_at_a_gateway_shows_its_token_to_the_query_service_too() {
     let key = SigningKey::new("one");
     let issuer = Issuer::start(&[&key]).await;
     let jwks = issuer.jwks_url();
-    let sign_in = [
-        ("TIDELOG_AUTH_JWKS", jwks.as_str()),
-        ("TIDELOG_AUTH_ISSUER", ISSUER),
-        ("TIDELOG_AUTH_AUDIENCE", AUDIENCE),
-        ("TIDELOG_AUTH_TENANT_CLAIM", "tenant"),
-    ];
+    let sign_in = of_tenants(&jwks);
     let backends = Backends::for_a_gateway().await;
     let (_all, signed) = Service::gateway(&backends, &sign_in).await;
     let open = async |tenant: &str| {

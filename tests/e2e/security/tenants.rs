@@ -2,11 +2,11 @@
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use tidelog_test_support::{AUDIENCE, ISSUER, Issuer, SigningKey};
+use tidelog_test_support::{Issuer, SigningKey};
 
 use crate::client::{Answer, Client, must};
 use crate::log;
-use crate::services::{Backends, Role, Service};
+use crate::services::{Backends, Role, Service, of_tenants};
 
 /// What stands in everything that is the victim's, and must stand in no answer to anybody else.
 const SECRET: &str = "only-acme-may-read-this";
@@ -34,17 +34,9 @@ impl Ground {
         let key = SigningKey::new("one");
         let issuer = Issuer::start(&[&key]).await;
         let jwks = issuer.jwks_url();
-        let sign_in = [
-            ("TIDELOG_AUTH_JWKS", jwks.as_str()),
-            ("TIDELOG_AUTH_ISSUER", ISSUER),
-            ("TIDELOG_AUTH_AUDIENCE", AUDIENCE),
-            ("TIDELOG_AUTH_TENANT_CLAIM", "tenant"),
-            (
-                "TIDELOG_ROLES",
-                "feed=everything, admin/read=everything, admin/operate=everything",
-            ),
-        ];
-        let settings: Vec<_> = backends.iter().copied().chain(sign_in).collect();
+        let roles = "feed=everything, admin/read=everything, admin/operate=everything";
+        let sign_in = of_tenants(&jwks);
+        let settings = [backends, &sign_in, &[("TIDELOG_ROLES", roles)]].concat();
         let service = Service::start_with(role, &settings).await;
         let mut ground = Self {
             commands: service.commands(),

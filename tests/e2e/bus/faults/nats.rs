@@ -10,8 +10,7 @@ use tidelog_test_support::{Engine, Server, ServerOptions, unique_name};
 
 use super::Service;
 use super::tls::certificates;
-use crate::bus::kit::{Log, nats_at, partitions, stream_in};
-use crate::bus::nats::P0;
+use crate::bus::kit::{Log, P0, nats_at, partitions, stream_in};
 use crate::services::{Backends, Role, Service as Program};
 
 async fn nats(arguments: &[&str]) -> Server {

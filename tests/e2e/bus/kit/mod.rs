@@ -8,12 +8,14 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use tidelog_domain::Partitions;
 
+mod bench;
 mod careful;
 mod log;
 mod process;
 mod recorder;
 mod states;
 
+pub(super) use bench::{Bench, P0};
 pub(super) use careful::Careful;
 pub(super) use log::{Log, stream_in, streams_in};
 pub(super) use process::{Consumer, Run, begun_relay, bus_only, quick, quick_tail, relay};
@@ -64,7 +66,6 @@ pub(super) async fn del(url: &str, key: &str) {
     assert_eq!(removed, 1, "{key} was not there");
 }
 
-/// The streams of a NATS, by a connection of the test's own.
 /// Who may delete topics of Kafka.
 pub(crate) fn kafka_at(url: &str) -> AdminClient<DefaultClientContext> {
     let brokers = url.trim_start_matches("kafka://");
@@ -81,6 +82,7 @@ pub(crate) async fn delete_topic(url: &str, topic: &str) {
     assert_eq!(deleted.unwrap(), [Ok(topic.to_owned())]);
 }
 
+/// The streams of a NATS, by a connection of the test's own.
 pub(super) async fn nats_at(url: &str) -> async_nats::jetstream::Context {
     async_nats::jetstream::new(async_nats::connect(url).await.unwrap())
 }
