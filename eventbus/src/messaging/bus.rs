@@ -203,9 +203,9 @@ pub struct Delivery {
 pub enum Settlement<'a> {
     /// It was handled: the group has no more to do with it.
     Done {
-        /// The replies, which are put into the inbox of this address before or with it. Where the bus refuses them, for want of room or
+        /// The last reply, which is put into the inbox of this address before or with it. Where the bus refuses it, for want of room or
         /// because there is no such address, the message MUST be settled all the same: a sender names what it likes.
-        replies: Option<(&'a str, &'a [Vec<u8>])>,
+        reply: Option<(&'a str, &'a [u8])>,
         /// Whether it is taken off the channel for the other groups too: a request, which is answered once.
         remove: bool,
     },

@@ -253,19 +253,15 @@ impl Handling {
 
     /// Tells the bus what becomes of a message, until it knows.
     async fn settle(&self, delivery: &Delivery, verdict: &Verdict) {
-        let replies;
         let mut settlement = match verdict {
             Verdict::Done(outcome) => Settlement::Done {
-                replies: None,
+                reply: None,
                 remove: matches!(outcome, Outcome::Expired),
             },
-            Verdict::Reply { address, reply, .. } => {
-                replies = std::slice::from_ref(reply);
-                Settlement::Done {
-                    replies: Some((address, replies)),
-                    remove: true,
-                }
-            }
+            Verdict::Reply { address, reply, .. } => Settlement::Done {
+                reply: Some((address, reply)),
+                remove: true,
+            },
             Verdict::Retry { after, counted } => Settlement::Retry {
                 after: *after,
                 counted: *counted,
@@ -295,7 +291,7 @@ impl Handling {
     fn instead(&self, verdict: &Verdict, error: &MessageBusError) -> Option<Settlement<'static>> {
         match verdict {
             Verdict::Reply { until, .. } if *until <= Instant::now() => Some(Settlement::Done {
-                replies: None,
+                reply: None,
                 remove: true,
             }),
             Verdict::Dead(_) if matches!(error, MessageBusError::Full(_)) => {

@@ -469,11 +469,11 @@ impl Consumer for InProcessConsumer {
             .and_then(|topic| topic.entries.get(&number))
             .map(|entry| Arc::clone(&entry.body));
         if let Settlement::Done {
-            replies: Some((address, replies)),
+            reply: Some((address, reply)),
             ..
         } = outcome
         {
-            state.answer(address, replies);
+            state.answer(address, &[reply.to_vec()]);
         }
         let Some(members) = state.members(&taken.channel, &self.group) else {
             return Ok(());

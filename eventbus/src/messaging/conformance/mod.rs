@@ -155,7 +155,7 @@ async fn settle(consumer: &dyn Consumer, delivery: &Delivery, outcome: Settlemen
 async fn done(consumer: &dyn Consumer, deliveries: &[Delivery]) {
     for delivery in deliveries {
         let done = Settlement::Done {
-            replies: None,
+            reply: None,
             remove: false,
         };
         settle(consumer, delivery, done).await;

@@ -162,24 +162,22 @@ impl NatsConsumer {
         Some(((at, Arc::clone(&taken.entry)), self.lanes.get(at)?))
     }
 
-    /// Settles a message as done. The replies are on their way before it.
+    /// Settles a message as done. The reply is on its way before it.
     async fn done(
         &self,
         lane: &Lane,
         taken: &Taken,
         about: &str,
-        replies: Option<(&str, &[Vec<u8>])>,
+        reply: Option<(&str, &[u8])>,
         remove: bool,
     ) -> Result<(), Failed> {
-        if let Some((address, replies)) = replies
+        if let Some((address, reply)) = reply
             && self.link.names.is_inbox(address)
         {
             let session = self.link.session().await?;
-            for reply in replies {
-                let reply = Bytes::copy_from_slice(reply);
-                let sent = session.client.publish(address.to_owned(), reply).await;
-                sent.map_err(Failed::other)?;
-            }
+            let reply = Bytes::copy_from_slice(reply);
+            let sent = session.client.publish(address.to_owned(), reply).await;
+            sent.map_err(Failed::other)?;
         }
         let acknowledged = self.link.tell(about, b"+ACK");
         let removed = async {
@@ -252,8 +250,8 @@ impl Consumer for NatsConsumer {
         };
         let is_mine = lock(&self.holding).is_mine(&key, self.idle);
         match outcome {
-            Settlement::Done { replies, remove } => {
-                self.done(lane, taken, &about, replies, remove).await?;
+            Settlement::Done { reply, remove } => {
+                self.done(lane, taken, &about, reply, remove).await?;
             }
             Settlement::Retry { after, counted } if is_mine => {
                 lock(&self.holding).put_off(&key, after, counted);

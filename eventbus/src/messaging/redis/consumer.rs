@@ -9,14 +9,14 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use redis::{Cmd, Pipeline, Value};
-use tidelog_domain::causes;
+use redis::{Cmd, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::answers::{array, milliseconds, number, streams};
 use super::pace::Pace;
+use super::settling::{Handled, Settling};
 use super::{Failed, Link, xadd};
 use crate::lock::lock;
 use crate::messaging::bus::{Consumer, Delivery, EntryId, Settlement, Taken};
@@ -37,7 +37,8 @@ pub(super) struct RedisConsumer {
     pub(super) link: Arc<Link>,
     pub(super) group: Group,
     pub(super) name: String,
-    pub(super) streams: Vec<Stream>,
+    pub(super) streams: Arc<[Stream]>,
+    settling: Arc<Settling>,
     numbers: HashMap<Channel, usize>,
     pub(super) idle: Duration,
     pub(super) reads: tokio::sync::Mutex<Reads>,
@@ -89,10 +90,12 @@ impl RedisConsumer {
             key: link.key(channel).into(),
             is_to_trim: AtomicBool::new(true),
         };
+        let streams: Arc<[_]> = channels.iter().map(stream).collect();
         let consumer = Self {
+            settling: Settling::new(Arc::clone(&link), group.clone(), Arc::clone(&streams)),
             group: group.clone(),
             name: Uuid::now_v7().simple().to_string(),
-            streams: channels.iter().map(stream).collect(),
+            streams,
             numbers: channels.iter().cloned().zip(0..).collect(),
             idle,
             reads: tokio::sync::Mutex::new(Reads {
@@ -271,38 +274,6 @@ impl RedisConsumer {
         Some(((at, Arc::clone(&taken.entry)), self.streams.get(at)?))
     }
 
-    /// Settles a message as done, in as few steps as there are places.
-    async fn done(
-        &self,
-        stream: &Stream,
-        id: &str,
-        replies: Option<(&str, &[Vec<u8>])>,
-        remove: bool,
-    ) -> Result<(), Failed> {
-        let mut commands = Pipeline::with_capacity(3);
-        let (address, replies) = replies.unwrap_or(("", &[]));
-        for reply in replies {
-            commands.add_command(self.link.form.reply(address, reply));
-        }
-        let mut replies = replies.len();
-        if self.link.is_cluster && replies > 0 {
-            // The inbox is on another node.
-            are_put(self.link.run_through(&commands).await?)?;
-            commands = Pipeline::with_capacity(2);
-            replies = 0;
-        }
-        commands.cmd("XACK").arg(&*stream.key);
-        commands.arg(self.group.as_str()).arg(id);
-        if remove && self.link.form.is_answered_once() {
-            commands.cmd("XDEL").arg(&*stream.key).arg(id);
-        }
-        let mut answers = self.link.run_through(&commands).await?;
-        for settled in answers.split_off(replies.min(answers.len())) {
-            settled?;
-        }
-        are_put(answers)
-    }
-
     /// Moves a message to the dead letters.
     async fn bury(
         &self,
@@ -366,8 +337,15 @@ impl Consumer for RedisConsumer {
         };
         let is_mine = lock(&self.holding).is_mine(&key, self.idle);
         match outcome {
-            Settlement::Done { replies, remove } => {
-                self.done(stream, &taken.entry, replies, remove).await?;
+            Settlement::Done { reply, remove } => {
+                let bytes = reply.map_or(0, |(_, reply)| reply.len());
+                let handled = Handled {
+                    at: key.0,
+                    entry: Arc::clone(&key.1),
+                    reply: reply.map(|(address, reply)| self.link.form.reply(address, reply)),
+                    remove: remove && self.link.form.is_answered_once(),
+                };
+                self.settling.done(handled, bytes).await?;
             }
             Settlement::Retry { after, counted } if is_mine => {
                 lock(&self.holding).put_off(&key, after, counted);
@@ -398,20 +376,6 @@ impl Consumer for RedisConsumer {
     async fn close(&self) -> Result<(), MessageBusError> {
         Ok(self.leave().await?)
     }
-}
-
-/// Whether replies were put. One that Redis refuses, for want of room or because the address is no inbox, would be refused at every try: its
-/// caller has none.
-fn are_put(answers: Vec<Result<Value, Failed>>) -> Result<(), Failed> {
-    for answer in answers {
-        match answer {
-            Err(failed) if failed.is_refused() => {
-                tracing::warn!(error = causes(&failed), "a reply cannot be put");
-            }
-            answer => drop(answer?),
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn milliseconds_of(duration: Duration) -> u64 {

@@ -18,6 +18,9 @@
 //! | leave | a script: `XGROUP DELCONSUMER`, where `XPENDING` of the consumer is empty | the consumer is swept after ten minutes, in the same way |
 //! | retry a dead letter | `XCLAIM FORCE` of a group of its stream, with a bound: of two who try, one gets it. Then `MULTI`: `XADD` to the channel, `XDEL`, `XACK` | it is listed still, and can be retried after 10 s |
 //! | trim | `XTRIM MINID` up to what each group has pending or was given last | |
+//!
+//! What several tasks emit, request or have done at the same time goes in one trip ([`gathering`]): the commands are the same, and each task has
+//! the answer to its own; the `XACK` and the `XDEL` of a stream are one for all of a trip.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -41,8 +44,10 @@ pub(super) mod answers;
 mod claiming;
 mod consumer;
 mod form;
+mod gathering;
 mod inbox;
 mod pace;
+mod settling;
 mod tending;
 
 #[cfg(feature = "nestjs")]
@@ -50,6 +55,7 @@ use super::nestjs::{NestForm, NestInbox, NestPatterns};
 use answers::{Entry, array, entry, text};
 use consumer::RedisConsumer;
 use form::Form;
+use gathering::Gathering;
 use inbox::RedisInbox;
 
 /// The field that has the message.
@@ -93,6 +99,8 @@ pub(super) struct Link {
     is_cluster: bool,
     /// When a channel was seen to have a group.
     known: Mutex<HashMap<Channel, Instant>>,
+    requests: Arc<Gathering<Cmd, Value>>,
+    emits: Arc<Gathering<Cmd, Value>>,
 }
 
 impl RedisMessageBus {
@@ -142,6 +150,8 @@ impl RedisMessageBus {
             commands: Commands::new(Arc::clone(&place)),
             readers: Readers::new(place),
             known: Mutex::default(),
+            requests: Arc::default(),
+            emits: Arc::default(),
         })))
     }
 
@@ -149,6 +159,22 @@ impl RedisMessageBus {
     #[must_use]
     pub fn key(&self, channel: &Channel) -> String {
         self.0.key(channel)
+    }
+
+    /// Runs a command that puts a message of so many bytes, with those of others.
+    async fn put(
+        &self,
+        gathering: &Arc<Gathering<Cmd, Value>>,
+        xadd: Cmd,
+        bytes: usize,
+        timeout: Duration,
+    ) -> Result<Value, Failed> {
+        let link = Arc::clone(&self.0);
+        let run = move |xadds| {
+            let link = Arc::clone(&link);
+            async move { link.run_each_within(xadds, timeout).await }
+        };
+        gathering.run(xadd, bytes, run).await
     }
 
     /// The key of the stream of the dead letters of `group` on `channel`.
@@ -225,8 +251,13 @@ impl Link {
     }
 
     /// Runs commands in one go, and gives the answer of each: an error of the server is an answer too.
-    async fn run_through(&self, commands: &Pipeline) -> Result<Vec<Result<Value, Failed>>, Failed> {
+    async fn run_through(
+        &self,
+        commands: &Pipeline,
+        timeout: Duration,
+    ) -> Result<Vec<Result<Value, Failed>>, Failed> {
         let mut connection = self.commands.connection().await?;
+        connection.wait_up_to(timeout);
         let answers = connection.run_all(commands).await?;
         let answers = answers.into_iter().map(|answer| {
             answer.extract_error().map_err(|error| {
@@ -241,8 +272,18 @@ impl Link {
 
     /// Runs commands on a key each, in one go where they are on one server, and gives the answer of each.
     async fn run_each(&self, commands: Vec<Cmd>) -> Result<Vec<Result<Value, Failed>>, Failed> {
+        self.run_each_within(commands, RESPONSE_TIMEOUT).await
+    }
+
+    /// The same with commands whose answers may take their time.
+    async fn run_each_within(
+        &self,
+        commands: Vec<Cmd>,
+        timeout: Duration,
+    ) -> Result<Vec<Result<Value, Failed>>, Failed> {
         if self.is_cluster {
-            let each = commands.iter().map(|command| self.run(command));
+            let each = commands.iter();
+            let each = each.map(|command| self.run_within(command, timeout));
             return Ok(futures_util::future::join_all(each).await);
         }
         if commands.is_empty() {
@@ -252,7 +293,7 @@ impl Link {
         for command in commands {
             pipeline.add_command(command);
         }
-        self.run_through(&pipeline).await
+        self.run_through(&pipeline, timeout).await
     }
 
     /// Takes a dead letter in hand to have it retried: of several who do at once, one has it. Where that one dies, the next may after a while.
@@ -299,25 +340,27 @@ impl Link {
 }
 
 /// Why a command failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failed {
     #[error(transparent)]
     Connect(#[from] crate::RedisConnectError),
     #[error(transparent)]
     Command(#[from] RedisError),
+    #[error("the program ends")]
+    Ended,
 }
 
 impl Failed {
     fn code(&self) -> Option<&str> {
         match self {
-            Self::Connect(_) => None,
+            Self::Connect(_) | Self::Ended => None,
             Self::Command(error) => error.code(),
         }
     }
 
     fn says(&self, words: &str) -> bool {
         match self {
-            Self::Connect(_) => false,
+            Self::Connect(_) | Self::Ended => false,
             Self::Command(error) => error.detail().is_some_and(|detail| detail.contains(words)),
         }
     }
@@ -325,7 +368,7 @@ impl Failed {
     /// Redis is there, and will not do it: it has no room, the key is of something else, or the user may not.
     fn is_refused(&self) -> bool {
         match self {
-            Self::Connect(_) => false,
+            Self::Connect(_) | Self::Ended => false,
             Self::Command(error) => error.code().is_some() && !is_of_place(error),
         }
     }
@@ -348,6 +391,7 @@ impl From<Failed> for MessageBusError {
             Failed::Command(error) if error.code() == Some("OOM") => Self::Full(error.into()),
             Failed::Command(error) => Self::unavailable(error),
             Failed::Connect(error) => Self::unavailable(error),
+            Failed::Ended => Self::unavailable(failed),
         }
     }
 }
@@ -395,7 +439,9 @@ impl MessageBus for RedisMessageBus {
     ) -> Result<Vec<EntryId>, MessageBusError> {
         let key = self.0.key(channel);
         if let [message] = messages {
-            let entry = self.0.run(&self.0.xadd(&key, message, true)?).await?;
+            let xadd = self.0.xadd(&key, message, true)?;
+            let put = self.put(&self.0.emits, xadd, message.len(), RESPONSE_TIMEOUT);
+            let entry = put.await?;
             return Ok(vec![text(&entry).into()]);
         }
         let mut commands = Pipeline::with_capacity(messages.len());
@@ -412,7 +458,8 @@ impl MessageBus for RedisMessageBus {
         }
         let key = self.0.key(channel);
         let xadd = self.0.xadd(&key, message, false)?;
-        match self.0.run_within(&xadd, REQUEST_TIMEOUT).await? {
+        let put = self.put(&self.0.requests, xadd, message.len(), REQUEST_TIMEOUT);
+        match put.await? {
             Value::Nil => {
                 lock(&self.0.known).remove(channel);
                 Err(MessageBusError::NoGroup)

@@ -45,7 +45,7 @@ impl RedisConsumer {
         if lock(&self.swept).elapsed() >= SWEEP_INTERVAL {
             *lock(&self.swept) = Instant::now();
             self.set_clock().await?;
-            for stream in &self.streams {
+            for stream in self.streams.iter() {
                 self.sweep(stream).await?;
             }
         }
@@ -129,6 +129,16 @@ impl RedisConsumer {
     async fn trim(&self) -> Result<(), Failed> {
         let due = |stream: &&Stream| stream.is_to_trim.swap(false, Ordering::Relaxed);
         let streams: Vec<_> = self.streams.iter().filter(due).collect();
+        let trimmed = self.trim_streams(&streams).await;
+        if trimmed.is_err() {
+            for stream in streams {
+                stream.is_to_trim.store(true, Ordering::Relaxed);
+            }
+        }
+        trimmed
+    }
+
+    async fn trim_streams(&self, streams: &[&Stream]) -> Result<(), Failed> {
         let ask = |stream: &&Stream| {
             let mut xinfo = redis::cmd("XINFO");
             xinfo.arg("GROUPS").arg(&*stream.key);
