@@ -60,6 +60,7 @@ mod faults;
 mod full;
 mod leaks;
 mod lost_answers;
+mod memory;
 mod nestjs;
 mod others;
 mod sending;
