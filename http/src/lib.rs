@@ -43,7 +43,9 @@ pub use cors::{CorsOrigins, cross_origin};
 #[cfg(feature = "forward")]
 pub use forward::{InvalidForward, forwarded};
 pub use health::{Part, Readiness, health_router};
-pub use limits::{LoadLimits, RateLimit, Rates, bounded_answers, limited, rated, rated_refusals};
+pub use limits::{
+    LoadLimits, RateLimit, Rates, Share, Shares, bounded_answers, limited, rated, rated_refusals,
+};
 pub use openapi::{
     ApiDocument, RESERVED_NAMES, docs_router, embedded_schema, header, parameter, secured, with,
 };

@@ -1,10 +1,12 @@
 //! Bad input over HTTP: each answer is a problem document of the contract's table, and nothing is written.
 //!
-//! Each case runs on the embedded backends, on servers and through a gateway, since what must not get through (a quote, a NUL, an operator) means
-//! something else to each of them.
+//! Each case runs on the embedded backends, on servers and through a gateway (with Redis and with NATS between it and its worker), since what must
+//! not get through (a quote, a NUL, an operator) means something else to each of them. On servers that are not the tests' own there is no
+//! gateway with NATS: it has a NATS to itself.
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidelog_test_support::{Engine, Server, shared};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::client::{Answer, Client, must};
@@ -17,24 +19,39 @@ struct Target {
     database_url: String,
     /// Held while a test counts events.
     turn: Mutex<()>,
+    /// The bus, where it has one to itself.
+    _bus: Option<Server>,
 }
 
 /// All kinds of site, shared by the tests of this module.
-async fn targets() -> [&'static Target; 3] {
+async fn targets() -> Vec<&'static Target> {
     static DEV: OnceCell<Target> = OnceCell::const_new();
     static SERVERS: OnceCell<Target> = OnceCell::const_new();
     static GATEWAY: OnceCell<Target> = OnceCell::const_new();
+    static GATEWAY_ON_NATS: OnceCell<Target> = OnceCell::const_new();
     let servers = async || Target::of(Site::all(&Backends::fresh().await).await).await;
     let gateway = async || {
         let backends = Backends::for_a_gateway().await;
         Target::of(Site::through_a_gateway(&backends).await).await
     };
-    [
+    let gateway_on_nats = async || {
+        let (nats, backends) = Backends::with_a_bus_of_its_own(Engine::Nats).await;
+        let target = Target::of(Site::through_a_gateway(&backends).await).await;
+        Target {
+            _bus: Some(nats),
+            ..target
+        }
+    };
+    let mut targets = vec![
         DEV.get_or_init(async || Target::of(Site::dev().await).await)
             .await,
         SERVERS.get_or_init(servers).await,
         GATEWAY.get_or_init(gateway).await,
-    ]
+    ];
+    if shared::are_own() {
+        targets.push(GATEWAY_ON_NATS.get_or_init(gateway_on_nats).await);
+    }
+    targets
 }
 
 impl Target {
@@ -55,6 +72,7 @@ impl Target {
             database_url: site.database_url(),
             site,
             turn: Mutex::new(()),
+            _bus: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 use tidelog_domain::Partitions;
 use tidelog_test_support::{
-    AUDIENCE, ISSUER, Process, Server, Signal, free_port, fresh_mongodb_database,
+    AUDIENCE, Engine, ISSUER, Process, Server, Signal, free_port, fresh_mongodb_database,
     fresh_mysql_database, shared,
 };
 
@@ -58,6 +58,17 @@ impl Backends {
             bus_url: format!("{}/{number}", fresh.bus_url.trim_end_matches('/')),
             ..fresh
         }
+    }
+
+    /// The same with a bus on a server of `engine` of this test's own, which goes with the returned value.
+    pub(crate) async fn with_a_bus_of_its_own(engine: Engine) -> (Server, Self) {
+        let server = Server::start(engine).await;
+        let bus_url = server.url().to_owned();
+        let backends = Self {
+            bus_url,
+            ..Self::fresh().await
+        };
+        (server, backends)
     }
 
     /// The settings that name them.

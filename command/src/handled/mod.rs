@@ -127,12 +127,52 @@ mod tests {
     const PLACED: Subject<()> = Subject::new("order.placed");
     const PAID: Subject<()> = Subject::new("order.paid");
 
-    #[tokio::test]
-    async fn messages_of_two_subjects_with_one_id_are_two() {
+    async fn database() -> (tempfile::TempDir, sqlx::SqlitePool) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("effects.sqlite");
         let url = format!("sqlite://{}?mode=rwc", file.display());
         let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+        (directory, pool)
+    }
+
+    #[tokio::test]
+    async fn records_older_than_the_window_are_swept_and_no_others() {
+        let (_directory, pool) = database().await;
+        let (one, two) = (
+            SqliteHandled::new("g").unwrap(),
+            SqliteHandled::new("h").unwrap(),
+        );
+        one.create_table(&pool).await.unwrap();
+        one.create_table(&pool).await.unwrap();
+        let add = async |group: &str, records: u32, seconds_ago: i64| {
+            let insert =
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+                INSERT INTO tidelog_handled_messages (worker_group, message, handled_at)
+                SELECT ?, randomblob(32), unixepoch() - ? FROM n";
+            let insert = sqlx::query(insert)
+                .bind(records)
+                .bind(group.as_bytes())
+                .bind(seconds_ago);
+            insert.execute(&pool).await.unwrap();
+        };
+        let day = 24 * 60 * 60;
+        // More than are swept in one statement.
+        add("g", 2 * SWEEP_AT_ONCE + 1, 7 * day + 60).await;
+        add("g", 3, 7 * day - 60).await;
+        add("h", 5, 7 * day + 60).await;
+        let swept = u64::from(2 * SWEEP_AT_ONCE + 1);
+        assert_eq!(one.sweep(&pool).await.unwrap(), swept);
+        assert_eq!(one.sweep(&pool).await.unwrap(), 0);
+        let hour = Duration::from_secs(60 * 60);
+        assert_eq!(one.keeping(hour).sweep(&pool).await.unwrap(), 3);
+        let longer = Duration::from_secs(8 * 24 * 60 * 60);
+        assert_eq!(two.clone().keeping(longer).sweep(&pool).await.unwrap(), 0);
+        assert_eq!(two.sweep(&pool).await.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn messages_of_two_subjects_with_one_id_are_two() {
+        let (_directory, pool) = database().await;
         let handled = SqliteHandled::new("g").unwrap();
         handled.create_table(&pool).await.unwrap();
         let (said, mut first) = tokio::sync::mpsc::unbounded_channel();

@@ -83,7 +83,7 @@ impl RateLimit {
 
 /// Whose requests are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Client {
+pub(crate) enum Client {
     /// A tenant, whoever asks for it.
     Tenant(Tenant),
     /// Who signed in, where there are no tenants.
@@ -188,12 +188,7 @@ impl Rates {
 /// Who sent a request; `None` for the process itself.
 fn client(extensions: &Extensions) -> Option<Client> {
     let address = address(extensions)?;
-    let caller = extensions.get::<Caller>();
-    let known = caller.and_then(|caller| match (caller.tenant(), caller.principal()) {
-        (Some(tenant), _) => Some(Client::Tenant(tenant.clone())),
-        (None, Some(principal)) => Some(Client::Principal(principal.into())),
-        (None, None) => None,
-    });
+    let known = extensions.get::<Caller>().and_then(Client::known);
     Some(known.unwrap_or_else(|| Client::of(address)))
 }
 
@@ -206,6 +201,15 @@ fn address(extensions: &Extensions) -> Option<IpAddr> {
 }
 
 impl Client {
+    /// Whoever has signed in; `None` where nobody does.
+    pub(crate) fn known(caller: &Caller) -> Option<Self> {
+        match (caller.tenant(), caller.principal()) {
+            (Some(tenant), _) => Some(Self::Tenant(tenant.clone())),
+            (None, Some(principal)) => Some(Self::Principal(principal.into())),
+            (None, None) => None,
+        }
+    }
+
     /// Whoever comes from `address`.
     fn of(address: IpAddr) -> Self {
         Self::Address(subscriber(address))

@@ -7,11 +7,12 @@
 //! One task serves a socket: that of its connection, whose place it keeps.
 //!
 //! 1. *Handshake.* The sign-in, as for any request; then the origin, and what RFC 6455 asks for. Nothing is upgraded before all of it.
-//! 2. *Reading.* A message is read only when there is room for its answer in the queue, and while fewer than
+//! 2. *Reading.* A message is read only when there is room for its answer in the queue, no other answer waits for its bytes, and fewer than
 //!    [`SocketSettings::max_commands`] are being handled. Else the client waits, by TCP's own means.
 //! 3. *Handling.* A command and a subscription are a task each. What a command is answered with is taken from its task when there is room in
-//!    the queue; a subscription waits for room itself, and meanwhile does not poll its body: then the query service holds back, as it does for
-//!    a slow reader of server-sent events.
+//!    the queue. Subscriptions poll their bodies in turns: a turn ends when what came is in the queue, so that one of them at most has
+//!    something that the queue has no room for. Of the others the query service holds back, as it does for a slow reader of server-sent
+//!    events.
 //! 4. *Writing.* One message after the other. A client that does not take them is given up, by the pace of the connection
 //!    ([`ServerSettings`](crate::ServerSettings)).
 //! 5. *End.* On the stop, when the token counts no more, after silence, and after a message that is none: nothing more is read, the
@@ -31,6 +32,7 @@ mod events;
 mod handshake;
 mod message;
 mod pace;
+mod queue;
 mod session;
 mod subscription;
 #[cfg(test)]
@@ -47,7 +49,7 @@ use axum::routing::get;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use metrics::Counter;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use handshake::offered_token;
@@ -55,11 +57,12 @@ pub use message::{CommandMessage, SocketMessage};
 
 use crate::caller::Caller;
 use crate::cors::CorsOrigins;
+use crate::limits::{Client, Share, Shares};
 use crate::problem::{Problem, ProblemKind};
 use crate::query::no_query;
 use crate::rejected::rejected;
 use crate::server::{Peer, Upgraded};
-use session::{Asking, Session};
+use session::{Asking, RETRY_AFTER, Session};
 
 /// Where the messages of sockets go.
 #[derive(Clone, Debug)]
@@ -73,7 +76,8 @@ pub struct SocketServices {
 /// The bounds of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketSettings {
-    /// The most sockets at a time; a further one is turned down with 503. 1,000 unless said otherwise.
+    /// The most sockets at a time; a further one is turned down with 503. A tenant may have a quarter of them, and so may each who signs in where
+    /// there are no tenants; a further one of theirs is turned down with 429. 1,000 unless said otherwise.
     pub max_sockets: usize,
     /// The most subscriptions of a socket; a further one is turned down with 503. 64 unless said otherwise.
     pub max_subscriptions: usize,
@@ -84,6 +88,9 @@ pub struct SocketSettings {
     pub max_message_bytes: usize,
     /// The most messages of the server that wait for being written; beyond, subscriptions and reading wait. 16 unless said otherwise.
     pub max_queued: usize,
+    /// The most bytes that these messages have together; one that is larger by itself waits until no other does. Beyond, subscriptions and reading
+    /// wait. 1 MiB unless said otherwise.
+    pub max_queued_bytes: usize,
     /// After how much time a client is asked for a sign of life, in milliseconds; 20 s unless said otherwise.
     pub ping_every_ms: u64,
     /// After how much silence, in milliseconds, a socket is ended, though it was asked; 60 s unless said otherwise. A message must come whole
@@ -104,6 +111,7 @@ impl Default for SocketSettings {
             max_commands: 32,
             max_message_bytes: (1024 + 64) * 1024,
             max_queued: 16,
+            max_queued_bytes: 1024 * 1024,
             ping_every_ms: 20_000,
             idle_timeout_ms: 60_000,
             write_timeout_ms: 300_000,
@@ -138,7 +146,9 @@ pub fn socket_router(
         origins,
         stop,
         places: Arc::new(Semaphore::new(settings.max_sockets)),
+        shares: Shares::new(settings.max_sockets.div_ceil(4)),
         too_many: rejected("socket", "sockets"),
+        too_many_of_one: rejected("socket", "share"),
     };
     Router::new()
         .route("/ws", get(open))
@@ -152,7 +162,31 @@ struct Sockets {
     origins: CorsOrigins,
     stop: CancellationToken,
     places: Arc<Semaphore>,
+    /// Of one tenant; of one who signs in, where there are none.
+    shares: Shares<Client>,
     too_many: Counter,
+    too_many_of_one: Counter,
+}
+
+impl Sockets {
+    /// A place for a socket of `caller`.
+    fn place(&self, caller: &Caller) -> Result<(OwnedSemaphorePermit, Share<Client>), Problem> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.too_many.increment(1);
+            let most = self.settings.max_sockets;
+            let what = format!("There are {most} WebSockets, and there may be no more. Ask again.");
+            return Err(Problem::new(ProblemKind::Overloaded, what).retry_after(RETRY_AFTER));
+        };
+        let Some(share) = self.shares.take(Client::known(caller).as_ref()) else {
+            self.too_many_of_one.increment(1);
+            let most = self.shares.most();
+            let what = format!(
+                "Your tenant has {most} WebSockets here, or you have where there are no tenants, and may have no more. Close one of them first: a socket has room for many live queries."
+            );
+            return Err(Problem::new(ProblemKind::RateLimited, what).retry_after(RETRY_AFTER));
+        };
+        Ok((place, share))
+    }
 }
 
 /// Opens a socket.
@@ -171,12 +205,7 @@ async fn open(
         let what = "This connection cannot become a WebSocket: ask by HTTP/1.1, and past proxies that do not pass it on.";
         Problem::new(ProblemKind::MalformedRequest, what)
     })?;
-    let Ok(place) = Arc::clone(&sockets.places).try_acquire_owned() else {
-        sockets.too_many.increment(1);
-        let most = sockets.settings.max_sockets;
-        let what = format!("There are {most} WebSockets, and there may be no more. Ask again.");
-        return Err(Problem::new(ProblemKind::Overloaded, what).retry_after(session::RETRY_AFTER));
-    };
+    let place = sockets.place(&caller)?;
     let peer = parts.extensions.get::<Peer>().copied();
     let elsewhere = ConnectInfo::from_request_parts(&mut parts, &()).await.ok();
     let shown = parts.headers.get(AUTHORIZATION).cloned();

@@ -5,22 +5,22 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::Request;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
 use metrics::{counter, gauge};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::end::End;
 use super::message::{CommandMessage, SocketMessage, live_request};
 use super::pace::Pace;
+use super::queue::{Out, Place, Writing, queue};
 use super::{Shown, SocketServices, SocketSettings, answer, subscription};
 use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
@@ -59,6 +59,8 @@ pub(super) struct Session<'a> {
     /// All of them, by that.
     running: HashMap<String, Running>,
     commands: usize,
+    /// What is said next, once there are bytes for it.
+    said: Option<String>,
     /// Why subscriptions end that are ended here.
     why: &'static str,
 }
@@ -70,7 +72,6 @@ struct Running {
 }
 
 type Reading<S> = SplitStream<WebSocketStream<S>>;
-type Writing<S> = SplitSink<WebSocketStream<S>, Message>;
 
 impl<'a> Session<'a> {
     pub(super) fn new(
@@ -87,6 +88,7 @@ impl<'a> Session<'a> {
             names: HashMap::new(),
             running: HashMap::new(),
             commands: 0,
+            said: None,
             why: "unsubscribed",
         }
     }
@@ -104,9 +106,9 @@ impl<'a> Session<'a> {
             .max_frame_size(Some(settings.max_message_bytes));
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         let (sink, mut incoming) = socket.split();
-        let (out, queue) = mpsc::channel(settings.max_queued);
+        let (out, waiting) = queue(&settings);
         let patience = Duration::from_millis(settings.write_timeout_ms);
-        let mut writing = pin!(write(sink, queue, patience));
+        let mut writing = pin!(waiting.write(sink, patience));
         let end = tokio::select! {
             end = self.serve(&mut incoming, &out, stop) => end,
             _ = &mut writing => End::Stuck,
@@ -120,7 +122,7 @@ impl<'a> Session<'a> {
         let saying = async {
             let _ = timeout(patience, self.finish(&out)).await;
             self.tasks.shutdown().await;
-            let _ = out.send(Message::Close(Some(close))).await;
+            out.close(close).await;
             drop(out);
         };
         let said = timeout(2 * patience, async { tokio::join!(saying, writing).1 });
@@ -133,7 +135,7 @@ impl<'a> Session<'a> {
     async fn serve<S>(
         &mut self,
         incoming: &mut Reading<S>,
-        out: &mpsc::Sender<Message>,
+        out: &Out,
         stop: &CancellationToken,
     ) -> End
     where
@@ -145,10 +147,12 @@ impl<'a> Session<'a> {
         let mut expired = pin!(until(self.asking.caller.expires_at()));
         let mut heard = Instant::now();
         let mut pace = Pace::new();
-        let mut room: Option<OwnedPermit<Message>> = None;
+        let mut room: Option<Place> = None;
         loop {
             let is_due = pace.is_due();
-            let reads = is_due && room.is_some() && self.commands < self.settings.max_commands;
+            let is_free = room.is_some() && self.said.is_none();
+            let reads = is_due && is_free && self.commands < self.settings.max_commands;
+            let length = self.said.as_ref().map_or(0, String::len);
             tokio::select! {
                 () = stop.cancelled() => return End::Stopping,
                 () = &mut expired => return End::Expired,
@@ -160,15 +164,20 @@ impl<'a> Session<'a> {
                         return End::Idle;
                     } else {
                         // Where there is no room, there is no silence either.
-                        let _ = out.try_send(Message::Ping(tungstenite::Bytes::new()));
+                        out.ping();
                     }
                 }
-                reserved = out.clone().reserve_owned(), if room.is_none() => match reserved {
-                    Ok(reserved) => room = Some(reserved),
+                place = out.place(), if room.is_none() => match place {
+                    Ok(place) => room = Some(place),
                     Err(_) => return End::Stuck,
                 },
-                Some(ended) = self.tasks.join_next_with_id(), if room.is_some() => {
-                    reply(&mut room, self.ended(ended).await);
+                bytes = out.bytes(length), if self.said.is_some() => {
+                    if let (Some(place), Some(said)) = (room.take(), self.said.take()) {
+                        place.put(said, bytes);
+                    }
+                }
+                Some(ended) = self.tasks.join_next_with_id(), if is_free => {
+                    self.said = self.ended(ended).await;
                 }
                 () = sleep_until(pace.next()), if !is_due => {}
                 message = incoming.next(), if reads => {
@@ -179,11 +188,10 @@ impl<'a> Session<'a> {
                     }
                     match message {
                         Some(Ok(Message::Text(text))) => {
-                            let said = self.hear(&text, out).await;
-                            if said.is_some() {
+                            self.said = self.hear(&text, out).await;
+                            if self.said.is_some() {
                                 pace.count();
                             }
-                            reply(&mut room, said);
                         }
                         Some(Ok(Message::Binary(_))) => return End::Binary,
                         // What is sent back to a ping or a close is sent by reading on.
@@ -197,7 +205,7 @@ impl<'a> Session<'a> {
     }
 
     /// Begins what a message asks for; the answer, where there is one at once.
-    async fn hear(&mut self, text: &str, out: &mpsc::Sender<Message>) -> Option<String> {
+    async fn hear(&mut self, text: &str, out: &Out) -> Option<String> {
         let (id, begun) = match SocketMessage::parse(text) {
             Ok(SocketMessage::Ping(value)) => return Some(answer::pong(&value)),
             Ok(SocketMessage::Unsubscribe { id }) => {
@@ -237,12 +245,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn subscribe(
-        &mut self,
-        id: &str,
-        request: Request,
-        out: &mpsc::Sender<Message>,
-    ) -> Result<(), Problem> {
+    fn subscribe(&mut self, id: &str, request: Request, out: &Out) -> Result<(), Problem> {
         self.require_new(id)?;
         let most = self.settings.max_subscriptions;
         if self.running.len() - self.commands >= most {
@@ -325,16 +328,21 @@ impl<'a> Session<'a> {
     }
 
     /// Ends the subscriptions, and waits for the commands to be answered.
-    async fn finish(&mut self, out: &mpsc::Sender<Message>) {
+    async fn finish(&mut self, out: &Out) {
         self.why = "over";
         let running = self.running.values();
         for subscription in running.filter(|running| !running.is_command) {
             subscription.task.abort();
         }
+        if let Some(said) = self.said.take()
+            && out.send(said).await.is_err()
+        {
+            return;
+        }
         while let Some(ended) = self.tasks.join_next_with_id().await {
             let last = self.ended(ended).await;
             if let Some(last) = last
-                && out.send(Message::text(last)).await.is_err()
+                && out.send(last).await.is_err()
             {
                 return;
             }
@@ -351,15 +359,6 @@ impl Drop for Session<'_> {
     }
 }
 
-/// Uses up the room for an answer, where there is one.
-fn reply(room: &mut Option<OwnedPermit<Message>>, text: Option<String>) {
-    if let Some(text) = text
-        && let Some(room) = room.take()
-    {
-        room.send(Message::text(text));
-    }
-}
-
 /// Until a token counts no more.
 async fn until(end: Option<SystemTime>) {
     match end {
@@ -369,42 +368,6 @@ async fn until(end: Option<SystemTime>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// Writes what is in `queue`, one after the other, up to a close. `None` where the client has not taken it.
-async fn write<S>(
-    mut sink: Writing<S>,
-    mut queue: mpsc::Receiver<Message>,
-    patience: Duration,
-) -> Option<Writing<S>>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    while let Some(first) = queue.recv().await {
-        let mut is_last = first.is_close();
-        in_time(patience, sink.feed(first)).await?;
-        // What is there already goes along. Each message has its own time: a steady client may never find the queue empty.
-        while let (false, Ok(next)) = (is_last, queue.try_recv()) {
-            is_last = next.is_close();
-            in_time(patience, sink.feed(next)).await?;
-        }
-        in_time(patience, sink.flush()).await?;
-        if is_last {
-            break;
-        }
-    }
-    Some(sink)
-}
-
-/// What was written in time.
-async fn in_time(
-    patience: Duration,
-    written: impl Future<Output = Result<(), tungstenite::Error>>,
-) -> Option<()> {
-    let written = timeout(patience, written).await.ok()?;
-    written
-        .inspect_err(|error| tracing::debug!(%error, "a WebSocket cannot be written to"))
-        .ok()
 }
 
 /// Reads on, for a moment, until the client has closed too, and then closes so that it can still read why.

@@ -1,5 +1,6 @@
 //! Sockets on a listener of [`serve`], over TCP, before services that are a few routes.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,11 +13,13 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use futures_util::{SinkExt, StreamExt, stream};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tidelog_domain::Tenant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -168,7 +171,7 @@ async fn start_on(
     }
 }
 
-/// In the place of a sign-in: whoever brings a token is called so.
+/// In the place of a sign-in: whoever brings a token is called so, of the tenant that stands before a slash.
 async fn signed_in(
     State(expires_at): State<Option<SystemTime>>,
     mut request: Request,
@@ -179,10 +182,11 @@ async fn signed_in(
         return Problem::new(ProblemKind::Unauthenticated, "no token").into_response();
     };
     let none: [(Operation<'_>, Vec<&str>); 0] = [];
-    let token = token.to_str().unwrap();
+    let token = token.to_str().unwrap().trim_start_matches("Bearer ");
+    let tenant = token.split_once('/').map(|(tenant, _)| tenant);
     let who = SignedIn {
-        principal: token.trim_start_matches("Bearer ").into(),
-        tenant: None,
+        principal: token.into(),
+        tenant: tenant.map(|name| Tenant::new(name).unwrap()),
         roles: [].into(),
         expires_at: expires_at.unwrap_or(SystemTime::now() + Duration::from_secs(3600)),
     };
@@ -642,6 +646,126 @@ async fn a_client_that_does_not_read_is_told_no_more_and_then_given_up() {
     }
 }
 
+/// How much a network takes that takes next to nothing.
+const NARROW_BYTES: usize = 1024;
+
+/// A socket over a network that takes next to nothing until its client reads.
+struct Narrow {
+    client: WebSocketStream<DuplexStream>,
+    shared: Shared,
+    stop: CancellationToken,
+    served: JoinHandle<()>,
+}
+
+async fn narrow(settings: SocketSettings) -> Narrow {
+    let (shared, stop) = (Shared::default(), CancellationToken::new());
+    let services = SocketServices {
+        commands: commands(&shared),
+        queries: queries(&shared),
+    };
+    let asking = Asking {
+        caller: Caller::anybody(),
+        shown: None,
+        peer: None,
+    };
+    let (here, there) = tokio::io::duplex(NARROW_BYTES);
+    let stopped = stop.clone();
+    let served = tokio::spawn(async move {
+        let session = Session::new(&services, settings, asking);
+        session.run(there, &stopped).await;
+    });
+    let client = WebSocketStream::from_raw_socket(here, Role::Client, None).await;
+    Narrow {
+        client,
+        shared,
+        stop,
+        served,
+    }
+}
+
+impl Narrow {
+    async fn say(&mut self, message: &Value) {
+        let message = Message::text(message.to_string());
+        self.client.send(message).await.unwrap();
+    }
+
+    /// The next message that is no ping.
+    async fn next(&mut self) -> Message {
+        loop {
+            let message = tokio::time::timeout(BOUND, self.client.next()).await;
+            match message.expect("a message in time").unwrap().unwrap() {
+                Message::Ping(_) => {}
+                message => return message,
+            }
+        }
+    }
+
+    async fn hear(&mut self) -> Value {
+        serde_json::from_str(self.next().await.to_text().unwrap()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_for_bytes_comes_before_the_close() {
+    let mut socket = narrow(SocketSettings {
+        max_queued_bytes: 1,
+        ..SocketSettings::default()
+    })
+    .await;
+    // The first is being written, and the second waits for its bytes.
+    for id in ["1", "2"] {
+        let mut command = command(id, "/echo");
+        command["command"]["body"] = json!("x".repeat(4 * NARROW_BYTES));
+        socket.say(&command).await;
+    }
+    // Nothing tells that it waits.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    socket.stop.cancel();
+    let mut answered = HashSet::new();
+    for _ in 0..2 {
+        let answer = socket.hear().await;
+        assert_eq!(answer["status"], 201, "{answer}");
+        answered.insert(answer["id"].to_string());
+    }
+    assert_eq!(answered.len(), 2);
+    assert!(socket.next().await.is_close());
+    socket.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_for_a_client_has_few_bytes_however_many_messages_may_wait() {
+    let mut socket = narrow(SocketSettings {
+        max_queued_bytes: ENDLESS_BYTES / 2,
+        ..SocketSettings::default()
+    })
+    .await;
+    for id in 0..40 {
+        let subscribe = json!({"id": id.to_string(), "subscribe": "/endless"});
+        socket.say(&subscribe).await;
+        assert_eq!(socket.hear().await["status"], 200);
+    }
+    let shared = socket.shared.clone();
+    let polled = || shared.polled.load(Ordering::SeqCst);
+    shared.flows.cancel();
+    // One is being written, and one waits.
+    until_so(|| polled() >= 2).await;
+    // All of them go on as it reads, and so do answers, and there are never more.
+    socket.say(&json!({"ping": 1})).await;
+    let (mut heard, mut told, mut is_answered) = (0, HashSet::new(), false);
+    while told.len() < 40 || !is_answered {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(polled() <= heard + 2, "{} after {heard}", polled());
+        let message = socket.hear().await;
+        is_answered |= message == json!({"pong": 1});
+        if let Some(id) = message["id"].as_str() {
+            heard += 1;
+            told.insert(id.to_owned());
+        }
+    }
+    drop(socket.client);
+    socket.served.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_client_that_reads_slowly_and_steadily_is_told_on() {
     let settings = SocketSettings {
@@ -675,6 +799,45 @@ async fn what_begins_nothing_is_read_at_a_pace() {
         }
     }
     assert!(begun.elapsed() >= Duration::from_millis(1_900));
+}
+
+#[tokio::test]
+async fn one_tenant_or_one_who_signs_in_has_a_quarter_of_the_sockets() {
+    let settings = SocketSettings {
+        max_sockets: 8,
+        ..SocketSettings::default()
+    };
+    let site = start(settings, None).await;
+    let open = async |who: &str| {
+        let token = format!("Bearer {who}");
+        site.handshake(&[("authorization", &token)]).await
+    };
+    for ([one, two], other) in [
+        (["acme/ann", "acme/bob"], "beta/ann"),
+        (["ann", "ann"], "bob"),
+    ] {
+        let (first, second) = (open(one).await.unwrap(), open(two).await.unwrap());
+        for third in [one, two] {
+            let Some(tungstenite::Error::Http(refused)) = open(third).await.err() else {
+                unreachable!("a third socket of {third}");
+            };
+            assert_eq!(refused.status(), 429, "{third}");
+            assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+            let problem: Value = serde_json::from_slice(refused.body().as_ref().unwrap()).unwrap();
+            assert_eq!(problem["type"], "urn:tidelog:problem:rate-limited");
+            assert!(problem["detail"].as_str().unwrap().contains("2 WebSockets"));
+        }
+        open(other).await.unwrap();
+        // Its share is its own again when one is closed.
+        drop(second);
+        let closed = async {
+            while open(two).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, closed).await.unwrap();
+        drop(first);
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,6 @@ mod representation;
 mod scope;
 mod selection;
 mod shape;
-mod shares;
 #[cfg(test)]
 mod tests;
 

@@ -10,8 +10,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, ViewDefinition};
-use tidelog_http::{Caller, Operation, Problem, ProblemKind, require_json_answer};
+use tidelog_domain::{ConsistencyToken, Folding, InvalidToken, StreamId, Tenant, ViewDefinition};
+use tidelog_http::{Caller, Operation, Problem, ProblemKind, Share, Shares, require_json_answer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -22,7 +22,6 @@ pub(super) use super::problems::{RETRY_AFTER, bad_path, no_view};
 use super::problems::{not_built, share_taken, store_problem, too_slow, unsettled};
 use super::representation::{entity_tag, header_value, is_known, shown};
 use super::scope::Scope;
-use super::shares::{Share, Shares};
 use super::{QueryService, QuerySettings, filters, history, live, prefer};
 use crate::catalog::Named;
 use crate::consistency::{ReadOf, Seen};
@@ -50,9 +49,9 @@ pub(super) struct Reads {
     /// One for each live connection that there may be.
     pub(super) places: Arc<Semaphore>,
     /// Each tenant's share of them: a quarter.
-    pub(super) live_shares: Shares,
+    pub(super) live_shares: Shares<Tenant>,
     /// How many of a tenant's reads may wait for writes: as many.
-    waits: Shares,
+    waits: Shares<Tenant>,
 }
 
 /// Which documents are wanted.
@@ -465,7 +464,7 @@ struct Wait {
     /// What to say of its preference.
     said: Option<HeaderValue>,
     /// Its place among those that wait.
-    _share: Option<Share>,
+    _share: Option<Share<Tenant>>,
 }
 
 /// What a client sees of a document.

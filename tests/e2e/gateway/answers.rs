@@ -111,11 +111,11 @@ async fn ask(client: &Client, (method, path, headers, body): &Asked, id: &str) -
     must(request.body(body.replace("ID", id))).await
 }
 
-#[tokio::test]
-async fn each_answer_is_the_same_as_the_command_services_own() {
-    let backends = Backends::for_a_gateway().await;
-    let worker = worker(&backends, "post").await;
-    let gateway = gateway(&backends, &[]).await;
+on_each_bus!(each_answer_is_the_same_as_the_command_services_own);
+
+async fn each_answer_is_the_same_as_the_command_services_own(backends: &Backends) {
+    let worker = worker(backends, "post").await;
+    let gateway = gateway(backends, &[]).await;
     let (direct, through) = (worker.commands(), gateway.commands());
     for asked in conversation() {
         let own = ask(&direct, &asked, "direct").await;

@@ -4,26 +4,26 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::json;
-use tidelog_test_support::{Engine, Server, Signal, TcpProxy, unique_name};
+use tidelog_test_support::{Engine, Signal, TcpProxy, unique_name};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{creating, gateway, post, worker};
 use crate::client::{Client, must, send};
 use crate::log::{assert_dense, read};
+use crate::messaging::on_each_server;
 use crate::services::{Backends, Role, Service};
 use crate::waiting::{BOUND, eventually};
 
-/// Backends with a Redis of their own.
-async fn backends() -> (Server, Backends) {
-    let redis = Server::start(Engine::Redis).await;
-    let bus_url = redis.url().to_owned();
-    let backends = Backends {
-        bus_url,
-        ..Backends::fresh().await
-    };
-    (redis, backends)
-}
+on_each_server!(
+    a_worker_killed_after_the_commit_and_before_its_reply_leaves_the_answer_to_another,
+    an_answer_that_does_not_come_is_in_doubt_and_its_key_finds_it,
+    a_gateway_killed_while_it_waits_loses_its_client_and_nothing_else,
+    a_bus_that_is_restarted_in_the_middle_loses_and_doubles_nothing,
+    without_a_bus_nothing_is_written_and_that_is_said,
+    a_worker_that_stops_finishes_what_it_has_begun,
+    a_gateway_that_stops_answers_what_it_has_taken,
+);
 
 /// A worker that reaches the bus through `network`.
 async fn worker_behind(network: &TcpProxy, backends: &Backends) -> Service {
@@ -34,10 +34,11 @@ async fn worker_behind(network: &TcpProxy, backends: &Backends) -> Service {
     worker(&backends, "*").await
 }
 
-#[tokio::test]
-async fn a_worker_killed_after_the_commit_and_before_its_reply_leaves_the_answer_to_another() {
-    let (redis, backends) = backends().await;
-    let network = TcpProxy::start(redis.port()).await;
+async fn a_worker_killed_after_the_commit_and_before_its_reply_leaves_the_answer_to_another(
+    engine: Engine,
+) {
+    let (server, backends) = Backends::with_a_bus_of_its_own(engine).await;
+    let network = TcpProxy::start(server.port()).await;
     let mut first = worker_behind(&network, &backends).await;
     let gateway = gateway(&backends, &[("TIDELOG_GATEWAY_TIMEOUT", "50s")]).await;
     let stalled = network.stall_at(b"tidelog.reply");
@@ -55,10 +56,9 @@ async fn a_worker_killed_after_the_commit_and_before_its_reply_leaves_the_answer
     assert_eq!(read(&backends.database_url).await, written, "once");
 }
 
-#[tokio::test]
-async fn an_answer_that_does_not_come_is_in_doubt_and_its_key_finds_it() {
-    let (redis, backends) = backends().await;
-    let network = TcpProxy::start(redis.port()).await;
+async fn an_answer_that_does_not_come_is_in_doubt_and_its_key_finds_it(engine: Engine) {
+    let (server, backends) = Backends::with_a_bus_of_its_own(engine).await;
+    let network = TcpProxy::start(server.port()).await;
     let mut first = worker_behind(&network, &backends).await;
     let gateway = gateway(&backends, &[("TIDELOG_GATEWAY_TIMEOUT", "2s")]).await;
     let commands = gateway.commands();
@@ -85,10 +85,9 @@ async fn an_answer_that_does_not_come_is_in_doubt_and_its_key_finds_it() {
     assert_eq!(read(&backends.database_url).await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_gateway_killed_while_it_waits_loses_its_client_and_nothing_else() {
-    let (redis, backends) = backends().await;
-    let network = TcpProxy::start(redis.port()).await;
+async fn a_gateway_killed_while_it_waits_loses_its_client_and_nothing_else(engine: Engine) {
+    let (server, backends) = Backends::with_a_bus_of_its_own(engine).await;
+    let network = TcpProxy::start(server.port()).await;
     let worker = worker_behind(&network, &backends).await;
     let mut first = gateway(&backends, &[]).await;
     let stalled = network.stall_at(b"tidelog.reply");
@@ -128,9 +127,8 @@ async fn insist(commands: Client, id: String) {
     }
 }
 
-#[tokio::test]
-async fn a_bus_that_is_restarted_in_the_middle_loses_and_doubles_nothing() {
-    let (mut redis, backends) = backends().await;
+async fn a_bus_that_is_restarted_in_the_middle_loses_and_doubles_nothing(engine: Engine) {
+    let (mut server, backends) = Backends::with_a_bus_of_its_own(engine).await;
     let _workers = [
         worker(&backends, "*").await,
         worker(&backends, "post").await,
@@ -147,10 +145,10 @@ async fn a_bus_that_is_restarted_in_the_middle_loses_and_doubles_nothing() {
         ended.expect("a client");
         done += 1;
         if done == 20 || done == 60 {
-            redis.kill();
+            server.kill();
             let down = commands.post("/post", &post("down")).await;
             assert!([503, 504].contains(&down.status), "{down:?}");
-            redis.restart().await;
+            server.restart().await;
         }
     }
     let rows = read(&backends.database_url).await;
@@ -170,17 +168,16 @@ async fn a_bus_that_is_restarted_in_the_middle_loses_and_doubles_nothing() {
     );
 }
 
-#[tokio::test]
-async fn without_a_bus_nothing_is_written_and_that_is_said() {
-    let (mut redis, backends) = backends().await;
-    redis.kill();
+async fn without_a_bus_nothing_is_written_and_that_is_said(engine: Engine) {
+    let (mut server, backends) = Backends::with_a_bus_of_its_own(engine).await;
+    server.kill();
     // It starts all the same.
     let gateway = gateway(&backends, &[]).await;
     let commands = gateway.commands();
     let answer = commands.post("/post", &post("1")).await;
     answer.problem(503, "unavailable");
     answer.header("retry-after");
-    redis.restart().await;
+    server.restart().await;
     let _worker = worker(&backends, "*").await;
     eventually("a post to be created", async || {
         match commands.post("/post", &post("1")).await {
@@ -191,9 +188,8 @@ async fn without_a_bus_nothing_is_written_and_that_is_said() {
     .await;
 }
 
-#[tokio::test]
-async fn a_worker_that_stops_finishes_what_it_has_begun() {
-    let (_redis, backends) = backends().await;
+async fn a_worker_that_stops_finishes_what_it_has_begun(engine: Engine) {
+    let (_server, backends) = Backends::with_a_bus_of_its_own(engine).await;
     let mut first = worker(&backends, "*").await;
     let _second = worker(&backends, "*").await;
     let gateway = gateway(&backends, &[]).await;
@@ -225,10 +221,9 @@ async fn a_worker_that_stops_finishes_what_it_has_begun() {
     assert_eq!(read(&backends.database_url).await.len(), 320);
 }
 
-#[tokio::test]
-async fn a_gateway_that_stops_answers_what_it_has_taken() {
-    let (redis, backends) = backends().await;
-    let network = TcpProxy::start(redis.port()).await;
+async fn a_gateway_that_stops_answers_what_it_has_taken(engine: Engine) {
+    let (server, backends) = Backends::with_a_bus_of_its_own(engine).await;
+    let network = TcpProxy::start(server.port()).await;
     let _worker = worker_behind(&network, &backends).await;
     let mut gateway = gateway(&backends, &[("TIDELOG_SHUTDOWN_GRACE", "50s")]).await;
     let stalled = network.stall_at(b"tidelog.reply");
@@ -255,7 +250,7 @@ fn rule(file: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_gateway_and_a_worker_do_with_the_documented_rights() {
-    let (redis, backends) = backends().await;
+    let (redis, backends) = Backends::with_a_bus_of_its_own(Engine::Redis).await;
     let client = redis::Client::open(redis.url()).expect("a URL");
     let mut connection = client
         .get_multiplexed_async_connection()

@@ -6,6 +6,36 @@ use serde_json::{Value, json};
 use crate::client::{Answer, Client, send};
 use crate::services::{Backends, Role, Service};
 
+/// Makes two tests of each function, which takes backends: with a part of the shared Redis as the bus, and with a NATS of its own, which has no
+/// parts that would keep apart programs of one name.
+macro_rules! on_each_bus {
+    ($($case:ident),+ $(,)?) => {
+        mod with_redis {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$case(&crate::services::Backends::for_a_gateway().await).await;
+                }
+            )+
+        }
+
+        mod faults {
+            mod with_nats {
+                use crate::services::Backends;
+
+                $(
+                    #[tokio::test]
+                    async fn $case() {
+                        let nats = tidelog_test_support::Engine::Nats;
+                        let (_nats, backends) = Backends::with_a_bus_of_its_own(nats).await;
+                        super::super::$case(&backends).await;
+                    }
+                )+
+            }
+        }
+    };
+}
+
 mod answers;
 mod faults;
 mod routes;

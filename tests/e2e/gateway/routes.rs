@@ -12,9 +12,10 @@ use tidelog::messaging::{
 use tidelog::routes::{MessageRoute, RouteRequest};
 use tidelog::settings::{AuthSettings, Role, Settings};
 use tidelog::{App, Running};
-use tidelog_test_support::{AUDIENCE, ISSUER, Issuer, SigningKey, shared, unique_name};
+use tidelog_test_support::{AUDIENCE, Engine, ISSUER, Issuer, SigningKey, unique_name};
 
 use crate::client::{Client, must};
+use crate::messaging::{on_each_server, shared_of};
 use crate::waiting::eventually;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,11 +42,11 @@ fn shop(name: &str) -> App {
     .message_route(MessageRoute::send(Method::GET, "/nobodys", &NOBODYS))
 }
 
-async fn settings(role: Role) -> Settings {
+async fn settings(role: Role, engine: Engine) -> Settings {
     let anywhere = || "127.0.0.1:0".to_owned();
     Settings {
         role,
-        bus_url: Some(shared::redis().await.url().to_owned()),
+        bus_url: Some(shared_of(engine).await.url().to_owned()),
         command_addr: anywhere(),
         query_addr: anywhere(),
         admin_addr: anywhere(),
@@ -60,9 +61,9 @@ fn commands(running: &Running) -> Client {
 /// What the emitted requests have.
 type Visits = Arc<Mutex<Vec<RouteRequest>>>;
 
-async fn worker(name: &str, visits: &Visits) -> RunningWorker {
+async fn worker(engine: Engine, name: &str, visits: &Visits) -> RunningWorker {
     let visits = Arc::clone(visits);
-    let messaging = Messaging::connect(shared::redis().await.url(), name).unwrap();
+    let messaging = Messaging::connect(shared_of(engine).await.url(), name).unwrap();
     let worker = messaging
         .worker("shop")
         .handle(
@@ -96,16 +97,18 @@ async fn worker(name: &str, visits: &Visits) -> RunningWorker {
     worker.start().await.unwrap()
 }
 
-#[tokio::test]
-async fn a_request_to_a_declared_route_is_answered_by_a_worker() {
+on_each_server!(a_request_to_a_declared_route_is_answered_by_a_worker);
+
+async fn a_request_to_a_declared_route_is_answered_by_a_worker(engine: Engine) {
     for role in [Role::Gateway, Role::All] {
         let (name, visits) = (unique_name(), Visits::default());
-        let running = shop(&name).start(settings(role).await).await.unwrap();
+        let settings = settings(role, engine).await;
+        let running = shop(&name).start(settings).await.unwrap();
         let commands = commands(&running);
         let nobody = commands.get("/nobodys").await;
         nobody.problem(503, "unavailable");
         nobody.header("retry-after");
-        let worker = worker(&name, &visits).await;
+        let worker = worker(engine, &name, &visits).await;
         let price = async |articles: u32| {
             let body = json!({"articles": articles});
             commands.post("/baskets/b%201/price", &body).await
@@ -171,10 +174,10 @@ async fn a_declared_route_is_for_those_whom_the_rules_name() {
             roles: Some("route/shop.price=clerk".to_owned()),
             ..AuthSettings::default()
         },
-        ..settings(Role::Gateway).await
+        ..settings(Role::Gateway, Engine::Redis).await
     });
     let running = running.await.unwrap();
-    let worker = worker(&name, &visits).await;
+    let worker = worker(Engine::Redis, &name, &visits).await;
     let commands = commands(&running);
     commands
         .get("/seen/a")

@@ -3,11 +3,11 @@
 use super::{gateway, post, worker};
 use crate::services::{Backends, CommandLine};
 
-#[tokio::test]
-async fn a_command_that_no_worker_takes_is_told_which_to_start() {
-    let backends = Backends::for_a_gateway().await;
-    let posts = worker(&backends, "post").await;
-    let gateway = gateway(&backends, &[]).await;
+on_each_bus!(a_command_that_no_worker_takes_is_told_which_to_start);
+
+async fn a_command_that_no_worker_takes_is_told_which_to_start(backends: &Backends) {
+    let posts = worker(backends, "post").await;
+    let gateway = gateway(backends, &[]).await;
     let commands = gateway.commands();
     commands.post("/post", &post("1")).await.data(201);
     let customer =
@@ -22,7 +22,7 @@ async fn a_command_that_no_worker_takes_is_told_which_to_start() {
         .post("/customer", &serde_json::json!({"x": 1}))
         .await;
     wrong.problem(422, "invalid");
-    let customers = worker(&backends, "customer").await;
+    let customers = worker(backends, "customer").await;
     commands.post("/customer", &customer).await.data(201);
     commands.post("/post", &post("2")).await.data(201);
     // Each has run its own.

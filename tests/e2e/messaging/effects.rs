@@ -5,9 +5,10 @@ use std::time::Duration;
 use sqlx::MySqlPool;
 use tidelog::handled::MySqlHandled;
 use tidelog::messaging::{HandlerError, MessageContext, Messaging, Worker};
-use tidelog_test_support::{Engine, Process, fresh_mysql_database, shared, unique_name};
+use tidelog_test_support::{Engine, Process, Server, fresh_mysql_database, shared, unique_name};
 
 use super::{NOTE, eventually, shared_of, soon, stored_of};
+use crate::store::kit::waiting;
 
 const URL: &str = "TIDELOG_TEST_MESSAGES_URL";
 const APP: &str = "TIDELOG_TEST_MESSAGES_APP";
@@ -132,7 +133,16 @@ async fn received() -> MessageContext {
 
 #[tokio::test]
 async fn a_message_is_first_once_for_each_group_until_its_record_is_swept() {
-    let database = fresh_mysql_database(shared::mysql().await).await;
+    is_first_until_it_is_swept(shared::mysql().await).await;
+}
+
+#[tokio::test]
+async fn a_message_is_first_once_for_each_group_until_its_record_is_swept_on_mariadb() {
+    is_first_until_it_is_swept(shared::mariadb().await).await;
+}
+
+async fn is_first_until_it_is_swept(server: &Server) {
+    let database = fresh_mysql_database(server).await;
     let pool = MySqlPool::connect(&database).await.unwrap();
     let (one, two) = (
         MySqlHandled::new("g").unwrap(),
@@ -160,4 +170,45 @@ async fn a_message_is_first_once_for_each_group_until_its_record_is_swept() {
         .unwrap();
     assert_eq!(one.sweep(&pool).await.unwrap(), 1);
     assert!(is_first(&one, true).await && !is_first(&two, true).await);
+}
+
+#[tokio::test]
+async fn of_two_tries_at_once_the_second_waits_for_the_end_of_the_first() {
+    waits_for_the_first(shared::mysql().await).await;
+}
+
+#[tokio::test]
+async fn of_two_tries_at_once_the_second_waits_for_the_end_of_the_first_on_mariadb() {
+    waits_for_the_first(shared::mariadb().await).await;
+}
+
+async fn waits_for_the_first(server: &Server) {
+    let database = fresh_mysql_database(server).await;
+    let pool = MySqlPool::connect(&database).await.unwrap();
+    let handled = MySqlHandled::new("g").unwrap();
+    handled.create_table(&pool).await.unwrap();
+    let message = received().await;
+    // Rolled back, and then committed.
+    for commits in [false, true] {
+        let mut first = pool.begin().await.unwrap();
+        assert!(handled.is_first(&mut first, &message).await.unwrap());
+        let second = tokio::spawn({
+            let (pool, handled, message) = (pool.clone(), handled.clone(), message.clone());
+            async move {
+                let mut second = pool.begin().await.unwrap();
+                let is_first = handled.is_first(&mut second, &message).await.unwrap();
+                second.rollback().await.unwrap();
+                is_first
+            }
+        });
+        eventually("the second waits", async || {
+            waiting(&database).await.len() == 1
+        })
+        .await;
+        match commits {
+            true => first.commit().await.unwrap(),
+            false => first.rollback().await.unwrap(),
+        }
+        assert_eq!(second.await.unwrap(), !commits);
+    }
 }

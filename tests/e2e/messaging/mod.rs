@@ -32,6 +32,8 @@ macro_rules! on_each_server {
     };
 }
 
+pub(crate) use on_each_server;
+
 /// The same, and within the process: a function takes the ends.
 macro_rules! on_each_bus {
     ($($case:ident),+ $(,)?) => {
@@ -58,6 +60,7 @@ mod faults;
 mod full;
 mod leaks;
 mod lost_answers;
+mod memory;
 mod nestjs;
 mod others;
 mod sending;
@@ -82,7 +85,7 @@ struct Ends {
 }
 
 /// The shared server of `engine`.
-async fn shared_of(engine: Engine) -> &'static Server {
+pub(crate) async fn shared_of(engine: Engine) -> &'static Server {
     match engine {
         Engine::Redis => shared::redis().await,
         Engine::Nats => shared::nats().await,

@@ -68,6 +68,32 @@ async fn tries(signed: &Signed) {
 }
 
 #[tokio::test]
+async fn one_tenant_does_not_take_the_sockets_of_all() {
+    let signed = Signed::start(Role::Dev, &[TENANCY]).await;
+    let open = async |tenant: &str| {
+        let token = signed.key.token(&json!({"tenant": tenant}));
+        signed
+            .open(&[("authorization", &format!("Bearer {token}"))])
+            .await
+    };
+    let mut sockets = Vec::new();
+    let refused = loop {
+        match open("acme").await {
+            Ok(socket) => sockets.push(socket),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((sockets.len(), refused), (250, 429));
+    let Ok(mut other) = open("beta").await else {
+        panic!("no socket for another");
+    };
+    assert_eq!(other.command("1", create("p", "Bea")).await["status"], 201);
+    // What they have goes on.
+    let last = sockets.last_mut().expect("a socket");
+    assert_eq!(last.command("1", create("p", "Ann")).await["status"], 201);
+}
+
+#[tokio::test]
 async fn no_message_leads_to_what_is_another_tenants() {
     tries(&Signed::start(Role::Dev, &[TENANCY]).await).await;
     let backends = Backends::fresh().await;

@@ -65,8 +65,14 @@ pub async fn kafka() -> &'static Server {
         .await
 }
 
+/// Whether the servers are started by the tests, which may start more then.
+#[must_use]
+pub fn are_own() -> bool {
+    std::env::var("TIDELOG_TEST_SERVERS").map_or(true, |servers| servers != "env")
+}
+
 async fn obtain(engine: Engine, variable: &str) -> Server {
-    if std::env::var("TIDELOG_TEST_SERVERS").is_ok_and(|servers| servers == "env") {
+    if !are_own() {
         let url = std::env::var(variable)
             .unwrap_or_else(|_| panic!("with TIDELOG_TEST_SERVERS=env, {variable} must be set"));
         return Server::external(engine, url);
