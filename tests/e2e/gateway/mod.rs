@@ -7,8 +7,9 @@ use crate::client::{Answer, Client, send};
 use crate::services::{Backends, Role, Service};
 
 mod answers;
+mod described;
 mod faults;
-mod routes;
+pub(crate) mod routes;
 mod starting;
 
 /// A gateway to the workers on the bus of `backends`, which knows nothing else of them.
