@@ -166,6 +166,7 @@ impl MessageRoute {
     }
 
     /// Whether its requests are replied to.
+    #[cfg(feature = "cli")]
     pub(crate) const fn is_sent(&self) -> bool {
         self.is_sent
     }

@@ -12,6 +12,10 @@ use tidelog_eventbus::messaging::{Channel, Subject};
 pub(crate) struct DeclaredSubject {
     pub(crate) channel: Channel,
     /// Whether the program handles it; else it sends or emits on it.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "the command line alone writes it down")
+    )]
     pub(crate) is_handled: bool,
     pub(crate) message: Value,
     pub(crate) reply: Value,
@@ -35,6 +39,7 @@ impl DeclaredSubject {
     }
 
     /// Whether there is a reply that says anything.
+    #[cfg(feature = "cli")]
     pub(crate) fn has_reply(&self) -> bool {
         !is_nothing(&self.reply)
     }
@@ -100,6 +105,7 @@ mod tests {
         assert!(own.contains("the library's own"), "{own}");
     }
 
+    #[cfg(feature = "cli")]
     #[test]
     fn a_reply_of_nothing_is_none() {
         const EMITTED: Subject<u32> = Subject::new("shop.emitted");
