@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Method;
+use schemars::JsonSchema;
 use tidelog_command::Clock;
 use tidelog_domain::{
     Aggregate, Decider, Entity, EntityDecider, EntitySchema, EntityView, InvalidUpcasters,
     MultiStreamCommand, MultiStreamDecider, Projection, TypedDecider, TypedMultiStreamDecider,
     TypedProjector, ViewDefinition,
 };
+use tidelog_eventbus::messaging::Subject;
 use tidelog_eventbus::{FailurePolicy, FeedUrl, Reaction, ReactionDefinition, ReactionHandler};
 use tidelog_http::RESERVED_NAMES;
 use tidelog_query::store::ReadStore;
@@ -22,6 +24,7 @@ use crate::entities::InvalidEntities;
 use crate::routes::MessageRoute;
 use crate::service::{self, Listen, Reads, Running, StartError};
 use crate::settings::Settings;
+use crate::subjects::DeclaredSubject;
 
 /// A program: a name, its aggregates, its read models, its reactions.
 ///
@@ -47,6 +50,8 @@ pub struct App {
     query_routes: Router,
     /// The routes whose requests become messages.
     message_routes: Vec<MessageRoute>,
+    /// The subjects that the program's documents have.
+    subjects: Vec<DeclaredSubject>,
     /// What is done about events that a view cannot fold, where it is not the default.
     policies: BTreeMap<String, FailurePolicy>,
     clock: Clock,
@@ -134,6 +139,14 @@ pub enum InvalidApp {
         /// Why.
         reason: &'static str,
     },
+    /// A subject cannot be in the program's documents.
+    #[error("the subject {subject} cannot be declared: {reason}")]
+    Subject {
+        /// The subject, and its shard.
+        subject: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// Two views have the same name or plural.
     #[error("two views are called {0}: rename one, or give it another plural")]
     View(String),
@@ -162,6 +175,7 @@ impl App {
             reactions: Vec::new(),
             query_routes: Router::new(),
             message_routes: Vec::new(),
+            subjects: Vec::new(),
             policies: BTreeMap::new(),
             clock: Clock::default(),
             unusable: None,
@@ -383,6 +397,55 @@ impl App {
         self
     }
 
+    /// The same, where the documents of the program say that it handles `subject`: what it takes, and what it replies unless that is `()`. It is for
+    /// those who read `schema export` and `/openapi.json`: no worker is started by it ([`messaging`](crate::messaging) has these), and what is
+    /// declared of no subject is no error.
+    ///
+    /// The schemas are those of what a handler reads and of what it writes. Types of [`data`](crate::data) have them, as do others that are
+    /// `schemars::JsonSchema`. Where a route goes to `subject` ([`App::message_route`]), its body and its answer have them too. A shard is a
+    /// subject of its own. [`App::check`] says whether two declarations agree.
+    ///
+    /// ```
+    /// use tidelog::messaging::Subject;
+    /// use tidelog::prelude::*;
+    ///
+    /// #[data]
+    /// struct Basket {
+    ///     articles: u32,
+    /// }
+    ///
+    /// const PRICE: Subject<Basket, u64> = Subject::new("shop.price");
+    /// const PLACED: Subject<Basket> = Subject::new("order.placed");
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = tidelog::App::new("shop")
+    ///     .entities_from(None)?
+    ///     .handles_subject(&PRICE)
+    ///     .sends_subject(&PLACED);
+    /// app.check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn handles_subject<Message: JsonSchema, Reply: JsonSchema>(
+        mut self,
+        subject: &Subject<Message, Reply>,
+    ) -> Self {
+        self.subjects.push(DeclaredSubject::handled(subject));
+        self
+    }
+
+    /// The same, where the documents of the program say that it sends or emits on `subject`, as [`App::handles_subject`] says what it handles. A program
+    /// that does both declares both.
+    #[must_use]
+    pub fn sends_subject<Message: JsonSchema, Reply: JsonSchema>(
+        mut self,
+        subject: &Subject<Message, Reply>,
+    ) -> Self {
+        self.subjects.push(DeclaredSubject::sent(subject));
+        self
+    }
+
     /// The same with another policy than the default for events that the view `view` cannot fold. (A reaction says itself what its
     /// policy is, by [`Reaction::policy`].) Whether there is such a view is for [`App::check`] to say.
     ///
@@ -570,6 +633,17 @@ impl App {
         &self.message_routes
     }
 
+    /// The subjects that the program's documents have.
+    pub(crate) fn subjects(&self) -> &[DeclaredSubject] {
+        &self.subjects
+    }
+
+    /// What the program says of the subject, or the shard of one, that is `channel`.
+    pub(crate) fn declared_subject(&self, channel: &str) -> Option<&DeclaredSubject> {
+        let mut subjects = self.subjects.iter();
+        subjects.find(|subject| subject.channel.as_str() == channel)
+    }
+
     /// The reactions.
     pub(crate) fn reactions(&self) -> &[Reacting] {
         &self.reactions
@@ -623,6 +697,7 @@ impl App {
         }
         self.check_reactions()?;
         self.check_routes()?;
+        self.check_subjects()?;
         let is_view = |name: &&String| self.views.iter().any(|view| view.name() == *name);
         if let Some(name) = self.policies.keys().find(|name| !is_view(name)) {
             return Err(InvalidApp::UnknownView(name.clone()));
@@ -678,6 +753,25 @@ impl App {
             return Err(InvalidApp::Route {
                 method: method.to_string(),
                 path: path.to_owned(),
+                reason,
+            });
+        }
+        Ok(())
+    }
+
+    /// Each subject is declared in one way, and is none of the library's.
+    fn check_subjects(&self) -> Result<(), InvalidApp> {
+        for subject in &self.subjects {
+            let first = self.declared_subject(subject.channel.as_str());
+            let reason = if subject.channel.subject().starts_with("tidelog.") {
+                "those that begin with tidelog. are the library's own"
+            } else if first.is_some_and(|first| !first.agrees_with(subject)) {
+                "it is declared twice, with other messages or replies"
+            } else {
+                continue;
+            };
+            return Err(InvalidApp::Subject {
+                subject: subject.channel.to_string(),
                 reason,
             });
         }

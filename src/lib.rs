@@ -34,6 +34,7 @@ pub mod read_store;
 pub mod routes;
 mod service;
 pub mod settings;
+mod subjects;
 mod subscriptions;
 #[cfg(feature = "cli")]
 mod telemetry;

@@ -13,24 +13,29 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 pub use tidelog_command::gateway::PassedCaller;
 use tidelog_domain::causes;
 use tidelog_eventbus::messaging::{
-    EmitError, MessageBusError, MessageOptions, Messaging, ReplyError, SendError, Subject,
+    Channel, EmitError, MessageBusError, MessageOptions, Messaging, ReplyError, SendError, Subject,
 };
 use tidelog_http::{
     BodyLimits, Caller, Operation, Problem, ProblemKind, RequestContext, read_json,
     require_json_answer,
 };
 
+mod describe;
+
+pub(crate) use describe::{TAG, describe};
+
 /// When to come back where nothing happened.
 const SOON: Duration = Duration::from_secs(1);
 
 /// What a handler is given of a request to a route that a program declares.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteRequest<Content = serde_json::Value> {
     /// The method: `POST`.
     pub method: String,
@@ -71,6 +76,9 @@ type AnySubject = Subject<RouteRequest<Box<RawValue>>, Box<RawValue>>;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// It is in the OpenAPI document of who serves it, with any JSON as its body and its reply; with their schemas, where the program says what is on the
+/// subject ([`App::sends_subject`](crate::App::sends_subject), [`App::handles_subject`](crate::App::handles_subject)).
 #[derive(Clone, Debug)]
 pub struct MessageRoute {
     method: Method,
@@ -157,6 +165,12 @@ impl MessageRoute {
         self.path.split('/').nth(1).unwrap_or_default()
     }
 
+    /// Whether its requests are replied to.
+    #[cfg(feature = "cli")]
+    pub(crate) const fn is_sent(&self) -> bool {
+        self.is_sent
+    }
+
     /// What it answers to: its method, and its path as it is and without the names in it.
     pub(crate) fn place(&self) -> (&Method, &str, String) {
         let plain = self.path.split('/').map(|segment| match segment {
@@ -181,6 +195,11 @@ impl MessageRoute {
         segments.next() == Some("")
             && segments.all(fits)
             && MethodFilter::try_from(self.method.clone()).is_ok()
+    }
+
+    /// Where its messages go; `None` where that cannot be, of which no route is made.
+    pub(crate) fn channel(&self) -> Option<Channel> {
+        Some(self.subject()?.channel())
     }
 
     fn subject(&self) -> Option<AnySubject> {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
+use serde_json::Value;
 use tidelog_command::gateway::{MAX_MESSAGE_BYTES, Trust, Workers, command_worker};
 use tidelog_command::{CommandSettings, Definitions, gateway_document, gateway_router};
 use tidelog_domain::causes;
 use tidelog_eventbus::messaging::{InvalidName, Messaging};
-use tidelog_http::{Problem, ProblemKind, app, docs_router};
+use tidelog_http::{ApiDocument, Problem, ProblemKind, app, docs_router};
 
 use super::public::{Routes, public};
 use super::socket::with_socket;
@@ -133,6 +134,18 @@ impl<'a> Assembly<'a> {
         routes::router(self.program.message_routes(), &messaging, timeout)
     }
 
+    /// What `/openapi.json` says of commands: `document`, the routes that the program declares where they are served, and who may do what.
+    pub(super) fn commands_document(
+        &self,
+        mut document: ApiDocument,
+        over: &OverMessages<'_>,
+    ) -> Value {
+        if over.messaging.is_some() {
+            routes::describe(&mut document, self.program);
+        }
+        sign_in::commands_secured(document.finish(), self.sign_in.as_ref())
+    }
+
     /// What answers the queries of WebSockets at a gateway: the query service elsewhere, where the settings name it.
     fn queries(&self) -> Result<Router, InvalidGateway> {
         #[cfg(feature = "query-client")]
@@ -211,7 +224,7 @@ impl<'a> Assembly<'a> {
         };
         let sign_in = self.sign_in.as_ref();
         let document = gateway_document(name, deciders, multi_stream);
-        let document = sign_in::commands_secured(document, sign_in);
+        let document = self.commands_document(document, over);
         let routes = Routes {
             guarded: gateway_router(definitions, workers.clone(), commands)
                 .merge(self.message_routes(over)),

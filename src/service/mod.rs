@@ -562,7 +562,7 @@ impl Assembly<'_> {
         };
         let sign_in = self.sign_in.as_ref();
         let document = command_document(name, deciders, multi_stream);
-        let document = sign_in::commands_secured(document, sign_in);
+        let document = self.commands_document(document, over);
         let commands = command_router(service, settings);
         let routes_of_its_own = self.message_routes(over);
         self.take_from_gateways(over, &commands, running)?;

@@ -11,7 +11,7 @@ use tidelog_http::{
 use tokio::net::TcpListener;
 
 use crate::App;
-use crate::routes::MessageRoute;
+use crate::routes::{self, MessageRoute};
 use crate::settings::{AuthSettings, Settings, flag, variable};
 
 /// Settings by which nobody can sign in.
@@ -182,13 +182,18 @@ pub(super) fn commands_secured(document: Value, sign_in: Option<&SignIn>) -> Val
     let Some(sign_in) = sign_in else {
         return document;
     };
-    secured(document, sign_in.rules(), |tag, id| match tag {
-        "events" => Operation::Feed,
-        name if name == id => Operation::Several(name),
-        aggregate => {
-            let command = id.strip_prefix(aggregate).unwrap_or_default();
-            let command = command.trim_start_matches('.');
-            Operation::Command { aggregate, command }
+    secured(document, sign_in.rules(), |tag, id| {
+        if let Some(subject) = tag.strip_prefix(routes::TAG) {
+            return Operation::Route(subject);
+        }
+        match tag {
+            "events" => Operation::Feed,
+            name if name == id => Operation::Several(name),
+            aggregate => {
+                let command = id.strip_prefix(aggregate).unwrap_or_default();
+                let command = command.trim_start_matches('.');
+                Operation::Command { aggregate, command }
+            }
         }
     })
 }
@@ -203,7 +208,9 @@ pub(super) fn queries_secured(document: Value, sign_in: Option<&SignIn>) -> Valu
 
 #[cfg(test)]
 mod tests {
-    use tidelog_http::Secret;
+    use axum::http::Method;
+    use tidelog_eventbus::messaging::Subject;
+    use tidelog_http::{ApiDocument, Secret};
 
     use super::*;
 
@@ -299,7 +306,7 @@ mod tests {
         });
         let sign_in = of(&app(), &settings).unwrap();
         let app = app();
-        let document = tidelog_command::command_document("blog", app.deciders(), &[]);
+        let document = tidelog_command::command_document("blog", app.deciders(), &[]).finish();
         let commands = commands_secured(document.clone(), sign_in.as_ref());
         let roles =
             |path: &str, method: &str| commands["paths"][path][method]["x-tidelog-roles"].clone();
@@ -312,6 +319,17 @@ mod tests {
             let place = name.trim_start_matches('#');
             assert!(commands.pointer(place).is_some(), "{name}");
         }
+        let (get, watched) = (Method::GET, Subject::new("shop.watched"));
+        let route = MessageRoute::send::<(), u32>(get, "/watched", &watched).roles(["watcher"]);
+        let app = self::app().message_route(route);
+        let sign_in = of(&app, &settings).unwrap();
+        let mut routed = ApiDocument::new("blog", "");
+        routes::describe(&mut routed, &app);
+        let routed = commands_secured(routed.finish(), sign_in.as_ref());
+        assert_eq!(
+            routed["paths"]["/watched"]["get"]["x-tidelog-roles"],
+            serde_json::json!(["watcher"])
+        );
         let scheme = &commands["components"]["securitySchemes"]["token"];
         assert_eq!(scheme["bearerFormat"], "JWT");
         assert_eq!(commands_secured(document.clone(), None), document);

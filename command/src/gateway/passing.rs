@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tidelog_domain::{Metadata, Tenant};
@@ -20,7 +21,7 @@ const PASSED_ON: [HeaderName; 4] = [
 ];
 
 /// A command as it goes to a worker: a request of HTTP that was checked. The conversation and the trace are the message's own.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CommandCall {
     /// `POST`, `PATCH` or `DELETE`.
     pub method: String,
@@ -36,6 +37,7 @@ pub struct CommandCall {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub body: Option<Box<RawValue>>,
     /// The same as a text, where there are blanks around it: they are part of what an idempotency key stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +45,7 @@ pub struct CommandCall {
 }
 
 /// Who asks, as the gateway found out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PassedCaller {
     /// Who it is; nobody where nobody signs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,7 +62,7 @@ pub struct PassedCaller {
 }
 
 /// The answer of a worker: a response of HTTP.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CommandReply {
     /// Its status.
     pub status: u16,
@@ -72,6 +74,7 @@ pub struct CommandReply {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub body: Option<Box<RawValue>>,
 }
 

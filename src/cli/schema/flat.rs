@@ -49,6 +49,23 @@ fn flatten(schema: &mut Value, place: &str, around: Option<Around<'_>>) {
     }
 }
 
+/// Says of lists in `schema` what draft 7 has words for, which is what AsyncAPI reads: there a later draft's `items` would count for all of them.
+pub(super) fn in_draft_7(schema: &mut Value) {
+    match schema {
+        Value::Object(keywords) => {
+            if keywords.get("prefixItems").is_some_and(Value::is_array) {
+                let rest = keywords.shift_remove("items");
+                let first = keywords.shift_remove("prefixItems");
+                keywords.extend(first.map(|first| ("items".to_owned(), first)));
+                keywords.extend(rest.map(|rest| ("additionalItems".to_owned(), rest)));
+            }
+            keywords.values_mut().for_each(in_draft_7);
+        }
+        Value::Array(schemas) => schemas.iter_mut().for_each(in_draft_7),
+        _ => {}
+    }
+}
+
 /// A key as a part of a JSON Pointer in a URL's fragment.
 fn token(key: &str) -> String {
     let escaped = key.replace('~', "~0").replace('/', "~1");
@@ -67,6 +84,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_first_items_of_a_list_are_said_as_draft_7_says_them() {
+        let mut schema =
+            json!({"properties": {"a": {"prefixItems": [{"type": "string"}], "items": false}}});
+        in_draft_7(&mut schema);
+        let expected =
+            json!({"properties": {"a": {"items": [{"type": "string"}], "additionalItems": false}}});
+        assert_eq!(schema, expected);
+    }
 
     #[test]
     fn references_in_a_part_with_an_address_lead_to_where_the_part_is() {

@@ -1,10 +1,9 @@
-//! A JSON Schema, draft 2020-12, for each event, command and view: a file that needs no other.
-
-use std::collections::BTreeSet;
+//! A JSON Schema, draft 2020-12, for each event, command, view, message and reply: a file that needs no other.
 
 use serde_json::{Map, Value, json};
 
-use super::{COMPONENTS, Event, components};
+use super::subjects::{MESSAGE, REPLY, Subjects};
+use super::{COMPONENTS, Event, components, led_to};
 use crate::App;
 
 /// Where those of a file are.
@@ -14,6 +13,7 @@ const DEFINITIONS: &str = "#/$defs/";
 pub(super) fn files(
     app: &App,
     events: &[Event<'_>],
+    subjects: &Subjects,
     commands: &Value,
     queries: &Value,
 ) -> Vec<(String, Value)> {
@@ -25,7 +25,11 @@ pub(super) fn files(
                 let id = format!("urn:tidelog:{}:{kind}:{name}", app.name());
                 file.shift_insert(1, "$id".to_owned(), json!(id));
                 file.shift_insert(2, "title".to_owned(), json!(title));
-                let path = format!("json-schema/{kind}s/{name}.json");
+                let directory = match kind {
+                    "reply" => "replies".to_owned(),
+                    kind => format!("{kind}s"),
+                };
+                let path = format!("json-schema/{directory}/{name}.json");
                 files.push((path, Value::Object(file)));
             }
         };
@@ -50,6 +54,25 @@ pub(super) fn files(
         let document = format!("{}.document", view.name());
         add("view", view.name(), title, &queries, &document);
     }
+    for subject in &subjects.all {
+        let name = &subject.name;
+        let title = format!("a message on {}: the data", subject.channel);
+        add(
+            "message",
+            name,
+            title,
+            &subjects.schemas,
+            &subject.message(),
+        );
+        let title = format!("a reply on {}: the data", subject.channel);
+        if subject.has_reply {
+            add("reply", name, title, &subjects.schemas, &subject.reply());
+        }
+    }
+    for (name, of) in [("message", MESSAGE), ("reply", REPLY)] {
+        let title = format!("a {name} as a CloudEvent");
+        add("envelope", name, title, &subjects.schemas, of);
+    }
     // What every event comes in, on the bus and in the feed.
     let title = "an event as a CloudEvent".to_owned();
     add("envelope", "cloudevent", title, &commands, "Event");
@@ -58,42 +81,35 @@ pub(super) fn files(
 
 /// The schema `name` of `schemas` as a document of its own, with those that it leads to.
 fn standalone(schemas: &Map<String, Value>, name: &str) -> Option<Map<String, Value>> {
-    let mut definitions = Map::new();
-    let mut missing = BTreeSet::from([name.to_owned()]);
-    while let Some(next) = missing.pop_first() {
-        let mut schema = schemas.get(&next)?.clone();
-        let mut found = BTreeSet::new();
-        redirect(&mut schema, &mut found);
-        definitions.insert(next, schema);
-        let new = found
-            .into_iter()
-            .filter(|one| !definitions.contains_key(one));
-        missing.extend(new);
-    }
+    let own = schemas.get(name)?;
+    let mut definitions = led_to(schemas, own);
+    definitions.insert(name, own);
+    let definitions = definitions.into_iter().map(|(name, schema)| {
+        let mut schema = schema.clone();
+        redirect(&mut schema);
+        (name.to_owned(), schema)
+    });
     let document = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$ref": format!("{DEFINITIONS}{name}"),
-        "$defs": definitions,
+        "$defs": definitions.collect::<Map<_, _>>(),
     });
     document.as_object().cloned()
 }
 
-/// Turns references to components into such to definitions, and notes what they lead to.
-fn redirect(schema: &mut Value, found: &mut BTreeSet<String>) {
+/// Turns references to components into such to definitions.
+fn redirect(schema: &mut Value) {
     match schema {
         Value::Object(keywords) => {
             for (keyword, value) in keywords {
                 let to = value.as_str().filter(|_| keyword == "$ref");
                 match to.and_then(|to| to.strip_prefix(COMPONENTS)) {
-                    Some(to) => {
-                        found.insert(to.split('/').next().unwrap_or_default().to_owned());
-                        *value = json!(format!("{DEFINITIONS}{to}"));
-                    }
-                    None => redirect(value, found),
+                    Some(to) => *value = json!(format!("{DEFINITIONS}{to}")),
+                    None => redirect(value),
                 }
             }
         }
-        Value::Array(schemas) => schemas.iter_mut().for_each(|one| redirect(one, found)),
+        Value::Array(schemas) => schemas.iter_mut().for_each(redirect),
         _ => {}
     }
 }

@@ -1,13 +1,14 @@
 //! `schema export`: what the program says of itself, as files for programs in other languages.
 //!
-//! All of it is made of what the services publish (`/openapi.json`) and of what events are stored as, so that nothing is said here that the
-//! services do not do. No server is asked, and the same program writes the same bytes.
+//! All of it is made of what the services publish (`/openapi.json`), of what events are stored as and of what messages are, so that nothing is
+//! said here that the services do not do. No server is asked, and the same program writes the same bytes.
 
 mod asyncapi;
 mod flat;
 mod json_schema;
+mod subjects;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,8 @@ use super::commands::{Outcome, say};
 use super::exit::{Exit, ended};
 use crate::App;
 use crate::app::InvalidApp;
+use crate::routes;
+use crate::subjects::plain;
 
 /// Where the files go, when nobody says.
 const OUT: &str = "schemas";
@@ -37,9 +40,9 @@ pub(crate) struct Exporting {
 /// A form in which a program says what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
-    /// A JSON Schema (draft 2020-12) for each event, command and view.
+    /// A JSON Schema (draft 2020-12) for each event, command, view and subject.
     JsonSchema,
-    /// AsyncAPI 3.0: the events.
+    /// AsyncAPI 3.0: the events and the subjects.
     AsyncApi,
     /// OpenAPI 3.1: both services.
     OpenApi,
@@ -83,7 +86,7 @@ impl Exporting {
             .args([out, format])
             .args(settings);
         Command::new("schema")
-            .about("Say what events, commands and views look like, for programs in other languages")
+            .about("Say what events, commands, views and messages look like, for programs in other languages")
             .subcommand_required(true)
             .subcommand(export)
     }
@@ -114,16 +117,20 @@ fn write(path: &Path, document: &Value) -> std::io::Result<()> {
 fn files(app: &App, format: Option<Format>) -> Result<BTreeMap<String, Value>, InvalidApp> {
     let catalog = Catalog::new(app.views().to_vec());
     let catalog = catalog.map_err(|taken| InvalidApp::View(taken.name))?;
-    let commands = command_document(app.name(), app.deciders(), app.multi_stream_commands());
+    let mut commands = command_document(app.name(), app.deciders(), app.multi_stream_commands());
+    routes::describe(&mut commands, app);
+    let commands = commands.finish();
     let queries = query_document(app.name(), &catalog, &QuerySettings::default());
-    let events = events(app);
+    let (events, subjects) = (events(app), subjects::of(app, components(&commands)));
     let wanted = |one| format.is_none_or(|only| only == one);
     let mut files = BTreeMap::new();
     if wanted(Format::JsonSchema) {
-        files.extend(json_schema::files(app, &events, &commands, &queries));
+        files.extend(json_schema::files(
+            app, &events, &subjects, &commands, &queries,
+        ));
     }
     if wanted(Format::AsyncApi) {
-        let document = asyncapi::document(app, &events, &commands);
+        let document = asyncapi::document(app, &events, &subjects);
         files.insert("asyncapi.json".to_owned(), document);
     }
     if wanted(Format::OpenApi) {
@@ -169,17 +176,10 @@ fn events(app: &App) -> Vec<Event<'_>> {
 /// written by its number.
 fn event_name(aggregate: &str, event_type: &str, version: u32) -> String {
     let own = event_type.strip_prefix(aggregate);
-    let name = match own.is_some_and(|rest| rest.starts_with('.')) {
+    plain(&match own.is_some_and(|rest| rest.starts_with('.')) {
         true => format!("{event_type}.v{version}"),
         false => format!("{aggregate}.{event_type}.v{version}"),
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    name.chars()
-        .map(|c| match plain(c) {
-            true => c.to_string(),
-            false => format!("_u{:x}_", u32::from(c)),
-        })
-        .collect()
+    })
 }
 
 /// Where the schemas of a document are.
@@ -196,6 +196,35 @@ fn components(document: &Value) -> Map<String, Value> {
         .and_then(Value::as_object)
         .cloned()
         .unwrap_or_default()
+}
+
+/// Those of `schemas` that `schema` leads to, and those that these lead to.
+fn led_to<'a>(schemas: &'a Map<String, Value>, schema: &Value) -> BTreeMap<&'a str, &'a Value> {
+    let mut names = BTreeSet::new();
+    note(schema, &mut names);
+    let mut found = BTreeMap::new();
+    while let Some(name) = names.pop_first() {
+        if let Some((name, schema)) = schemas.get_key_value(&name)
+            && found.insert(name.as_str(), schema).is_none()
+        {
+            note(schema, &mut names);
+        }
+    }
+    found
+}
+
+/// Notes the names of the components that `schema` leads to.
+fn note(schema: &Value, names: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(keywords) => {
+            let to = keywords.get("$ref").and_then(Value::as_str);
+            let to = to.and_then(|to| to.strip_prefix(COMPONENTS)?.split('/').next());
+            names.extend(to.map(str::to_owned));
+            keywords.values().for_each(|inner| note(inner, names));
+        }
+        Value::Array(schemas) => schemas.iter().for_each(|inner| note(inner, names)),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

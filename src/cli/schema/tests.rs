@@ -1,6 +1,11 @@
+use axum::http::Method;
+use schemars::JsonSchema;
+use serde_json::json;
 use tidelog_domain::EntitySchema;
+use tidelog_eventbus::messaging::Subject;
 
 use super::*;
+use crate::routes::{MessageRoute, RouteRequest};
 
 const NOTE: &str = r##"{
     "type": "object",
@@ -28,9 +33,13 @@ fn each_event_command_and_view_has_a_file() {
             "json-schema/commands/note.create.json",
             "json-schema/commands/note.patch.json",
             "json-schema/envelopes/cloudevent.json",
+            "json-schema/envelopes/message.json",
+            "json-schema/envelopes/reply.json",
             "json-schema/events/note.created.v1.json",
             "json-schema/events/note.deleted.v1.json",
             "json-schema/events/note.updated.v1.json",
+            "json-schema/messages/tidelog.command.note.json",
+            "json-schema/replies/tidelog.command.note.json",
             "json-schema/views/note.json",
             "openapi.commands.json",
             "openapi.queries.json",
@@ -43,7 +52,7 @@ fn each_event_command_and_view_has_a_file() {
             only(Format::AsyncApi),
             only(Format::OpenApi)
         ],
-        [7, 1, 2]
+        [11, 1, 2]
     );
 }
 
@@ -85,4 +94,131 @@ fn names_are_such_as_files_can_have() {
         event_name("post", "post/../x y", 1),
         "post.post_u2f_.._u2f_x_u20_y.v1"
     );
+}
+
+/// What is in a basket.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "its schema alone is used")]
+struct Basket {
+    articles: u32,
+}
+
+const PRICE: Subject<RouteRequest<Basket>, u32> = Subject::new("shop.price");
+const SEEN: Subject<RouteRequest, u32> = Subject::new("shop.seen");
+const VISITED: Subject<RouteRequest> = Subject::new("shop.visited");
+const STOCK: Subject<Basket, bool> = Subject::new("shop.stock");
+
+/// The same program with routes, and subjects that it declares.
+fn with_subjects() -> App {
+    let price = MessageRoute::send(Method::POST, "/baskets/{id}/price", &PRICE);
+    let app = app()
+        .message_route(price)
+        .message_route(MessageRoute::send(Method::GET, "/seen", &SEEN))
+        .message_route(MessageRoute::emit(Method::POST, "/visits", &VISITED));
+    let north = STOCK.shard("north.1").unwrap();
+    app.sends_subject(&PRICE).handles_subject(&north)
+}
+
+/// The AsyncAPI document of `app`.
+fn asyncapi(app: &App) -> Value {
+    let mut files = files(app, Some(Format::AsyncApi)).unwrap();
+    files.remove("asyncapi.json").unwrap()
+}
+
+/// What `reference` of `document` leads to.
+fn at<'d>(document: &'d Value, reference: &Value) -> &'d Value {
+    let reference = reference["$ref"].as_str().expect("a reference");
+    let pointer = reference.strip_prefix('#').unwrap();
+    let found = document.pointer(pointer);
+    found.unwrap_or_else(|| panic!("{reference} leads nowhere"))
+}
+
+#[test]
+fn the_commands_of_each_aggregate_are_a_subject_that_gateways_send_on_and_workers_take_from() {
+    let document = asyncapi(&app());
+    let key = "subject.tidelog.command.note";
+    let channel = &document["channels"][key];
+    assert_eq!(channel["address"], "tidelog.command.note");
+    let described = channel["description"].as_str().unwrap();
+    for own in [
+        "`{wall:messages:tidelog.command.note}`",
+        "`wall.messages.tidelog.command.note`",
+    ] {
+        assert!(described.contains(own), "{described}");
+    }
+    for action in ["send", "receive"] {
+        let operation = &document["operations"][format!("{key}.{action}")];
+        assert_eq!(operation["action"], action);
+        let reply = &operation["reply"];
+        assert_eq!(reply["address"]["location"], "$message.payload#/replyto");
+        assert_eq!(at(&document, &reply["channel"])["address"], Value::Null);
+        let answer = at(&document, &reply["messages"][0]);
+        let answer = at(&document, answer);
+        let data = at(
+            &document,
+            &answer["payload"]["allOf"][1]["properties"]["data"],
+        );
+        let forms = &data["allOf"][1]["properties"]["body"]["anyOf"];
+        let names = [&forms[0]["$ref"], &forms[1]["$ref"]];
+        assert_eq!(names, [&place("note.outcome"), &place("Problem")]);
+    }
+    let message = &document["components"]["messages"]["Message.tidelog.command.note"];
+    let own = &message["payload"]["allOf"][1]["properties"];
+    assert_eq!(own["type"]["const"], "tidelog.command.note");
+    let call = at(&document, &own["data"]);
+    let forms = &call["allOf"][1]["properties"]["body"]["anyOf"];
+    assert_eq!(forms[0]["$ref"], place("note.create"));
+    let mut references = Vec::new();
+    collect(&document, &mut references);
+    for reference in references {
+        at(&document, &json!({"$ref": reference}));
+    }
+}
+
+#[test]
+fn a_declared_route_is_a_subject_that_is_sent_on_and_replied_to_where_its_request_is_sent() {
+    let document = asyncapi(&with_subjects());
+    let operations = document["operations"].as_object().unwrap();
+    for (subject, is_replied_to) in [("price", true), ("seen", true), ("visited", false)] {
+        let operation = &operations[&format!("subject.shop.{subject}.send")];
+        assert_eq!(operation.get("reply").is_some(), is_replied_to, "{subject}");
+        let key = format!("subject.shop.{subject}.receive");
+        assert!(!operations.contains_key(&key), "{key}");
+    }
+    let schemas = &document["components"]["schemas"];
+    let declared = &schemas["Message.shop.price"];
+    let body = at(&document, &declared["properties"]["body"]);
+    assert_eq!(body["properties"]["articles"]["type"], "integer");
+    assert_eq!(schemas["Reply.shop.price"]["type"], "integer");
+    // Nobody says what these are.
+    let any = &schemas["Message.shop.seen"]["properties"]["body"];
+    assert!(any.get("$ref").is_none(), "{any}");
+    let any = &schemas["Reply.shop.seen"];
+    assert_eq!(any.as_object().unwrap().len(), 1, "{any}");
+    assert!(schemas.get("Reply.shop.visited").is_none());
+}
+
+#[test]
+fn a_declared_subject_is_there_with_its_shard_and_which_way_it_goes() {
+    let app = with_subjects();
+    let document = asyncapi(&app);
+    let key = "subject.shop.stock_u2f_north.1";
+    let channel = &document["channels"][key];
+    assert_eq!(channel["address"], "shop.stock/north.1");
+    let described = channel["description"].as_str().unwrap();
+    assert!(
+        described.contains("`wall.messages.shop.stock/north~1`"),
+        "{described}"
+    );
+    let operations = document["operations"].as_object().unwrap();
+    assert!(operations[&format!("{key}.receive")]["reply"].is_object());
+    assert!(!operations.contains_key(&format!("{key}.send")));
+    let files = files(&app, Some(Format::JsonSchema)).unwrap();
+    let message = &files["json-schema/messages/shop.stock_u2f_north.1.json"];
+    assert_eq!(
+        message["$id"],
+        "urn:tidelog:wall:message:shop.stock_u2f_north.1"
+    );
+    assert!(files.contains_key("json-schema/replies/shop.price.json"));
+    assert!(!files.contains_key("json-schema/replies/shop.visited.json"));
 }

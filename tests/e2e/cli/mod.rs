@@ -9,7 +9,7 @@ mod follow;
 mod migrating;
 mod output;
 mod recorded;
-mod schema;
+pub(crate) mod schema;
 mod search;
 mod streams;
 mod token;

@@ -28,7 +28,7 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Has the files in `directory` read, and tries `instances` on the schemas: path, whether it fits, instance.
-async fn are_right(directory: &Path, instances: &[(String, bool, Value)]) -> String {
+pub(crate) async fn are_right(directory: &Path, instances: &[(String, bool, Value)]) -> String {
     let instances = serde_json::to_vec(instances).unwrap();
     std::fs::write(directory.join("instances.json"), instances).unwrap();
     let mut command = Process::command("node");
@@ -130,7 +130,10 @@ async fn what_services_send_and_take_fits_what_is_exported() {
     }
     assert_eq!(seen, 3);
     let read = are_right(&first, &instances).await;
-    assert!(read.contains("messages on bus, feed"), "{read}");
+    assert!(
+        read.contains("on bus, feed, subject.tidelog.command.post"),
+        "{read}"
+    );
     // Nobody signs in here, so what is served is what is exported.
     for (client, name) in [
         (commands, "openapi.commands.json"),

@@ -37,8 +37,9 @@ macro_rules! on_each_bus {
 }
 
 mod answers;
+mod described;
 mod faults;
-mod routes;
+pub(crate) mod routes;
 mod starting;
 
 /// A gateway to the workers on the bus of `backends`, which knows nothing else of them.

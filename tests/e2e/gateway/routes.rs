@@ -4,21 +4,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidelog::messaging::{
     HandlerError, MessageContext, Messaging, ReplyError, RunningWorker, Subject,
 };
 use tidelog::routes::{MessageRoute, RouteRequest};
 use tidelog::settings::{AuthSettings, Role, Settings};
-use tidelog::{App, Running};
+use tidelog::{App, Running, data};
 use tidelog_test_support::{AUDIENCE, Engine, ISSUER, Issuer, SigningKey, unique_name};
 
 use crate::client::{Client, must};
 use crate::messaging::{on_each_server, shared_of};
 use crate::waiting::eventually;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[data]
 struct Basket {
     articles: u32,
 }
@@ -26,23 +25,30 @@ struct Basket {
 const PRICE: Subject<RouteRequest<Basket>, u32> = Subject::new("shop.price");
 const SEEN: Subject<RouteRequest, RouteRequest> = Subject::new("shop.seen");
 const VISITED: Subject<RouteRequest> = Subject::new("shop.visited");
+const STOCK: Subject<Basket, u32> = Subject::new("shop.stock");
 const SLOW: Subject<RouteRequest, u32> = Subject::new("shop.slow");
 const NOBODYS: Subject<RouteRequest, u32> = Subject::new("shop.nobodys");
 
-fn shop(name: &str) -> App {
-    let app = App::new(name).entities_from(None).unwrap();
-    app.message_route(
-        MessageRoute::send(Method::POST, "/baskets/{id}/price", &PRICE).max_bytes(1_000),
-    )
-    .message_route(MessageRoute::send(Method::GET, "/seen/{what}", &SEEN).roles(["watcher"]))
-    .message_route(MessageRoute::emit(Method::POST, "/visits", &VISITED))
-    .message_route(
-        MessageRoute::send(Method::GET, "/slow", &SLOW).timeout(Duration::from_millis(200)),
-    )
-    .message_route(MessageRoute::send(Method::GET, "/nobodys", &NOBODYS))
+pub(super) fn shop(name: &str) -> App {
+    declared(App::new(name).entities_from(None).unwrap())
 }
 
-async fn settings(role: Role, engine: Engine) -> Settings {
+/// The same program with the routes, and with the types of two of their subjects and of one without a route.
+pub(crate) fn declared(app: App) -> App {
+    let app = app.sends_subject(&PRICE).sends_subject(&VISITED);
+    app.handles_subject(&STOCK)
+        .message_route(
+            MessageRoute::send(Method::POST, "/baskets/{id}/price", &PRICE).max_bytes(1_000),
+        )
+        .message_route(MessageRoute::send(Method::GET, "/seen/{what}", &SEEN).roles(["watcher"]))
+        .message_route(MessageRoute::emit(Method::POST, "/visits", &VISITED))
+        .message_route(
+            MessageRoute::send(Method::GET, "/slow", &SLOW).timeout(Duration::from_millis(200)),
+        )
+        .message_route(MessageRoute::send(Method::GET, "/nobodys", &NOBODYS))
+}
+
+pub(super) async fn settings(role: Role, engine: Engine) -> Settings {
     let anywhere = || "127.0.0.1:0".to_owned();
     Settings {
         role,
@@ -54,14 +60,14 @@ async fn settings(role: Role, engine: Engine) -> Settings {
     }
 }
 
-fn commands(running: &Running) -> Client {
+pub(super) fn commands(running: &Running) -> Client {
     Client::new(running.command_addr().expect("it takes commands"))
 }
 
 /// What the emitted requests have.
-type Visits = Arc<Mutex<Vec<RouteRequest>>>;
+pub(super) type Visits = Arc<Mutex<Vec<RouteRequest>>>;
 
-async fn worker(engine: Engine, name: &str, visits: &Visits) -> RunningWorker {
+pub(super) async fn worker(engine: Engine, name: &str, visits: &Visits) -> RunningWorker {
     let visits = Arc::clone(visits);
     let messaging = Messaging::connect(shared_of(engine).await.url(), name).unwrap();
     let worker = messaging
@@ -138,6 +144,12 @@ async fn a_request_to_a_declared_route_is_answered_by_a_worker(engine: Engine) {
             .await
             .problem(405, "method-not-allowed");
         commands.get("/slow").await.problem(504, "in-doubt");
+        let document = commands.get("/openapi.json").await.json();
+        let priced = &document["paths"]["/baskets/{id}/price"]["post"];
+        let body = &priced["requestBody"]["content"]["application/json"]["schema"];
+        assert_eq!(body["$ref"], "#/components/schemas/route.shop.price.body");
+        assert!(document["paths"]["/visits"]["post"]["responses"]["202"].is_object());
+        assert!(document["paths"]["/post"]["post"].is_object());
 
         let seen = commands.get("/seen/a%2Fb?x=1&y=%C3%A4&x=2").await.json();
         assert_eq!(seen["method"], "GET");
@@ -179,6 +191,11 @@ async fn a_declared_route_is_for_those_whom_the_rules_name() {
     let running = running.await.unwrap();
     let worker = worker(Engine::Redis, &name, &visits).await;
     let commands = commands(&running);
+    let paths = &commands.get("/openapi.json").await.json()["paths"];
+    let roles = |path: &str, method: &str| paths[path][method]["x-tidelog-roles"].clone();
+    assert_eq!(roles("/baskets/{id}/price", "post"), json!(["clerk"]));
+    assert_eq!(roles("/seen/{what}", "get"), json!(["watcher"]));
+    assert_eq!(roles("/visits", "post"), json!(null));
     commands
         .get("/seen/a")
         .await

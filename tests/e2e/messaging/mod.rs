@@ -160,7 +160,7 @@ async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -
 }
 
 /// A command of the test's own to a Redis.
-async fn ask<T: redis::FromRedisValue>(url: &str, command: &redis::Cmd) -> T {
+pub(crate) async fn ask<T: redis::FromRedisValue>(url: &str, command: &redis::Cmd) -> T {
     let client = redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     command.query_async(&mut connection).await.unwrap()

@@ -12,6 +12,8 @@ use tidelog::App;
 use tidelog::prelude::*;
 use tidelog_test_support::Process;
 
+use crate::gateway::routes::declared;
+
 /// The arguments of the command line, one a line. Without them the test below is none.
 const ARGUMENTS: &str = "SHOP_ARGUMENTS";
 
@@ -119,6 +121,10 @@ fn the_program() {
     writeln!(std::io::stdout(), "\n{BEGINNING}").unwrap();
     let arguments = [NAME].into_iter().chain(arguments.lines());
     let app = App::new(NAME).aggregate::<Basket>().projection::<Total>();
+    let app = match std::env::var_os("MESSAGES") {
+        Some(_) => declared(app),
+        None => app,
+    };
     let status = app.run_from(arguments.map(OsString::from));
     std::process::exit(status.into());
 }

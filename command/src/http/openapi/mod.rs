@@ -35,27 +35,19 @@ const ANY_COMMAND: [ProblemKind; 16] = [
 ];
 
 /// The command service of the program `app` with the aggregates that `deciders` run, the commands over several of them, and the
-/// feed of its log: an OpenAPI 3.1 document, made from the schemas of the commands.
+/// feed of its log: an OpenAPI 3.1 document, made from the schemas of the commands. What is served beside it may be added.
 pub fn command_document(
     app: &str,
     deciders: &[Arc<dyn Decider>],
     multi_stream: &[Arc<dyn MultiStreamDecider>],
-) -> Value {
-    let mut api = commands(app, deciders, multi_stream);
+) -> ApiDocument {
+    let mut api = gateway_document(app, deciders, multi_stream);
     feed::describe(&mut api);
-    api.finish()
+    api
 }
 
 /// The same of a gateway, which has no feed.
 pub fn gateway_document(
-    app: &str,
-    deciders: &[Arc<dyn Decider>],
-    multi_stream: &[Arc<dyn MultiStreamDecider>],
-) -> Value {
-    commands(app, deciders, multi_stream).finish()
-}
-
-fn commands(
     app: &str,
     deciders: &[Arc<dyn Decider>],
     multi_stream: &[Arc<dyn MultiStreamDecider>],

@@ -53,7 +53,7 @@ async fn service() -> Arc<CommandService> {
 }
 
 fn document() -> Value {
-    command_document("shop", &deciders(), &[])
+    command_document("shop", &deciders(), &[]).finish()
 }
 
 /// Method, path and operation of each.

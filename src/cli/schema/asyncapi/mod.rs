@@ -1,8 +1,11 @@
-//! The events of a program as an AsyncAPI 3.0 document.
+//! The events and the subjects of a program as an AsyncAPI 3.0 document.
+
+mod messages;
 
 use serde_json::{Map, Value, json};
 
-use super::{Event, components};
+use super::subjects::Subjects;
+use super::{Event, flat};
 use crate::App;
 
 /// The version of AsyncAPI.
@@ -11,18 +14,18 @@ const ASYNCAPI: &str = "3.0.0";
 /// What an event is sent as: a CloudEvent in the structured mode of the JSON format.
 const CLOUDEVENT: &str = "application/cloudevents+json";
 
-/// The program's events, as whoever follows them gets them. `commands` is the document of its command service, which says what an event
-/// comes in.
-pub(super) fn document(app: &App, events: &[Event<'_>], commands: &Value) -> Value {
+/// The program's events, as whoever follows them gets them, and its subjects, with what its services publish of what goes over them.
+pub(super) fn document(app: &App, events: &[Event<'_>], subjects: &Subjects) -> Value {
     let mut document = Document::new();
-    if let Some(envelope) = components(commands).remove("Event") {
-        document.schema("cloudevent", envelope);
+    // What an event comes in.
+    if let Some(envelope) = subjects.schemas.get("Event") {
+        document.schema("cloudevent", envelope.clone());
     }
     for event in events {
         document.schema(&event.name, event.schema.clone());
         document.message(&event.name, message(app, event));
     }
-    let messages: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
+    let names: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
     let bus = Channel {
         name: "bus",
         // The key of a stream has the log's history, which no document can know.
@@ -39,10 +42,11 @@ pub(super) fn document(app: &App, events: &[Event<'_>], commands: &Value) -> Val
     };
     for channel in [bus, feed] {
         let name = channel.name;
-        document.channel(channel, &messages);
+        document.channel(channel, &names);
         let does = format!("Every event of {}, once it is committed.", app.name());
         document.operation(&format!("{name}.send"), "send", name, &does);
     }
+    messages::describe(&mut document, app.name(), subjects);
     document.finish(app.name())
 }
 
@@ -85,7 +89,7 @@ struct Channel<'a> {
     description: &'a str,
 }
 
-/// An AsyncAPI document in the making. Subjects of messages would be more channels of it.
+/// An AsyncAPI document in the making.
 #[derive(Default)]
 struct Document {
     channels: Map<String, Value>,
@@ -99,7 +103,8 @@ impl Document {
         Self::default()
     }
 
-    fn schema(&mut self, name: &str, schema: Value) {
+    fn schema(&mut self, name: &str, mut schema: Value) {
+        flat::in_draft_7(&mut schema);
         self.schemas.insert(name.to_owned(), schema);
     }
 
@@ -129,13 +134,21 @@ impl Document {
         self.operations.insert(name.to_owned(), operation);
     }
 
+    /// What answers an operation.
+    fn is_replied_to(&mut self, operation: &str, reply: Value) {
+        let operation = self.operations.get_mut(operation);
+        if let Some(operation) = operation.and_then(Value::as_object_mut) {
+            operation.insert("reply".to_owned(), reply);
+        }
+    }
+
     fn finish(self, app: &str) -> Value {
         json!({
             "asyncapi": ASYNCAPI,
             "info": {
-                "title": format!("{app}: events"),
+                "title": format!("{app}: events and messages"),
                 "version": env!("CARGO_PKG_VERSION"),
-                "description": "What has happened, for programs that follow it.",
+                "description": "What has happened, for programs that follow it; and what is sent and replied, for those that ask and work.",
             },
             "defaultContentType": CLOUDEVENT,
             "channels": self.channels,
