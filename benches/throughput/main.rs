@@ -158,6 +158,11 @@ fn main() {
     if let [is_peer, url, role, numbers @ ..] = &given[..]
         && is_peer == messaging::PEER
     {
+        // A thread each, as Node.js has: three processes share the cores.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(messaging::peer(url, role, numbers));
         return;
     }

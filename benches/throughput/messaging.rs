@@ -71,7 +71,7 @@ pub(crate) async fn measure(emits: usize, time: Duration) {
     let redis = Server::start(Engine::Redis).await;
     println!(
         "Messaging: Redis {}, append-only file synced each second; @streamerson/core 0.0.19 on Node.js {}; a payload of 140 bytes; worker, \
-         sender and Redis are a process each; {} s of sends, {emits} emits; medians of {ROUNDS} rounds in turn\n",
+         sender and Redis are a process each, with a thread for the work; {} s of sends, {emits} emits; medians of {ROUNDS} rounds in turn\n",
         asked(&redis, "redis_version").await,
         node_version(),
         time.as_secs()
