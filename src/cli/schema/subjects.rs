@@ -19,6 +19,12 @@ pub(super) const REPLY: &str = "Reply";
 /// The schema of an error as a reply: its data.
 pub(super) const ERROR: &str = "Error";
 
+/// The schema of a command on its way.
+const CALL: &str = "CommandCall";
+
+/// The schema of the answer to one.
+const ANSWER: &str = "CommandReply";
+
 /// The subjects of a program.
 pub(super) struct Subjects {
     pub(super) all: Vec<Subject>,
@@ -113,12 +119,6 @@ pub(super) fn of(app: &App, commands: Map<String, Value>) -> Subjects {
     }
     subjects
 }
-
-/// The schema of a command on its way.
-const CALL: &str = "CommandCall";
-
-/// The schema of the answer to one.
-const ANSWER: &str = "CommandReply";
 
 impl Subjects {
     /// Adds that the program sends on `channel`, or handles what is there. What was said first of its messages, and of its replies, counts.
