@@ -3,7 +3,7 @@
 //! What is answered by workers of one's own needs no HTTP of its own: the gateway (and a command service that shares a bus with others) takes
 //! the request, lets those in who may, bounds it, and sends or emits it on a subject. `docs/gateway.md` has what is answered when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,7 +133,8 @@ impl MessageRoute {
     }
 
     /// The same for callers with one of these roles, where callers sign in; without one it is for every caller that is signed in. The setting
-    /// `roles` goes before it, where it is called `route/` and the subject: `route/shop.price=clerk`.
+    /// `roles` goes before it, where it is called `route/` and the subject: `route/shop.price=clerk`. So the routes of one subject, and of its
+    /// shards, have the same roles.
     #[must_use]
     pub fn roles<R: Into<String>>(mut self, roles: impl IntoIterator<Item = R>) -> Self {
         self.roles = roles.into_iter().map(Into::into).collect();
@@ -158,6 +159,12 @@ impl MessageRoute {
     pub(crate) fn rule(&self) -> (Operation<'_>, Vec<&str>) {
         let roles = self.roles.iter().map(String::as_str);
         (Operation::Route(&self.name), roles.collect())
+    }
+
+    /// Whether the rule of both is one, and they do not agree on it.
+    pub(crate) fn is_ruled_otherwise(&self, other: &Self) -> bool {
+        let roles = |route: &Self| route.roles.iter().cloned().collect::<BTreeSet<_>>();
+        self.name == other.name && roles(self) != roles(other)
     }
 
     /// The first segment of its path.

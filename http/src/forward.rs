@@ -98,6 +98,17 @@ fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, InvalidForward
     all.map_err(|error| unusable(error.to_string()))
 }
 
+/// Whether a URL with `path` added to it would be another's: its steps up are taken, the encoded ones too, and `\` is `/` there.
+fn leads_away(path: &str) -> bool {
+    let is_step = |segment: &str| {
+        matches!(
+            &*segment.to_ascii_lowercase().replace("%2e", "."),
+            "." | ".."
+        )
+    };
+    path.split(['/', '\\']).any(is_step) || path.contains('\\')
+}
+
 async fn pass(State(forward): State<Arc<Forward>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     for name in NOT_PASSED_ON {
@@ -105,6 +116,10 @@ async fn pass(State(forward): State<Arc<Forward>>, request: Request) -> Response
     }
     if let Some(Shown(shown)) = parts.extensions.remove::<Shown>() {
         parts.headers.insert(header::AUTHORIZATION, shown);
+    }
+    if leads_away(parts.uri.path()) {
+        let what = "There is nothing at a path with . or .. in it.";
+        return Problem::new(ProblemKind::NotFound, what).into_response();
     }
     let mut url = forward.base.clone();
     url.set_path(&format!(
@@ -143,4 +158,40 @@ async fn pass(State(forward): State<Arc<Forward>>, request: Request) -> Response
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_leads_out_of_the_service_that_is_asked() {
+        for path in [
+            "/..",
+            "/../admin",
+            "/posts/../../admin",
+            "/posts/%2E%2e/x",
+            "/.%2e/x",
+            "/posts/./x",
+            "/%2e",
+            "/posts\\..\\x",
+            "/posts\\x",
+        ] {
+            assert!(leads_away(path), "{path}");
+        }
+        for path in [
+            "/",
+            "/posts",
+            "/posts/a.b",
+            "/posts/..a",
+            "/posts/.../x",
+            "/posts/%2e%2ea",
+            "/posts/%5c",
+        ] {
+            assert!(!leads_away(path), "{path}");
+            let mut url: Url = "https://query.example/read".parse().unwrap();
+            url.set_path(&format!("/read{path}"));
+            assert_eq!(url.path(), format!("/read{path}"));
+        }
+    }
 }

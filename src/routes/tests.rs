@@ -49,6 +49,35 @@ fn a_route_has_a_place_of_its_own() {
 }
 
 #[test]
+fn the_routes_of_one_subject_are_for_the_same_roles() {
+    let send = |path, roles: &[&str]| {
+        MessageRoute::send(Method::POST, path, &PRICE).roles(roles.iter().copied())
+    };
+    let check = |second: MessageRoute| {
+        let app = App::new("shop").entities_from(None).unwrap();
+        let app = app.message_route(send("/first", &["clerk", "admin"]));
+        app.message_route(second)
+            .check()
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(check(send("/second", &["admin", "clerk"])), Ok(()));
+    let shard = PRICE.shard("eu").unwrap();
+    for other in [
+        send("/second", &[]),
+        send("/second", &["admin"]),
+        MessageRoute::send(Method::GET, "/second", &shard),
+    ] {
+        let error = check(other).unwrap_err();
+        assert!(error.contains("for other roles"), "{error}");
+    }
+    const OTHER: Subject<RouteRequest> = Subject::new("shop.visited");
+    assert_eq!(
+        check(MessageRoute::emit(Method::GET, "/second", &OTHER)),
+        Ok(())
+    );
+}
+
+#[test]
 fn a_handlers_answer_is_a_problem_of_its_kind() {
     for (code, status) in [
         (ReplyError::MALFORMED, 400),

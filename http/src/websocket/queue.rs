@@ -65,7 +65,8 @@ pub(super) struct Turns(PollSemaphore);
 
 /// A queue of the bounds that `settings` say.
 pub(super) fn queue(settings: &SocketSettings) -> (Out, Queue) {
-    let (messages, waiting) = mpsc::channel(settings.max_queued);
+    // One who has a place may wait for the bytes of one who waits for a place: there is one for each of them.
+    let (messages, waiting) = mpsc::channel(settings.max_queued.max(2));
     let most = settings.max_queued_bytes.clamp(1, Semaphore::MAX_PERMITS);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
     let out = Out {

@@ -43,6 +43,8 @@ pub(super) struct Subject {
     pub(super) sends: Vec<String>,
     /// What it does with messages of it; nothing where it does not take any.
     pub(super) handles: Vec<String>,
+    /// What the ids of its messages are, where not just any will do.
+    pub(super) id: Option<Value>,
 }
 
 impl Subject {
@@ -53,6 +55,7 @@ impl Subject {
             has_reply: false,
             sends: Vec::new(),
             handles: Vec::new(),
+            id: None,
         }
     }
 
@@ -114,7 +117,9 @@ pub(super) fn of(app: &App, commands: Map<String, Value>) -> Subjects {
         };
         let any = json!({"description": "Any JSON: the program says nothing of it."});
         let reply = route.is_sent().then_some(&any);
-        let what = format!("A request to {method} {path} becomes a message, {becomes}.");
+        let what = format!(
+            "A request to {method} {path} becomes a message, {becomes}; its body is any JSON, which nobody has checked."
+        );
         subjects.add(&channel, (&request, reply), (false, what));
     }
     subjects
@@ -171,6 +176,10 @@ impl Subjects {
             has_reply: true,
             sends: vec![format!("A gateway sends the commands of {name}.")],
             handles: vec![format!("A worker with --aggregates {name} runs them.")],
+            id: Some(json!({
+                "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$",
+                "description": "A UUID of version 7; the command's id, the same where it is sent again.",
+            })),
             ..Subject::new(&subject.channel())
         };
         self.schemas.insert(subject.message(), call);

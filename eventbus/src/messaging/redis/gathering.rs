@@ -1,8 +1,9 @@
-//! One trip for what several tasks have to do at the same time. A pipeline of its own for each would cost more than its commands do: a write, a
-//! read on the other side, and as much again for the answer.
+//! One trip to Redis for what several tasks have to do at the same time. A pipeline of its own for each would cost more than its commands do: a
+//! write, a read on the other side, and as much again for the answer.
 //!
 //! The first task that comes starts a gathering, which ends when every task that could run meanwhile has run. Nobody waits for the trips
-//! before it: one that Redis does not answer holds up nobody but its own.
+//! before it: one that is not answered holds up nobody but its own. What nobody waits for any longer is left out, and a trip goes on only
+//! while somebody waits for a part of it, so that what callers hold bounds what trips do.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -33,7 +34,7 @@ impl<T, A> Default for Gathering<T, A> {
 
 impl<T: Send + 'static, A: Send + 'static> Gathering<T, A> {
     /// Has `run` do `item`, of about so many bytes, with what else there is, and gives the answer to it. `run` gives an answer to each, or says
-    /// why there is none. It goes on when the caller goes away.
+    /// why there is none.
     pub(super) async fn run<F, Trip>(
         self: &Arc<Self>,
         item: T,
@@ -103,10 +104,23 @@ where
     F: Fn(Vec<T>) -> Trip,
     Trip: Future<Output = Result<Vec<Result<A, Failed>>, Failed>>,
 {
-    let (items, callers): (Vec<_>, Vec<_>) =
-        trip.into_iter().map(|one| (one.item, one.tell)).unzip();
+    let waited_for = trip.into_iter().filter(|one| !one.tell.is_closed());
+    let (items, mut callers): (Vec<_>, Vec<_>) = waited_for.map(|one| (one.item, one.tell)).unzip();
+    if items.is_empty() {
+        return;
+    }
+    let all_are_gone = async {
+        for caller in &mut callers {
+            caller.closed().await;
+        }
+    };
+    let answers = tokio::select! {
+        biased;
+        answers = run(items) => answers,
+        () = all_are_gone => return,
+    };
     // A caller who is gone hears nothing.
-    match run(items).await {
+    match answers {
         Ok(answers) => {
             for (caller, answer) in callers.into_iter().zip(answers) {
                 let _gone = caller.send(answer);
@@ -200,7 +214,36 @@ mod tests {
         assert!((&mut gone).now_or_never().is_none(), "it has begun");
         drop(gone);
         assert_eq!(trips.double(2, 1).await.unwrap(), 4);
-        assert_eq!(*lock(&trips.trips), [[1, 2]]);
+        assert_eq!(*lock(&trips.trips), [[2]], "nobody waits for the other");
+    }
+
+    #[tokio::test]
+    async fn a_trip_is_over_when_nobody_waits_for_it() {
+        let gathering = Arc::new(Gathering::<u32, u32>::default());
+        let under_way = Arc::new(());
+        let for_ever = |under_way: Arc<()>| {
+            move |_: Vec<u32>| {
+                let under_way = Arc::clone(&under_way);
+                async move {
+                    let _under_way = under_way;
+                    std::future::pending().await
+                }
+            }
+        };
+        let mut waits = [1, 2]
+            .map(|number| Box::pin(gathering.run(number, 1, for_ever(Arc::clone(&under_way)))));
+        for waits in &mut waits {
+            assert!(waits.now_or_never().is_none(), "it has begun");
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let [first, second] = waits;
+        drop(first);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(Arc::strong_count(&under_way) > 1, "somebody waits");
+        drop(second);
+        while Arc::strong_count(&under_way) > 1 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

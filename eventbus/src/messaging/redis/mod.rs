@@ -19,8 +19,8 @@
 //! | retry a dead letter | `XCLAIM FORCE` of a group of its stream, with a bound: of two who try, one gets it. Then `MULTI`: `XADD` to the channel, `XDEL`, `XACK` | it is listed still, and can be retried after 10 s |
 //! | trim | `XTRIM MINID` up to what each group has pending or was given last | |
 //!
-//! What several tasks emit, request or have done at the same time goes in one trip ([`gathering`]): the commands are the same, and each task has
-//! the answer to its own; the `XACK` and the `XDEL` of a stream are one for all of a trip.
+//! What several tasks request or have done at the same time goes in one trip to a single server ([`gathering`]): the commands are the same, and
+//! each task has the answer to its own; the `XACK` and the `XDEL` of a stream are one for all of a trip.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -100,7 +100,6 @@ pub(super) struct Link {
     /// When a channel was seen to have a group.
     known: Mutex<HashMap<Channel, Instant>>,
     requests: Arc<Gathering<Cmd, Value>>,
-    emits: Arc<Gathering<Cmd, Value>>,
 }
 
 impl RedisMessageBus {
@@ -151,7 +150,6 @@ impl RedisMessageBus {
             readers: Readers::new(place),
             known: Mutex::default(),
             requests: Arc::default(),
-            emits: Arc::default(),
         })))
     }
 
@@ -161,20 +159,17 @@ impl RedisMessageBus {
         self.0.key(channel)
     }
 
-    /// Runs a command that puts a message of so many bytes, with those of others.
-    async fn put(
-        &self,
-        gathering: &Arc<Gathering<Cmd, Value>>,
-        xadd: Cmd,
-        bytes: usize,
-        timeout: Duration,
-    ) -> Result<Value, Failed> {
+    /// Puts a request of so many bytes, with those of others.
+    async fn put(&self, xadd: Cmd, bytes: usize) -> Result<Value, Failed> {
+        if self.0.is_cluster {
+            return self.0.run_within(&xadd, REQUEST_TIMEOUT).await;
+        }
         let link = Arc::clone(&self.0);
         let run = move |xadds| {
             let link = Arc::clone(&link);
-            async move { link.run_each_within(xadds, timeout).await }
+            async move { link.run_each_within(xadds, REQUEST_TIMEOUT).await }
         };
-        gathering.run(xadd, bytes, run).await
+        self.0.requests.run(xadd, bytes, run).await
     }
 
     /// The key of the stream of the dead letters of `group` on `channel`.
@@ -346,7 +341,7 @@ pub(super) enum Failed {
     Connect(#[from] crate::RedisConnectError),
     #[error(transparent)]
     Command(#[from] RedisError),
-    #[error("the program ends")]
+    #[error("it was cut off; try again")]
     Ended,
 }
 
@@ -439,9 +434,8 @@ impl MessageBus for RedisMessageBus {
     ) -> Result<Vec<EntryId>, MessageBusError> {
         let key = self.0.key(channel);
         if let [message] = messages {
-            let xadd = self.0.xadd(&key, message, true)?;
-            let put = self.put(&self.0.emits, xadd, message.len(), RESPONSE_TIMEOUT);
-            let entry = put.await?;
+            // Begun at once: what is emitted next comes after it.
+            let entry = self.0.run(&self.0.xadd(&key, message, true)?).await?;
             return Ok(vec![text(&entry).into()]);
         }
         let mut commands = Pipeline::with_capacity(messages.len());
@@ -458,8 +452,7 @@ impl MessageBus for RedisMessageBus {
         }
         let key = self.0.key(channel);
         let xadd = self.0.xadd(&key, message, false)?;
-        let put = self.put(&self.0.requests, xadd, message.len(), REQUEST_TIMEOUT);
-        match put.await? {
+        match self.put(xadd, message.len()).await? {
             Value::Nil => {
                 lock(&self.0.known).remove(channel);
                 Err(MessageBusError::NoGroup)

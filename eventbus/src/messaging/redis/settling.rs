@@ -45,6 +45,11 @@ impl Settling {
 
     /// Puts the reply, of so many bytes, and settles it.
     pub(super) async fn done(self: &Arc<Self>, handled: Handled, bytes: usize) -> Settled {
+        if self.link.is_cluster {
+            // Each has its reply on another node, and one that hangs is to hold up nobody else.
+            let settled = self.settle(vec![handled]).await?;
+            return settled.into_iter().next().unwrap_or(Err(Failed::Ended));
+        }
         let settling = Arc::clone(self);
         let run = move |handled| {
             let settling = Arc::clone(&settling);
@@ -59,7 +64,7 @@ impl Settling {
         let replies = replies.filter_map(|(number, one)| Some((number, one.reply.take()?)));
         let (numbers, mut commands): (Vec<_>, Vec<_>) = replies.unzip();
         if self.link.is_cluster {
-            // The inboxes are on other nodes, and what has no reply yet is not acknowledged.
+            // What has no reply yet is not acknowledged.
             let put = self.link.run_each(std::mem::take(&mut commands)).await?;
             are_put(&mut settled, &numbers, put);
         }

@@ -41,7 +41,6 @@ impl RedisConsumer {
             self.catch_up(&mut reads).await?;
         }
         self.show_life().await?;
-        self.trim().await?;
         if lock(&self.swept).elapsed() >= SWEEP_INTERVAL {
             *lock(&self.swept) = Instant::now();
             self.set_clock().await?;
@@ -49,7 +48,7 @@ impl RedisConsumer {
                 self.sweep(stream).await?;
             }
         }
-        Ok(())
+        self.trim().await
     }
 
     /// Shows life about what is held.

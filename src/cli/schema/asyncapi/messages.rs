@@ -47,7 +47,8 @@ pub(super) fn describe(document: &mut Document, app: &str, subjects: &Subjects) 
 fn add_subject(document: &mut Document, app: &str, subject: &Subject) {
     let channel = &subject.channel;
     let name = subject.message();
-    let own = [("type", json!({"const": channel.subject()}))];
+    let mut own = vec![("type", json!({"const": channel.subject()}))];
+    own.extend(subject.id.clone().map(|id| ("id", id)));
     let content = message(MESSAGE, &own, &name);
     let content = described(content, channel.subject(), channel.as_str(), "id");
     document.message(&name, content);
