@@ -1,7 +1,22 @@
 //! What gateways and workers need in order to start, and what is said where no worker is there.
 
+use serde_json::Value;
+
 use super::{gateway, post, worker};
+use crate::client::Client;
 use crate::services::{Backends, CommandLine};
+use crate::waiting::eventually;
+
+/// Has it created by a worker that is ready, and joins its group in its own time.
+async fn created(commands: &Client, path: &str, command: &Value) {
+    eventually("a worker to be there", async || {
+        match commands.post(path, command).await {
+            answer if answer.status == 201 => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        }
+    })
+    .await;
+}
 
 on_each_bus!(a_command_that_no_worker_takes_is_told_which_to_start);
 
@@ -9,7 +24,7 @@ async fn a_command_that_no_worker_takes_is_told_which_to_start(backends: &Backen
     let posts = worker(backends, "post").await;
     let gateway = gateway(backends, &[]).await;
     let commands = gateway.commands();
-    commands.post("/post", &post("1")).await.data(201);
+    created(&commands, "/post", &post("1")).await;
     let customer =
         serde_json::json!({"name": "Ann", "email": "ann@example.org", "status": "active"});
     let unanswered = commands.post("/customer", &customer).await;
@@ -23,7 +38,7 @@ async fn a_command_that_no_worker_takes_is_told_which_to_start(backends: &Backen
         .await;
     wrong.problem(422, "invalid");
     let customers = worker(backends, "customer").await;
-    commands.post("/customer", &customer).await.data(201);
+    created(&commands, "/customer", &customer).await;
     commands.post("/post", &post("2")).await.data(201);
     // Each has run its own.
     for (worker, aggregate, other) in [(posts, "post", "customer"), (customers, "customer", "post")]
