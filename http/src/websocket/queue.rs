@@ -65,8 +65,7 @@ pub(super) struct Turns(PollSemaphore);
 
 /// A queue of the bounds that `settings` say.
 pub(super) fn queue(settings: &SocketSettings) -> (Out, Queue) {
-    // One who has a place may wait for the bytes of one who waits for a place: there is one for each of them.
-    let (messages, waiting) = mpsc::channel(settings.max_queued.max(2));
+    let (messages, waiting) = mpsc::channel(settings.max_queued);
     let most = settings.max_queued_bytes.clamp(1, Semaphore::MAX_PERMITS);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
     let out = Out {
@@ -93,10 +92,14 @@ impl Out {
         Bytes(taken.ok())
     }
 
-    /// Puts `text` into the queue, once there is room.
+    /// Puts `text` into the queue, once there is room. The place comes first, for everybody: who holds bytes waits for nothing.
     pub(super) async fn send(&self, text: String) -> Result<(), Gone> {
+        let place = self.place().await?;
         let bytes = self.bytes(text.len()).await;
-        self.place().await?.put(text, bytes);
+        if self.messages.is_closed() {
+            return Err(Gone);
+        }
+        place.put(text, bytes);
         Ok(())
     }
 
@@ -236,6 +239,22 @@ mod tests {
         drop(queue.0.try_recv().unwrap());
         assert!(large.as_mut().now_or_never().is_some());
         assert!(out.send(text(1)).now_or_never().is_none());
+    }
+
+    #[test]
+    fn who_has_the_last_place_does_not_wait_for_the_bytes_of_who_has_none() {
+        let settings = SocketSettings {
+            max_queued: 1,
+            max_queued_bytes: 100,
+            ..SocketSettings::default()
+        };
+        let (out, _queue) = queue(&settings);
+        let place = out.place().now_or_never().unwrap().unwrap();
+        let second = out.send(text(100));
+        let mut second = std::pin::pin!(second);
+        assert!(second.as_mut().now_or_never().is_none());
+        let bytes = out.bytes(100).now_or_never();
+        place.put(text(100), bytes.expect("nobody has them"));
     }
 
     #[test]
