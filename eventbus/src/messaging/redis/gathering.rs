@@ -136,8 +136,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_util::FutureExt;
     use futures_util::future::join_all;
 
@@ -169,6 +167,13 @@ mod tests {
 
         fn sizes(&self) -> Vec<usize> {
             lock(&self.trips).iter().map(Vec::len).collect()
+        }
+    }
+
+    /// Until what was gathered is in a trip.
+    async fn is_under_way(gathering: &Gathering<u32, u32>) {
+        while !lock(&gathering.0).is_empty() {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -235,10 +240,12 @@ mod tests {
         for waits in &mut waits {
             assert!(waits.now_or_never().is_none(), "it has begun");
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        is_under_way(&gathering).await;
         let [first, second] = waits;
         drop(first);
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
         assert!(Arc::strong_count(&under_way) > 1, "somebody waits");
         drop(second);
         while Arc::strong_count(&under_way) > 1 {
@@ -252,7 +259,7 @@ mod tests {
         let for_ever = |_| std::future::pending();
         let mut waits = Box::pin(trips.gathering.run(1, 1, for_ever));
         assert!((&mut waits).now_or_never().is_none(), "it has begun");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        is_under_way(&trips.gathering).await;
         assert_eq!(trips.double(2, 1).await.unwrap(), 4);
         assert!(waits.now_or_never().is_none());
     }
