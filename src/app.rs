@@ -730,9 +730,8 @@ impl App {
         let several = self.multi_stream.iter().map(|command| command.name());
         let taken: Vec<&str> = aggregates.chain(several).chain(RESERVED_NAMES).collect();
         let mut before: Vec<(&Method, &str, String)> = Vec::new();
-        for (number, route) in self.message_routes.iter().enumerate() {
+        for route in &self.message_routes {
             let (method, path, plain) = route.place();
-            let earlier = self.message_routes.iter().take(number);
             let same_place = before.iter().find(|(_, _, own)| *own == plain);
             let reason = if !route.is_fit() {
                 "a path is segments such as /articles/{id}/price, and a method one of the usual"
@@ -747,7 +746,11 @@ impl App {
                 .any(|(of, _, own)| *of == method && *own == plain)
             {
                 "it is there twice"
-            } else if { earlier }.any(|other| other.is_ruled_otherwise(route)) {
+            } else if self
+                .message_routes
+                .iter()
+                .any(|other| other.is_ruled_otherwise(route))
+            {
                 "another route of its subject is for other roles: who may ask is a rule of the subject, for all of its routes and shards"
             } else {
                 before.push((method, path, plain));

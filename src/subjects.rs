@@ -1,8 +1,8 @@
 //! What a program says of the subjects of messages that it knows, for those who read its documents.
 
 use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use serde_json::Value;
+use tidelog_domain::__private::{sent_schema, stored_schema};
 use tidelog_eventbus::messaging::{Channel, Subject};
 
 /// A subject that a program declares.
@@ -26,8 +26,8 @@ impl DeclaredSubject {
         Self {
             channel: subject.channel(),
             is_handled: true,
-            message: read_schema::<M>(),
-            reply: schema_of::<R>(SchemaSettings::draft2020_12().for_serialize()),
+            message: sent_schema::<M>(),
+            reply: stored_schema::<R>(),
         }
     }
 
@@ -48,18 +48,6 @@ impl DeclaredSubject {
     pub(crate) fn agrees_with(&self, other: &Self) -> bool {
         self.message == other.message && self.reply == other.reply
     }
-}
-
-/// The schema of what is read as a `T`.
-pub(crate) fn read_schema<T: JsonSchema>() -> Value {
-    schema_of::<T>(SchemaSettings::draft2020_12())
-}
-
-fn schema_of<T: JsonSchema>(settings: SchemaSettings) -> Value {
-    settings
-        .into_generator()
-        .into_root_schema_for::<T>()
-        .to_value()
 }
 
 /// Whether what fits `schema` is `null` alone.

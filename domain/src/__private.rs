@@ -12,6 +12,6 @@ pub use crate::event::{Payload, RecordedEvent};
 pub use crate::projection::{EventSet, View};
 pub use crate::upcasting::{Upcaster, Upcasters};
 pub use crate::variant::{
-    command_specs, decode_command, decode_event, encode_event, event_schema, joined, stored_schema,
-    unknown_event,
+    command_specs, decode_command, decode_event, encode_event, event_schema, joined, sent_schema,
+    stored_schema, unknown_event,
 };

@@ -136,7 +136,8 @@ pub fn stored_schema<T: JsonSchema>() -> Value {
 }
 
 /// The JSON Schema of a `T` that is sent to us.
-pub(crate) fn sent_schema<T: JsonSchema>() -> Value {
+#[must_use]
+pub fn sent_schema<T: JsonSchema>() -> Value {
     schema_of::<T>(SchemaSettings::draft2020_12())
 }
 

@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value, json};
 use tidelog_command::gateway::{self, CommandCall, CommandReply};
+use tidelog_domain::__private::sent_schema;
 use tidelog_eventbus::messaging::Channel;
 use tidelog_http::embedded_schema;
 
 use super::place;
 use crate::App;
 use crate::routes::RouteRequest;
-use crate::subjects::{plain, read_schema};
+use crate::subjects::plain;
 
 /// The schema of what every message comes in. No aggregate's schema begins with a capital.
 pub(super) const MESSAGE: &str = "Message";
@@ -80,8 +81,8 @@ pub(super) fn of(app: &App, commands: Map<String, Value>) -> Subjects {
         (MESSAGE, message()),
         (REPLY, reply()),
         (ERROR, error()),
-        (CALL, read_schema::<CommandCall>()),
-        (ANSWER, read_schema::<CommandReply>()),
+        (CALL, sent_schema::<CommandCall>()),
+        (ANSWER, sent_schema::<CommandReply>()),
     ];
     for (name, schema) in envelopes {
         let schema = embedded_schema(name, &schema);
@@ -105,7 +106,7 @@ pub(super) fn of(app: &App, commands: Map<String, Value>) -> Subjects {
         let does = (declared.is_handled, what.to_owned());
         subjects.add(&declared.channel, (&declared.message, reply), does);
     }
-    let request = read_schema::<RouteRequest>();
+    let request = sent_schema::<RouteRequest>();
     for route in app.message_routes() {
         let Some(channel) = route.channel() else {
             continue;
