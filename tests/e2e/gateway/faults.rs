@@ -8,7 +8,7 @@ use tidelog_test_support::{Engine, Signal, TcpProxy, unique_name};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{creating, gateway, post, worker};
+use super::{created, creating, gateway, post, worker};
 use crate::client::{Client, must, send};
 use crate::log::{assert_dense, read};
 use crate::messaging::on_each_server;
@@ -179,13 +179,7 @@ async fn without_a_bus_nothing_is_written_and_that_is_said(engine: Engine) {
     answer.header("retry-after");
     server.restart().await;
     let _worker = worker(&backends, "*").await;
-    eventually("a post to be created", async || {
-        match commands.post("/post", &post("1")).await {
-            answer if answer.status == 201 => Ok(()),
-            answer => Err(format!("{answer:?}")),
-        }
-    })
-    .await;
+    created(&commands, "/post", &post("1")).await;
 }
 
 async fn a_worker_that_stops_finishes_what_it_has_begun(engine: Engine) {

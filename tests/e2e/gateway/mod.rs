@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, send};
 use crate::services::{Backends, Role, Service};
+use crate::waiting::eventually;
 
 /// Makes two tests of each function, which takes backends: with a part of the shared Redis as the bus, and with a NATS of its own, which has no
 /// parts that would keep apart programs of one name.
@@ -67,4 +68,15 @@ fn creating(commands: &Client, body: &Value, key: Option<&str>) -> tokio::task::
         request = request.header("idempotency-key", format!("\"{key}\""));
     }
     tokio::spawn(async move { send(request).await.expect("an answer") })
+}
+
+/// Has it created by a worker that is ready, and joins its group in its own time.
+async fn created(commands: &Client, path: &str, command: &Value) {
+    eventually("a worker to be there", async || {
+        match commands.post(path, command).await {
+            answer if answer.status == 201 => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        }
+    })
+    .await;
 }

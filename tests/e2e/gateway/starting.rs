@@ -1,22 +1,7 @@
 //! What gateways and workers need in order to start, and what is said where no worker is there.
 
-use serde_json::Value;
-
-use super::{gateway, post, worker};
-use crate::client::Client;
+use super::{created, gateway, post, worker};
 use crate::services::{Backends, CommandLine};
-use crate::waiting::eventually;
-
-/// Has it created by a worker that is ready, and joins its group in its own time.
-async fn created(commands: &Client, path: &str, command: &Value) {
-    eventually("a worker to be there", async || {
-        match commands.post(path, command).await {
-            answer if answer.status == 201 => Ok(()),
-            answer => Err(format!("{answer:?}")),
-        }
-    })
-    .await;
-}
 
 on_each_bus!(a_command_that_no_worker_takes_is_told_which_to_start);
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use tidelog::messaging::{
     HandlerError, MessageContext, MessageId, MessageOptions, Messaging, SendError,
 };
-use tidelog_test_support::{Engine, Process, unique_name};
+use tidelog_test_support::{Engine, Process, resident_kib, unique_name};
 
 use super::{ECHO, eventually, shared_of, stored_of};
 
@@ -91,8 +91,9 @@ async fn the_process_that_only_sends() {
             stored_of(server, &app, &ECHO.channel()).await == 0
         })
         .await;
-        sizes.push(resident_kib());
-        eprintln!("{} {RESIDENT} {round}", resident_kib());
+        let size = resident_kib(std::process::id());
+        sizes.push(size);
+        eprintln!("{size} {RESIDENT} {round}");
     }
     let grown = sizes[sizes.len() - 1].saturating_sub(sizes[1]);
     assert!(grown <= MAX_GROWTH_KIB, "{grown} KiB more: {sizes:?}");
@@ -107,11 +108,4 @@ async fn times_out(messaging: &Messaging, round: u32, number: u32) {
     let payload = json!("x".repeat(1_000));
     let sent = messaging.send_with(&ECHO, &payload, options).await;
     assert!(matches!(sent, Err(SendError::TimedOut { .. })), "{sent:?}");
-}
-
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS"));
-    let size = line.unwrap().split_whitespace().nth(1);
-    size.unwrap().parse().unwrap()
 }

@@ -1,7 +1,7 @@
 //! How long a socket stays, and what it costs meanwhile.
 
 use serde_json::json;
-use tidelog_test_support::Signal;
+use tidelog_test_support::{Signal, resident_kib};
 
 use super::kit::{Socket, create, everywhere};
 use crate::services::{Role, Service};
@@ -62,16 +62,6 @@ async fn who_goes_without_a_word_leaves_nothing_behind() {
     .await;
 }
 
-fn resident_kib(service: &Service) -> u64 {
-    let status = format!("/proc/{}/status", service.process().id());
-    let status = std::fs::read_to_string(status).expect("the process runs");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .expect("a line");
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[tokio::test]
 async fn a_client_that_does_not_read_costs_little_and_stops_nobody() {
     let service = Service::start_with(Role::Dev, &[]).await;
@@ -82,7 +72,7 @@ async fn a_client_that_does_not_read_costs_little_and_stops_nobody() {
         command["body"]["content"] = json!(content);
         assert_eq!(socket.command("c", command).await["status"], 201);
     }
-    let before = resident_kib(&service);
+    let before = resident_kib(service.process().id());
     let mut deaf = Socket::of(&service).await;
     for id in 0..60 {
         let subscribe = json!({"id": id.to_string(), "subscribe": "/posts"});
@@ -104,7 +94,7 @@ async fn a_client_that_does_not_read_costs_little_and_stops_nobody() {
     while last != "the last" {
         last = socket.hear_of("1").await["data"]["data"]["title"].clone();
     }
-    let grown = resident_kib(&service).saturating_sub(before);
+    let grown = resident_kib(service.process().id()).saturating_sub(before);
     assert!(grown < MAX_GROWTH_KIB, "{grown} KiB more");
     // What is not for HTTP's clients to wait for either.
     service.queries().get("/posts?limit=1").await.data(200);

@@ -43,6 +43,6 @@ pub use installation::{
 pub use issuer::{AUDIENCE, ISSUER, Issuer, SigningKey};
 pub use network::{TcpProxy, free_port};
 pub use otlp::{OtlpReceiver, ReceivedSpan};
-pub use process::Process;
+pub use process::{Process, resident_kib};
 pub use server::{Durability, Server, ServerOptions, Snapshot};
 pub use shared::{fresh_mongodb_database, fresh_mysql_database, unique_name};

@@ -177,6 +177,16 @@ impl Drop for Process {
     }
 }
 
+/// The memory that the process of this number has in use (its resident set, as `/proc` says), in KiB.
+#[must_use]
+pub fn resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.unwrap_or_else(|error| panic!("process {process}: {error}"));
+    let line = status.lines().find(|line| line.starts_with("VmRSS"));
+    let size = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    size.unwrap_or_else(|| panic!("process {process} has no size:\n{status}"))
+}
+
 /// Reads a stream of the program, line by line, until it ends, on a thread of its own.
 fn capture(
     stream: impl Read + Send + 'static,
