@@ -12,14 +12,15 @@
 //! | who dies, when | then |
 //! |---|---|
 //! | the gateway, before the bus has the command | nothing was written; the client's connection breaks |
-//! | the gateway, after that | the command is run all the same, if a worker begins in time. The reply finds nobody. A client with a key sends it again |
+//! | the gateway, after that | the command is run all the same, if a worker begins before the bus has had it for too long. The reply finds nobody. A client with a key sends it again |
 //! | the worker, before it took it | another takes it |
 //! | the worker, before the commit | after [`IDLE`] another takes it and runs it |
 //! | the worker, after the commit, before the reply | another takes it, finds what was recorded under its key, and gives that answer |
 //! | the worker stands still for longer than [`IDLE`] | another takes it: whichever commits first wins, the other gives the same answer |
-//! | all workers | the client has 504 `in-doubt` when its time is up; no worker begins with a command that is older |
+//! | all workers | the client has 504 `in-doubt` when its time is up; no worker begins with a command that the bus has had for longer |
 //! | the bus, before it has the command | 503: nothing was written, where that is certain; else 504 |
 //! | the bus, after that | gateway and worker go on when it is back, or the client has 504 |
+//! | the bus, with the command on its way into it | the client has 504. What a bus that stood still had not read it stores when it goes on: the command is run then |
 //!
 //! **Each command is done once, however often its message is taken.** The id of the message, a UUIDv7, is the command's id. Where the client
 //! brought no idempotency key, it is the key too, in a form that no client can bring; it is recorded in the transaction of the events like
@@ -27,7 +28,11 @@
 //! record and repeats the answer.
 //!
 //! **What is not known is not made up.** 503 is said only where nothing was written and nothing will be: no worker ever joined the subject,
-//! the bus was not reached, or had no room. Whatever else keeps the answer away is 504.
+//! the bus was not reached, or had no room. Whatever else keeps the answer away is 504. Then the command was run, or will not be, or is still to
+//! be: how old it is the bus' clock tells, from when the bus had it. (A deadline of the gateway's own clock would be held by the worker's, and two
+//! machines' clocks are never compared.) A client with a key sends it again: whichever comes first is done, and answers both.
+//!
+//! **A worker's answer is a message**, and has the bounds of one. Where the state does not fit, it goes without: id, version and headers are there.
 //!
 //! **Who asks** is found out by the gateway, and believed by the worker, as far as its own settings go: one whose callers sign in takes
 //! nothing of somebody who did not, and holds its own rules against the roles that the gateway found. Whoever may write to the streams can say to be

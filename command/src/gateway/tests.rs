@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Router;
+use axum::routing::any;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tidelog_eventbus::messaging::{MessageId, MessageOptions, Messaging, RunningWorker, SendError};
 
 use super::*;
@@ -95,6 +98,9 @@ async fn what_is_no_command_of_the_subject_is_refused_and_not_run() {
     };
     for (call, id) in [
         (creation("/account/open", &[]), id.as_str()),
+        (creation("/pos%74s", &[]), &id),
+        (creation("/pos%7", &[]), &id),
+        (creation("/pos%C3%A4", &[]), &id),
         (creation("no path", &[]), &id),
         (odd, &id),
         (creation("/post", &[]), "1"),
@@ -106,6 +112,55 @@ async fn what_is_no_command_of_the_subject_is_refused_and_not_run() {
         );
     }
     assert_eq!(here.store.size().await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_into_a_message_goes_without_the_state() {
+    let state = "x".repeat(MAX_MESSAGE_BYTES);
+    let one = |id: &str| json!({"id": id, "version": 3, "text": state});
+    let answering = |status: u16, data: Value| {
+        let body = data.to_string();
+        any(move || async move {
+            let status = StatusCode::from_u16(status).unwrap();
+            (status, [("etag", "\"3\"")], body)
+        })
+    };
+    let router = Router::new()
+        .route("/post", answering(201, json!({"data": one("p")})))
+        .route(
+            "/post/both",
+            answering(200, json!({"data": [one("p"), one("q")]})),
+        )
+        .route("/post/odd", answering(422, json!({"detail": state})));
+    let messaging = Messaging::in_process("app");
+    let worker = command_worker(&messaging, &router, ["post"], &Trust::default()).unwrap();
+    let worker = worker.start().await.unwrap();
+    let ask = async |path: &str| {
+        let id = MessageId::new(&Uuid::now_v7().to_string()).unwrap();
+        let options = MessageOptions::default().id(id);
+        let call = creation(path, &[]);
+        messaging
+            .send_with(&subject("post").unwrap(), &call, options)
+            .await
+    };
+    let named = |id: &str| json!({"id": id, "version": 3});
+    for (path, status, data) in [
+        ("/post", 201, named("p")),
+        ("/post/both", 200, json!([named("p"), named("q")])),
+    ] {
+        let reply = ask(path).await.unwrap();
+        let (own, headers, body) = shown(&reply);
+        assert_eq!(own, status);
+        assert!(headers.contains(&("etag".to_owned(), "\"3\"".to_owned())));
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body, json!({ "data": data }));
+    }
+    let refused = ask("/post/odd").await.unwrap_err();
+    assert!(
+        matches!(&refused, SendError::Refused(error) if error.code == ReplyError::TOO_LARGE),
+        "{refused:?}"
+    );
+    worker.stop().await;
 }
 
 #[test]

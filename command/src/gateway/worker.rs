@@ -8,6 +8,8 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 use tidelog_domain::Tenant;
 use tidelog_eventbus::Failure;
@@ -24,6 +26,9 @@ use crate::handling::Sent;
 
 /// When a command is looked at again that an earlier try of it is still at, in this process.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// What a reply has around its status, headers and body, at the most: the envelope, with its ids and the name of the app.
+const ENVELOPE_BYTES: usize = 1024;
 
 /// What a worker believes of those who ask.
 #[derive(Clone, Debug, Default)]
@@ -65,47 +70,56 @@ pub fn command_worker<'a>(
     let messaging = messaging.with_max_bytes(MAX_MESSAGE_BYTES);
     let mut worker = messaging.worker(GROUP).idle(IDLE);
     for name in names {
-        let (router, trust, own) = (router.clone(), trust.clone(), Arc::<str>::from(name));
+        let commands = Arc::new(Commands {
+            name: name.into(),
+            router: router.clone(),
+            trust: trust.clone(),
+            messaging: messaging.clone(),
+        });
         worker = worker.handle(&subject(name)?, move |call, context| {
-            handle(
-                router.clone(),
-                trust.clone(),
-                Arc::clone(&own),
-                call,
-                context,
-            )
+            let commands = Arc::clone(&commands);
+            async move { commands.handle(call, context).await }
         });
     }
     Ok(worker)
 }
 
-/// Runs a command, and gives what is answered.
-async fn handle(
+/// What runs the commands of one name.
+struct Commands {
+    name: Box<str>,
     router: Router,
     trust: Trust,
-    name: Arc<str>,
-    call: CommandCall,
-    context: MessageContext,
-) -> Result<CommandReply, HandlerError> {
-    let sent = Sent::by_message(context.id().as_str()).map_err(|error| malformed(&error))?;
-    let caller = call.caller.clone();
-    let mut request =
-        request(call, &name, &context).ok_or_else(|| malformed(&"it is no command"))?;
-    let Some(caller) = trust.caller(caller) else {
-        tracing::error!(
-            "a gateway sent a command of somebody who has not signed in as this worker's settings want it: give both the same auth settings"
-        );
-        return reply(Problem::internal().into_response()).await;
-    };
-    request.extensions_mut().insert(caller);
-    request.extensions_mut().insert(sent);
-    let Ok(response) = router.oneshot(request).await;
-    let is_at_it = response.extensions().get() == Some(&ProblemKind::RequestInProgress);
-    if context.attempt() > 1 && is_at_it {
-        let why = "an earlier try of this command is not over";
-        return Err(Failure::retry_after(AGAIN, why).into());
+    messaging: Messaging,
+}
+
+impl Commands {
+    /// Runs a command, and gives what is answered.
+    async fn handle(
+        &self,
+        call: CommandCall,
+        context: MessageContext,
+    ) -> Result<CommandReply, HandlerError> {
+        let sent = Sent::by_message(context.id().as_str()).map_err(|error| malformed(&error))?;
+        let caller = call.caller.clone();
+        let mut request =
+            request(call, &self.name, &context).ok_or_else(|| malformed(&"it is no command"))?;
+        let max_bytes = self.messaging.max_message_bytes();
+        let Some(caller) = self.trust.caller(caller) else {
+            tracing::error!(
+                "a gateway sent a command of somebody who has not signed in as this worker's settings want it: give both the same auth settings"
+            );
+            return reply(Problem::internal().into_response(), max_bytes).await;
+        };
+        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(sent);
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let is_at_it = response.extensions().get() == Some(&ProblemKind::RequestInProgress);
+        if context.attempt() > 1 && is_at_it {
+            let why = "an earlier try of this command is not over";
+            return Err(Failure::retry_after(AGAIN, why).into());
+        }
+        reply(response, max_bytes).await
     }
-    reply(response).await
 }
 
 fn malformed(what: &impl std::fmt::Display) -> HandlerError {
@@ -115,8 +129,7 @@ fn malformed(what: &impl std::fmt::Display) -> HandlerError {
 /// The request of a command of `name`; `None` when it is none.
 fn request(call: CommandCall, name: &str, context: &MessageContext) -> Option<Request> {
     let uri: Uri = call.path.parse().ok()?;
-    let is_of_name = uri.path().split('/').nth(1) == Some(name);
-    if !is_of_name {
+    if !is_of(uri.path(), name) {
         return None;
     }
     let body = passing::body(call.body).or(call.text);
@@ -138,20 +151,79 @@ fn request(call: CommandCall, name: &str, context: &MessageContext) -> Option<Re
     Some(request)
 }
 
-async fn reply(response: Response) -> Result<CommandReply, HandlerError> {
+/// Whether the first segment of `path`, which may be percent-encoded, is `name`.
+fn is_of(path: &str, name: &str) -> bool {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let mut rest = path.split('/').nth(1).unwrap_or_default().as_bytes();
+    let is_next = |byte: u8| {
+        let (next, behind) = match rest {
+            [b'%', high, low, behind @ ..] => {
+                let (high, low) = (digit(*high), digit(*low));
+                (high.zip(low).map(|(high, low)| 16 * high + low), behind)
+            }
+            [next, behind @ ..] => (Some(u32::from(*next)), behind),
+            [] => (None, rest),
+        };
+        rest = behind;
+        next == Some(u32::from(byte))
+    };
+    name.bytes().all(is_next) && rest.is_empty()
+}
+
+/// The answer as it goes to the gateway, in a message of at most `max_bytes`: without the state, where that does not fit.
+async fn reply(response: Response, max_bytes: usize) -> Result<CommandReply, HandlerError> {
     let (parts, body) = response.into_parts();
-    let body = to_bytes(body, MAX_MESSAGE_BYTES).await?;
+    // It is in memory already.
+    let body = to_bytes(body, usize::MAX).await?;
     let headers = passing::listed(&parts.headers, |name| {
         // Both are the gateway's own to say.
         *name != CORRELATION_ID && *name != header::CONTENT_LENGTH
     });
-    let body = match body.is_empty() {
-        true => None,
-        false => Some(serde_json::from_slice::<&RawValue>(&body)?.to_owned()),
-    };
-    Ok(CommandReply {
+    let mut reply = CommandReply {
         status: parts.status.as_u16(),
         headers,
-        body,
-    })
+        body: None,
+    };
+    if body.is_empty() {
+        return Ok(reply);
+    }
+    let around = serde_json::to_vec(&reply)?.len() + ENVELOPE_BYTES;
+    let short = match body.len() + around > max_bytes {
+        true => without_state(&body),
+        false => None,
+    };
+    reply.body = Some(match short {
+        Some(short) => {
+            tracing::warn!(
+                bytes = body.len(),
+                max_bytes,
+                "the answer to a command goes without the state, which does not fit into a message"
+            );
+            short
+        }
+        None => serde_json::from_slice::<&RawValue>(&body)?.to_owned(),
+    });
+    Ok(reply)
+}
+
+/// What the answer to a command that was done says of each aggregate besides its state.
+#[derive(Serialize, Deserialize)]
+struct Done {
+    id: String,
+    version: u64,
+}
+
+/// The answer of a command that was done, without the state; `None` when `body` is none.
+fn without_state(body: &[u8]) -> Option<Box<RawValue>> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        data: &'a RawValue,
+    }
+    let data = serde_json::from_slice::<Answer<'_>>(body).ok()?.data.get();
+    let short = match serde_json::from_str::<Done>(data) {
+        Ok(one) => json!({ "data": one }),
+        Err(_) => json!({ "data": serde_json::from_str::<Vec<Done>>(data).ok()? }),
+    };
+    serde_json::value::to_raw_value(&short).ok()
 }

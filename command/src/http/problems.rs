@@ -106,7 +106,7 @@ impl Subject<'_> {
             }
             CommandError::InDoubt(_) => {
                 tracing::error!(error = causes(error), "a command is in doubt");
-                self.in_doubt()
+                self.in_doubt("it was once, or not at all")
             }
             CommandError::Unreadable { .. }
             | CommandError::Corrupt { .. }
@@ -117,7 +117,9 @@ impl Subject<'_> {
     /// The problem document of a command that no worker has answered.
     pub(super) fn unanswered(&self, why: &Unanswered) -> Problem {
         let nothing = match why {
-            Unanswered::InDoubt => return self.in_doubt(),
+            Unanswered::InDoubt => {
+                return self.in_doubt("it was once, or not at all, or is still to be");
+            }
             Unanswered::Defect => return Problem::internal(),
             Unanswered::TooLarge { bytes, max } => {
                 let what = format!(
@@ -212,7 +214,7 @@ impl Subject<'_> {
         }
     }
 
-    fn in_doubt(&self) -> Problem {
+    fn in_doubt(&self, what_became: &str) -> Problem {
         let advice = match self.id {
             _ if self.has_key => {
                 "Send it again with the same Idempotency-Key: it is done once.".to_owned()
@@ -231,7 +233,7 @@ impl Subject<'_> {
         let problem = Problem::new(
             ProblemKind::InDoubt,
             format!(
-                "Whether the command was written could not be found out in time: it was once, or not at all. {advice}"
+                "Whether the command was written could not be found out in time: {what_became}. {advice}"
             ),
         );
         if self.has_key {

@@ -139,6 +139,22 @@ impl Answer {
 const JSON: &str = "content-type: application/json";
 
 #[tokio::test]
+async fn a_path_may_be_percent_encoded() {
+    let api = Api::new().await;
+    let mut body = a_post();
+    body["id"] = json!("p");
+    let created = api.send("POST", "/p%6fs%74", &body).await;
+    assert_eq!(
+        (created.status, &created.body["data"]["id"]),
+        (201, &json!("p"))
+    );
+    let patched = api
+        .send("PATCH", "/%70ost/%70", &json!({"title": "b"}))
+        .await;
+    assert_eq!((patched.status, patched.header("etag")), (200, "\"2\""));
+}
+
+#[tokio::test]
 async fn a_post_is_created_patched_and_deleted() {
     let api = Api::new().await;
     let created = api.send("POST", "/post", &a_post()).await;

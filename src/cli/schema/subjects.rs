@@ -167,7 +167,10 @@ impl Subjects {
         // What no body says, an empty one may say too.
         forms.push(json!({"type": ["object", "null"], "maxProperties": 0}));
         let call = json!({"allOf": [to(CALL), {"properties": {
-            "path": {"pattern": format!("^/{name}(/|$)")},
+            "path": {
+                "pattern": "^/",
+                "description": format!("Its first segment is {name}, percent-encoded as it came."),
+            },
             "body": {"anyOf": forms},
         }}]});
         let answer = json!({"allOf": [to(ANSWER), {"properties": {
