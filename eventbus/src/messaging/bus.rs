@@ -163,6 +163,14 @@ pub trait Consumer: Send + Sync {
     /// [`MessageBusError`]; it is called again.
     async fn tend(&self) -> Result<(), MessageBusError>;
 
+    /// Takes no more, and gives back to the group, at once, what its worker is not at: what was taken in and not handed out, what waits to be
+    /// tried again, and `unbegun`, which was handed out. A try that was not begun does not count. The rest is held on, tended and settled as ever.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageBusError`]; then [`Consumer::close`] gives it back.
+    async fn stop_taking(&self, unbegun: &[Taken]) -> Result<(), MessageBusError>;
+
     /// Gives what is held back to the group, at once, without counting the try that was cut off, and leaves. Nothing is taken after it.
     ///
     /// # Errors

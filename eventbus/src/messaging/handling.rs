@@ -44,6 +44,8 @@ pub(super) struct Handling {
     pub(super) handlers: HashMap<Channel, AnyHandler>,
     pub(super) policy: FailurePolicy,
     pub(super) consumer: Arc<dyn Consumer>,
+    /// No more is taken.
+    pub(super) stop: CancellationToken,
     /// Ends handlers that take too long to stop.
     pub(super) end: CancellationToken,
 }
@@ -283,6 +285,20 @@ impl Handling {
                 settlement = other;
             }
             tokio::time::sleep(wait).await;
+        }
+        // It would wait here for the slowest handler, and be given back then.
+        if matches!(settlement, Settlement::Retry { .. }) && self.stop.is_cancelled() {
+            self.give_back(&[]).await;
+        }
+    }
+
+    /// Gives back to the group what is not begun, `unbegun` and what waits to be tried again among it.
+    pub(super) async fn give_back(&self, unbegun: &[Taken]) {
+        if let Err(error) = self.consumer.stop_taking(unbegun).await {
+            tracing::warn!(
+                group = %self.group, error = causes(&error),
+                "a worker that stops cannot give back what it has not begun with: it tries again at its end"
+            );
         }
     }
 

@@ -158,6 +158,21 @@ impl<T> Holding<T> {
             .collect()
     }
 
+    /// Those that its worker is not at: `unbegun`, which it had and has not begun with, are among them from now on.
+    pub(super) fn not_running(&mut self, unbegun: impl IntoIterator<Item = Key>) -> Vec<Key> {
+        for key in unbegun {
+            if let Some(held) = self.held.get_mut(&key)
+                && held.state == State::Running
+            {
+                held.state = State::Ready;
+            }
+        }
+        let rest = self.held.iter();
+        rest.filter(|(_, held)| held.state != State::Running)
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
     /// It is tried again now.
     pub(super) fn resume(&mut self, key: &Key, attempt: u32) {
         if let Some(held) = self.held.get_mut(key)

@@ -332,15 +332,13 @@ struct InProcessConsumer {
 
 impl InProcessConsumer {
     /// Does something about each message that this consumer holds and is alive about.
-    fn each_held(&self, mut act: impl FnMut(&mut Held)) {
+    fn each_held(&self, mut act: impl FnMut(&Channel, u64, &mut Held)) {
         let mut state = self.shared.lock();
         for channel in &self.channels {
             let members = state.members(channel, &self.group);
-            let held = members
-                .into_iter()
-                .flat_map(|members| members.held.values_mut());
-            held.filter(|held| held.consumer == self.id && held.alive.is_some())
-                .for_each(&mut act);
+            let held = members.into_iter().flat_map(|members| &mut members.held);
+            held.filter(|(_, held)| held.consumer == self.id && held.alive.is_some())
+                .for_each(|(number, held)| act(channel, *number, held));
         }
     }
 
@@ -512,19 +510,34 @@ impl Consumer for InProcessConsumer {
 
     async fn tend(&self) -> Result<(), MessageBusError> {
         let now = Instant::now();
-        self.each_held(|held| held.alive = Some(now));
+        self.each_held(|_, _, held| held.alive = Some(now));
+        Ok(())
+    }
+
+    async fn stop_taking(&self, unbegun: &[Taken]) -> Result<(), MessageBusError> {
+        self.each_held(|channel, number, held| {
+            let mut unbegun = unbegun.iter().filter(|taken| taken.channel == *channel);
+            if held.due.is_some() || unbegun.any(|taken| self::number(&taken.entry) == number) {
+                held.give_back();
+            }
+        });
+        self.shared.changed.send_replace(());
         Ok(())
     }
 
     async fn close(&self) -> Result<(), MessageBusError> {
-        self.each_held(|held| {
-            held.alive = None;
-            // A try that was cut off does not count; one that had failed does.
-            let was_over = held.due.take().is_some_and(|(_, counted)| counted);
-            held.attempt -= u32::from(!was_over);
-        });
+        self.each_held(|_, _, held| held.give_back());
         self.shared.changed.send_replace(());
         Ok(())
+    }
+}
+
+impl Held {
+    /// Anybody may take it. A try that was cut off does not count; one that had failed does.
+    fn give_back(&mut self) {
+        self.alive = None;
+        let was_over = self.due.take().is_some_and(|(_, counted)| counted);
+        self.attempt -= u32::from(!was_over);
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::bus::Consumer;
+use super::bus::{Consumer, Taken};
 use super::client::Messaging;
 use super::error::{HandlerError, MessageBusError, WorkerError};
 use super::handler::{self, AnyHandler, Replies};
@@ -128,7 +128,7 @@ impl Worker {
         self
     }
 
-    /// How long it waits at the end for what it has begun. The rest goes back to the group.
+    /// How long it waits at the end for what it has begun. The rest goes back to the group: what it has not begun with at once.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop_timeout = timeout;
         self
@@ -217,18 +217,29 @@ impl Worker {
             handlers: self.handlers,
             policy: self.policy,
             consumer: Arc::clone(&consumer),
+            stop,
             end: end.clone(),
         });
         let tasks = TaskTracker::new();
         let interval = TEND_INTERVAL.min(self.idle / 4);
         let tended = tend(&*consumer, interval);
         let worked = async {
-            let taken = take(&handling, &tasks, self.concurrency);
-            stop.run_until_cancelled(taken).await;
+            let unbegun = take(&handling, &tasks, self.concurrency).await;
             tasks.close();
-            if timeout(self.stop_timeout, tasks.wait()).await.is_err() {
-                end.cancel();
-                tasks.wait().await;
+            let ended = async {
+                if timeout(self.stop_timeout, tasks.wait()).await.is_err() {
+                    end.cancel();
+                    tasks.wait().await;
+                }
+            };
+            let given_back = async {
+                handling.give_back(&unbegun).await;
+                std::future::pending().await
+            };
+            // What is not given back by the end is so with all else.
+            tokio::select! {
+                () = ended => {}
+                () = given_back => {}
             }
         };
         tokio::select! {
@@ -249,25 +260,30 @@ impl Worker {
     }
 }
 
-/// Takes messages, and has each handled by a task, as many as there are slots.
-async fn take(handling: &Arc<Handling>, tasks: &TaskTracker, concurrency: usize) {
+/// Takes messages until the worker stops, and has each handled by a task, as many as there are slots. What it took and has not begun with.
+async fn take(handling: &Arc<Handling>, tasks: &TaskTracker, concurrency: usize) -> Vec<Taken> {
+    let stop = &handling.stop;
     let slots = Arc::new(Semaphore::new(concurrency));
+    let slot = || stop.run_until_cancelled(Arc::clone(&slots).acquire_owned());
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
+    while let Some(Ok(first)) = slot().await {
         let free = slots.available_permits() + 1;
-        match handling.consumer.take(free, TAKE_WAIT).await {
-            Ok(deliveries) => {
+        let taken = handling.consumer.take(free, TAKE_WAIT);
+        match stop.run_until_cancelled(taken).await {
+            None => break,
+            Some(Ok(deliveries)) => {
                 backoff.reset();
-                let mut slot = Some(slot);
-                for delivery in deliveries {
-                    let slot = match slot.take() {
+                let mut first = Some(first);
+                let mut deliveries = deliveries.into_iter();
+                while let Some(delivery) = deliveries.next() {
+                    let slot = match first.take() {
                         Some(slot) => slot,
-                        None => match Arc::clone(&slots).acquire_owned().await {
-                            Ok(slot) => slot,
-                            Err(_) => return,
+                        None => match slot().await {
+                            Some(Ok(slot)) => slot,
+                            _ => {
+                                let rest = std::iter::once(delivery).chain(deliveries);
+                                return rest.map(|delivery| delivery.taken).collect();
+                            }
                         },
                     };
                     let handling = Arc::clone(handling);
@@ -277,13 +293,14 @@ async fn take(handling: &Arc<Handling>, tasks: &TaskTracker, concurrency: usize)
                     });
                 }
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 let wait = backoff.next_wait();
                 tracing::warn!(group = %handling.group, error = causes(&error), ?wait, "no messages can be taken");
-                tokio::time::sleep(wait).await;
+                stop.run_until_cancelled(tokio::time::sleep(wait)).await;
             }
         }
     }
+    Vec::new()
 }
 
 /// Shows life about what is held, again and again.
@@ -367,6 +384,44 @@ mod tests {
             Failure::retry_after(Duration::MAX, "not now").into()
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_that_stops_is_not_at_goes_to_others_while_it_ends_the_rest() {
+        let messaging = Messaging::in_process("app");
+        let (came, mut taken) = tokio::sync::mpsc::unbounded_channel();
+        let go_on = CancellationToken::new();
+        let worker = |name: &'static str| {
+            let (came, go_on) = (came.clone(), go_on.clone());
+            let worker = messaging.worker("g").handle(&NOTE, move |number, _| {
+                came.send((name, number)).unwrap();
+                let go_on = go_on.clone();
+                async move {
+                    match (name, number) {
+                        ("one", 1) => go_on.cancelled().await,
+                        ("one", _) => return Err(Failure::retry_after(Duration::MAX, "").into()),
+                        _ => {}
+                    }
+                    Ok(())
+                }
+            });
+            worker.stop_timeout(Duration::MAX).start()
+        };
+        let one = worker("one").await.unwrap();
+        messaging.emit_all(&NOTE, &[1, 2]).await.unwrap();
+        let mut next = async || {
+            let next = timeout(Duration::from_secs(30), taken.recv()).await;
+            next.unwrap().unwrap()
+        };
+        assert_eq!((next().await, next().await), (("one", 1), ("one", 2)));
+        let two = worker("two").await.unwrap();
+        let stopped = tokio::spawn(one.stop());
+        assert_eq!(next().await, ("two", 2));
+        assert!(!stopped.is_finished());
+        go_on.cancel();
+        stopped.await.unwrap();
+        two.stop().await;
+        assert!(taken.is_empty(), "each is handled once");
     }
 
     #[tokio::test]

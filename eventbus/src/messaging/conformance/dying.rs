@@ -81,6 +81,35 @@ pub async fn what_is_held_at_the_end_goes_back_at_once_and_uncounted(
     assert_eq!((taken[0].attempt, taken[1].attempt), (2, 1));
 }
 
+/// Who takes no more ends what it is at, and the others have the rest meanwhile.
+pub async fn who_stops_keeps_what_it_is_at_and_gives_back_the_rest_at_once(
+    factory: &dyn MessageBusFactory,
+) {
+    let bus = factory.bus().await;
+    let both = [channel("stops"), channel("beside")];
+    publish(&*bus, &both[0], 0..4).await;
+    publish(&*bus, &both[1], 4..6).await;
+    let stops = join(&*bus, "g", &both, LONG).await;
+    let held = take(&*stops, 3).await;
+    settle(&*stops, &held[1], again(LONG, true)).await;
+    let unbegun: Vec<_> = held[2..].iter().map(|one| one.taken.clone()).collect();
+    let stopped = stops.stop_taking(&unbegun).await;
+    stopped.unwrap_or_else(|error| panic!("{error:?}"));
+    let other = join(&*bus, "g", &both, LONG).await;
+    let rest = take(&*other, 5).await;
+    for one in &rest {
+        let tries = if one.body == held[1].body { 2 } else { 1 };
+        assert_eq!(one.attempt, tries, "{one:?}");
+        assert_ne!(one.body, held[0].body);
+    }
+    tend(&*stops).await;
+    done(&*stops, &held[..1]).await;
+    done(&*other, &rest).await;
+    nothing(&*other, Duration::from_millis(50)).await;
+    close(&*stops).await;
+    nothing(&*other, Duration::from_millis(50)).await;
+}
+
 /// Somebody who stood still, and comes back, ends nothing that another is at, and takes nothing from it.
 pub async fn who_was_away_too_long_takes_nothing_back(factory: &dyn MessageBusFactory) {
     let bus = factory.bus().await;

@@ -52,6 +52,7 @@ macro_rules! message_bus_conformance {
             what_a_living_consumer_holds_stays_with_it,
             what_waits_at_a_dead_consumer_is_not_lost,
             what_is_held_at_the_end_goes_back_at_once_and_uncounted,
+            who_stops_keeps_what_it_is_at_and_gives_back_the_rest_at_once,
             who_was_away_too_long_takes_nothing_back,
             what_was_put_off_is_not_taken_from_its_new_owner,
             what_was_given_back_is_taken_at_once_by_who_has_little_room,

@@ -157,7 +157,7 @@ impl NatsConsumer {
         lock(&self.holding).hand_out(limit, channel, age)
     }
 
-    fn key_of(&self, taken: &Taken) -> Option<(Key, &Lane)> {
+    pub(super) fn key_of(&self, taken: &Taken) -> Option<(Key, &Lane)> {
         let at = *self.numbers.get(&taken.channel)?;
         Some(((at, Arc::clone(&taken.entry)), self.lanes.get(at)?))
     }
@@ -278,6 +278,10 @@ impl Consumer for NatsConsumer {
 
     async fn tend(&self) -> Result<(), MessageBusError> {
         Ok(self.look_after().await?)
+    }
+
+    async fn stop_taking(&self, unbegun: &[Taken]) -> Result<(), MessageBusError> {
+        Ok(self.stop_pulling(unbegun).await?)
     }
 
     async fn close(&self) -> Result<(), MessageBusError> {

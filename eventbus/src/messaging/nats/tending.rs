@@ -12,6 +12,7 @@ use super::link::Failed;
 use super::names;
 use super::pulling::Pulls;
 use crate::lock::lock;
+use crate::messaging::bus::Taken;
 use crate::messaging::holding::Key;
 
 /// About how many messages something is said at once.
@@ -123,6 +124,17 @@ impl NatsConsumer {
         }
         let deletes = (first..=last).map(|one| self.link.delete_any(&lane.stream, one));
         self.all(deletes).await
+    }
+
+    /// Pulls no more, and gives back what its worker is not at.
+    pub(super) async fn stop_pulling(&self, unbegun: &[Taken]) -> Result<(), Failed> {
+        let mut pulls = self.pulls.lock().await;
+        let finished = self.finish_pulls(&mut pulls).await;
+        let unbegun = unbegun.iter().filter_map(|taken| self.key_of(taken));
+        let keys = lock(&self.holding).not_running(unbegun.map(|(key, _)| key));
+        let given = self.all(keys.iter().map(|key| self.give_back(key))).await;
+        *pulls = Pulls::new();
+        finished.and(given)
     }
 
     /// Gives back what is held, and what was on its way here.

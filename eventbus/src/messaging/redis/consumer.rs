@@ -47,6 +47,8 @@ pub(super) struct RedisConsumer {
     pub(super) put_off: Notify,
     pub(super) clock: Clock,
     pub(super) swept: Mutex<Instant>,
+    /// Held while life is shown, and while something is given back: what was given back is not to be taken again by showing life about it.
+    pub(super) showing: tokio::sync::Mutex<()>,
 }
 
 /// One of the streams.
@@ -108,6 +110,7 @@ impl RedisConsumer {
             put_off: Notify::new(),
             clock: Clock::default(),
             swept: Mutex::new(Instant::now()),
+            showing: tokio::sync::Mutex::default(),
             link,
         };
         consumer.make_groups().await?;
@@ -269,7 +272,7 @@ impl RedisConsumer {
         lock(&self.holding).hand_out(limit, channel, age)
     }
 
-    fn key_of(&self, taken: &Taken) -> Option<(Key, &Stream)> {
+    pub(super) fn key_of(&self, taken: &Taken) -> Option<(Key, &Stream)> {
         let at = *self.numbers.get(&taken.channel)?;
         Some(((at, Arc::clone(&taken.entry)), self.streams.get(at)?))
     }
@@ -371,6 +374,10 @@ impl Consumer for RedisConsumer {
 
     async fn tend(&self) -> Result<(), MessageBusError> {
         Ok(self.look_after().await?)
+    }
+
+    async fn stop_taking(&self, unbegun: &[Taken]) -> Result<(), MessageBusError> {
+        Ok(self.stop_reading(unbegun).await?)
     }
 
     async fn close(&self) -> Result<(), MessageBusError> {

@@ -13,7 +13,7 @@ use super::Failed;
 use super::answers::{array, field, next_id, number, order, pending, text};
 use super::consumer::{RedisConsumer, Stream, milliseconds_of};
 use crate::lock::lock;
-use crate::messaging::bus::EntryId;
+use crate::messaging::bus::{EntryId, Taken};
 
 /// How many entries are named in one command.
 const AT_ONCE: usize = 500;
@@ -53,6 +53,7 @@ impl RedisConsumer {
 
     /// Shows life about what is held.
     async fn show_life(&self) -> Result<(), Failed> {
+        let _showing = self.showing.lock().await;
         let silent = lock(&self.holding).silent(self.idle / 4, self.idle);
         let mut by_stream: HashMap<usize, Vec<EntryId>> = HashMap::new();
         for ((at, id), is_late) in silent {
@@ -226,6 +227,37 @@ impl RedisConsumer {
         }
     }
 
+    /// Reads no more, and gives back what its worker is not at.
+    pub(super) async fn stop_reading(&self, unbegun: &[Taken]) -> Result<(), Failed> {
+        let mut reads = self.reads.lock().await;
+        self.finish_reads(&mut reads).await;
+        drop(reads);
+        let _showing = self.showing.lock().await;
+        let unbegun = unbegun.iter().filter_map(|taken| self.key_of(taken));
+        let keys = lock(&self.holding).not_running(unbegun.map(|(key, _)| key));
+        let mut by_stream: HashMap<usize, Vec<EntryId>> = HashMap::new();
+        for (at, id) in keys {
+            // What is late may be another's by now.
+            if lock(&self.holding).is_mine(&(at, Arc::clone(&id)), self.idle) {
+                by_stream.entry(at).or_default().push(id);
+            }
+        }
+        for (at, ids) in by_stream {
+            let Some(stream) = self.streams.get(at) else {
+                continue;
+            };
+            for ids in ids.chunks(AT_ONCE) {
+                let tries = ids.iter().map(|id| (id, 0));
+                self.return_to_group(at, stream, tries).await?;
+                let mut holding = lock(&self.holding);
+                for id in ids {
+                    holding.let_go(&(at, Arc::clone(id)));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Gives back what is held, and what was on its way here, and leaves the group.
     pub(super) async fn leave(&self) -> Result<(), Failed> {
         let mut reads = self.reads.lock().await;
@@ -250,16 +282,30 @@ impl RedisConsumer {
             if mine.is_empty() {
                 return self.remove(stream, &self.name).await;
             }
-            let mut commands = redis::Pipeline::with_capacity(mine.len());
-            for one in mine {
-                let tries = lock(&self.holding).tries_over(&(at, Arc::clone(&one.id)));
-                let tries = tries.unwrap_or(one.deliveries.saturating_sub(1));
-                let mut xclaim = self.xclaim(stream, RETURNED, Duration::ZERO, [&*one.id]);
-                xclaim.arg("IDLE").arg(milliseconds_of(self.idle));
-                xclaim.arg("RETRYCOUNT").arg(tries).arg("JUSTID");
-                commands.add_command(xclaim);
-            }
-            self.link.run_all(&commands).await?;
+            let mine = mine.iter();
+            let mine = mine.map(|one| (&one.id, one.deliveries.saturating_sub(1)));
+            self.return_to_group(at, stream, mine).await?;
         }
+    }
+
+    /// Gives entries of a stream to nobody, so that the first who looks takes them. Each comes with how many tries of it are over where it
+    /// is not held here.
+    async fn return_to_group<'i>(
+        &self,
+        at: usize,
+        stream: &Stream,
+        entries: impl ExactSizeIterator<Item = (&'i EntryId, u32)>,
+    ) -> Result<(), Failed> {
+        let mut commands = redis::Pipeline::with_capacity(entries.len());
+        for (id, tries) in entries {
+            let held = lock(&self.holding).tries_over(&(at, Arc::clone(id)));
+            let mut xclaim = self.xclaim(stream, RETURNED, Duration::ZERO, [&**id]);
+            xclaim.arg("IDLE").arg(milliseconds_of(self.idle));
+            xclaim.arg("RETRYCOUNT").arg(held.unwrap_or(tries));
+            xclaim.arg("JUSTID");
+            commands.add_command(xclaim);
+        }
+        self.link.run_all(&commands).await?;
+        Ok(())
     }
 }
