@@ -14,7 +14,7 @@ use tidelog_domain::{
     MultiStreamCommand, MultiStreamDecider, Projection, TypedDecider, TypedMultiStreamDecider,
     TypedProjector, ViewDefinition,
 };
-use tidelog_eventbus::messaging::Subject;
+use tidelog_eventbus::messaging::{Channel, Subject};
 use tidelog_eventbus::{FailurePolicy, FeedUrl, Reaction, ReactionDefinition, ReactionHandler};
 use tidelog_http::RESERVED_NAMES;
 use tidelog_query::store::ReadStore;
@@ -773,6 +773,8 @@ impl App {
                 "those that begin with tidelog. are the library's own"
             } else if first.is_some_and(|first| !first.agrees_with(subject)) {
                 "it is declared twice, with other messages or replies"
+            } else if !subject.is_request() && self.is_routed(&subject.channel) {
+                "a route goes there, so that its messages are of the type RouteRequest: declare it with what the route has"
             } else {
                 continue;
             };
@@ -782,6 +784,12 @@ impl App {
             });
         }
         Ok(())
+    }
+
+    /// Whether requests to a route become messages there.
+    fn is_routed(&self, channel: &Channel) -> bool {
+        let mut channels = self.message_routes.iter().map(MessageRoute::channel);
+        channels.any(|own| own.as_ref() == Some(channel))
     }
 
     fn check_upcasters(&self) -> Result<(), InvalidApp> {

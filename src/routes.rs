@@ -18,18 +18,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 pub use tidelog_command::gateway::PassedCaller;
-use tidelog_domain::causes;
+use tidelog_command::idempotency_key;
+use tidelog_domain::{Tenant, causes};
 use tidelog_eventbus::messaging::{
-    Channel, EmitError, MessageBusError, MessageOptions, Messaging, ReplyError, SendError, Subject,
+    Channel, EmitError, MessageBusError, MessageId, MessageOptions, Messaging, ReplyError,
+    SendError, Subject,
 };
 use tidelog_http::{
     BodyLimits, Caller, Operation, Problem, ProblemKind, RequestContext, read_json,
     require_json_answer,
 };
 
+use uuid::Uuid;
+
 mod describe;
 
 pub(crate) use describe::{TAG, describe};
+
+/// What the ids of messages that follow from idempotency keys are named under.
+const KEYS: Uuid = Uuid::from_u128(0x1c6d_6f52_7b0e_4f0b_9a53_5d1f_0e8c_2a97);
 
 /// When to come back where nothing happened.
 const SOON: Duration = Duration::from_secs(1);
@@ -76,6 +83,10 @@ type AnySubject = Subject<RouteRequest<Box<RawValue>>, Box<RawValue>>;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A request with an `Idempotency-Key` becomes a message whose id is the same each time that the key comes from its caller to this route, by
+/// whichever process. While the first is waited for here, the second is 409. After that it is sent again: replies are not kept, so a handler that is to do
+/// it once goes by [`MessageContext::id`](crate::messaging::MessageContext::id) (with SQL by `tidelog::handled`).
 ///
 /// It is in the OpenAPI document of who serves it, with any JSON as its body and its reply; with their schemas, where the program says what is on the
 /// subject ([`App::sends_subject`](crate::App::sends_subject), [`App::handles_subject`](crate::App::handles_subject)).
@@ -260,6 +271,7 @@ async fn pass(
         max_bytes: route.max_bytes,
         ..BodyLimits::default()
     };
+    let key = idempotency_key(&parts.headers)?;
     let body = read_json(&parts.headers, body, &["application/json"], limits).await?;
     let query = parts.uri.query().unwrap_or_default();
     let message = RouteRequest {
@@ -274,7 +286,7 @@ async fn pass(
             .map_or_else(|_| RawValue::NULL.to_owned(), ToOwned::to_owned),
     };
     let options = MessageOptions {
-        id: None,
+        id: key.and_then(|key| message_id(&caller, route, key.text())),
         metadata: context.metadata_of_message(&caller),
         timeout: Some(passing.timeout),
     };
@@ -290,6 +302,15 @@ async fn pass(
     let id = emitted.await.map_err(|error| unemitted(&error))?;
     let body = axum::Json(json!({"data": {"id": id.as_str()}}));
     Ok((StatusCode::ACCEPTED, body).into_response())
+}
+
+/// The id of what `caller` sends to `route` with the idempotency key `key`: the same each time.
+fn message_id(caller: &Caller, route: &MessageRoute, key: &str) -> Option<MessageId> {
+    let tenant = caller.tenant().map(Tenant::as_str);
+    let (method, path) = (route.method.as_str(), &route.path);
+    let scope = json!([tenant, caller.principal(), method, path, key]).to_string();
+    let id = Uuid::new_v5(&KEYS, scope.as_bytes());
+    MessageId::new(&id.to_string()).ok()
 }
 
 fn owned(parameters: &RawPathParams) -> BTreeMap<String, String> {
@@ -310,11 +331,15 @@ fn unsent(subject: &AnySubject, error: &SendError) -> Problem {
             );
             return Problem::new(ProblemKind::Unavailable, what).retry_after(SOON);
         }
+        SendError::DuplicateId => {
+            let what = "A request with this Idempotency-Key is in progress. Send it again later.";
+            return Problem::new(ProblemKind::RequestInProgress, what).retry_after(SOON);
+        }
         _ => tracing::warn!(%subject, error = causes(error), "a request has no reply"),
     }
     match error {
         SendError::Bus(bus) => of_bus(bus),
-        SendError::Encode(_) | SendError::DuplicateId => Problem::internal(),
+        SendError::Encode(_) => Problem::internal(),
         _ => in_doubt(),
     }
 }

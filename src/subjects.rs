@@ -1,9 +1,13 @@
 //! What a program says of the subjects of messages that it knows, for those who read its documents.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde_json::Value;
 use tidelog_domain::__private::{sent_schema, stored_schema};
 use tidelog_eventbus::messaging::{Channel, Subject};
+
+use crate::routes::RouteRequest;
 
 /// A subject that a program declares.
 ///
@@ -42,6 +46,19 @@ impl DeclaredSubject {
     #[cfg(feature = "cli")]
     pub(crate) fn has_reply(&self) -> bool {
         !is_nothing(&self.reply)
+    }
+
+    /// Whether its messages can be what becomes of requests to a route: they have what a [`RouteRequest`] has, or are said to be any JSON.
+    pub(crate) fn is_request(&self) -> bool {
+        let properties = |schema: &Value| {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            properties.map(|own| own.keys().cloned().collect::<BTreeSet<_>>())
+        };
+        let own = properties(&self.message);
+        let says = |keyword: &String| !["$schema", "title", "description"].contains(&&**keyword);
+        let keywords = self.message.as_object();
+        let is_any = !keywords.is_some_and(|keywords| keywords.keys().any(says));
+        is_any || own == properties(&sent_schema::<RouteRequest>())
     }
 
     /// Whether both say the same of messages and replies.

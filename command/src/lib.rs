@@ -36,5 +36,5 @@ pub use handling::{
 };
 pub use http::{
     CommandSettings, command_document, command_router, feed_router, gateway_document,
-    gateway_router,
+    gateway_router, idempotency_key,
 };

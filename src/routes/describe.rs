@@ -60,6 +60,11 @@ pub(crate) fn describe(api: &mut ApiDocument, app: &App) {
             "description": format!("The request is {becomes}. The parameters of the query go along."),
             "parameters": parameters(&route.path),
         });
+        if let Some(parameters) = operation["parameters"].as_array_mut() {
+            let what = "Names the request: the message that it becomes has the same id each time. What is done with that is up to its handler.";
+            let text = json!({"type": "string"});
+            parameters.push(parameter("header", "Idempotency-Key", &text, what));
+        }
         let responses = responses(api, route, &prefix, declared);
         if let Value::Object(operation) = &mut operation {
             let body = body(api, route, &prefix, declared);
@@ -160,7 +165,7 @@ fn responses(
     let mut kinds = ANY_ROUTE.to_vec();
     let (status, what, schema) = match (route.is_sent, declared) {
         (true, declared) => {
-            kinds.push(ProblemKind::Rejected);
+            kinds.extend([ProblemKind::Rejected, ProblemKind::RequestInProgress]);
             let name = format!("{prefix}.reply");
             let schema = declared.map(|subject| api.schema(&name, &subject.reply));
             ("200", "The reply.", schema.unwrap_or_else(|| json!({})))

@@ -1,7 +1,9 @@
 use axum::http::Method;
 use serde_json::Value;
-use tidelog_eventbus::messaging::Subject;
+use tidelog_eventbus::messaging::{HandlerError, MessageContext, Subject};
 use tidelog_http::ApiDocument;
+use tokio::sync::Notify;
+use tower::ServiceExt;
 
 use super::*;
 use crate::App;
@@ -88,6 +90,142 @@ fn a_handlers_answer_is_a_problem_of_its_kind() {
         let problem = answered(&ReplyError::new(code, "why"));
         assert_eq!(problem.status().as_u16(), status, "{code}");
     }
+}
+
+/// Sends a request, and gives the status and the body of the answer.
+async fn ask(served: &Router, method: &str, path: &str, key: Option<&str>) -> (u16, Value) {
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    let request = request.body(Body::empty()).unwrap();
+    let response = served.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let status = parts.status.as_u16();
+    assert_eq!(parts.headers.contains_key("retry-after"), status == 409);
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn a_key_makes_each_request_with_it_the_same_message() {
+    const WHICH: Subject<RouteRequest, String> = Subject::new("shop.which");
+    const SLOW: Subject<RouteRequest, String> = Subject::new("shop.slow");
+    let messaging = Messaging::in_process("shop");
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begins, goes_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+    let worker = messaging
+        .worker("g")
+        .handle(&WHICH, |_, message: MessageContext| async move {
+            Ok::<_, HandlerError>(message.id().to_string())
+        })
+        .handle(&SLOW, move |_, message: MessageContext| {
+            let (begins, goes_on) = (Arc::clone(&begins), Arc::clone(&goes_on));
+            async move {
+                begins.notify_one();
+                goes_on.notified().await;
+                Ok::<_, HandlerError>(message.id().to_string())
+            }
+        });
+    let worker = worker.start().await.unwrap();
+    let post = Method::POST;
+    let routes = [
+        MessageRoute::send(post.clone(), "/which", &WHICH),
+        MessageRoute::send(post.clone(), "/other", &WHICH),
+        MessageRoute::send(post.clone(), "/slow", &SLOW),
+        MessageRoute::emit(post, "/emitted", &WHICH),
+    ];
+    let timeout = Duration::from_secs(60);
+    let served = tidelog_http::app(router(&routes, &messaging, timeout));
+    let served = tidelog_http::open_to_all(served);
+    let (one, two) = (Some("\"one\""), Some("\"two\""));
+    let (status, first) = ask(&served, "POST", "/which", one).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        ask(&served, "POST", "/which", one).await,
+        (200, first.clone())
+    );
+    let mut others = vec![first];
+    for (path, key) in [
+        ("/which", two),
+        ("/other", one),
+        ("/which", None),
+        ("/which", None),
+    ] {
+        let (status, other) = ask(&served, "POST", path, key).await;
+        assert_eq!(status, 200);
+        assert!(!others.contains(&other), "{path} {key:?}");
+        others.push(other);
+    }
+    let (status, emitted) = ask(&served, "POST", "/emitted", one).await;
+    assert_eq!((status, emitted["data"]["id"].is_string()), (202, true));
+    assert_eq!(ask(&served, "POST", "/emitted", one).await, (202, emitted));
+    assert_eq!(ask(&served, "POST", "/which", Some("one")).await.0, 400);
+
+    let slow = ask(&served, "POST", "/slow", one);
+    let meanwhile = async {
+        begun.notified().await;
+        let (status, problem) = ask(&served, "POST", "/slow", one).await;
+        let kind = problem["type"].as_str().unwrap();
+        assert_eq!(
+            (status, kind),
+            (409, "urn:tidelog:problem:request-in-progress")
+        );
+        go_on.notify_one();
+    };
+    let ((status, first), ()) = futures_util::join!(slow, meanwhile);
+    assert_eq!(status, 200);
+    go_on.notify_one();
+    assert_eq!(ask(&served, "POST", "/slow", one).await, (200, first));
+    worker.stop().await;
+}
+
+#[test]
+fn a_key_is_that_of_its_caller() {
+    let route = MessageRoute::send(Method::POST, "/which", &PRICE);
+    let id = |tenant: Option<&str>, principal: Option<&str>| {
+        let tenant = tenant.map(|tenant| Tenant::new(tenant).unwrap());
+        let caller = Caller::in_process(tenant, principal);
+        message_id(&caller, &route, "k").unwrap().to_string()
+    };
+    let callers = [
+        id(None, None),
+        id(Some("acme"), None),
+        id(None, Some("acme")),
+        id(Some("acme"), Some("ann")),
+        id(Some("acme"), Some("bob")),
+    ];
+    let all: BTreeSet<_> = callers.iter().collect();
+    assert_eq!(all.len(), callers.len());
+    assert_eq!(callers[0], "a1b6eefb-23ad-55b3-9804-6e550b2d00e6");
+}
+
+#[test]
+fn what_is_declared_of_a_routes_subject_is_a_request() {
+    const BASKET: Subject<Basket, u32> = Subject::new("shop.price");
+    const ANY: Subject<Value, u32> = Subject::new("shop.price");
+    const OF_BASKET: Subject<RouteRequest<Basket>, u32> = Subject::new("shop.price");
+    let app = || {
+        let app = App::new("shop").entities_from(None).unwrap();
+        app.message_route(MessageRoute::send(Method::POST, "/price", &PRICE))
+    };
+    for right in [
+        app().handles_subject(&OF_BASKET),
+        app().sends_subject(&PRICE),
+        app().handles_subject(&ANY),
+        app().handles_subject(&BASKET.shard("eu").unwrap()),
+    ] {
+        right.check().unwrap();
+    }
+    let error = app()
+        .handles_subject(&BASKET)
+        .check()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("shop.price") && error.contains("RouteRequest"),
+        "{error}"
+    );
 }
 
 /// What is in a basket.

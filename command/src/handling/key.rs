@@ -181,6 +181,12 @@ impl CommandKey {
         })
     }
 
+    /// What the client wrote.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The same, where the request is told by `parts`: for a protocol that knows its exact bytes.
     #[must_use]
     pub(crate) fn of_request(mut self, parts: &[&[u8]]) -> Self {

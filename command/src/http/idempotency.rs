@@ -11,13 +11,13 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header of an answer that was given before.
 pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Reads the key of a request, if it brings one.
+/// Reads the `Idempotency-Key` of a request, if it brings one.
 ///
 /// # Errors
 ///
 /// [`ProblemKind::MalformedRequest`] when it brings several, or something else than a string of 1 to [`MAX_KEY_LENGTH`]
 /// characters. Parameters are refused too: the draft defines none.
-pub(super) fn read(headers: &HeaderMap) -> Result<Option<CommandKey>, Problem> {
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<CommandKey>, Problem> {
     let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(line) = lines.next() else {
         return Ok(None);
@@ -66,7 +66,7 @@ mod tests {
                 HeaderValue::from_bytes(line.as_bytes()).unwrap(),
             );
         }
-        read(&headers).map_err(|_| ())
+        idempotency_key(&headers).map_err(|_| ())
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::handling::{
 };
 
 pub use feed::feed_router;
+pub use idempotency::idempotency_key;
 pub use openapi::{command_document, gateway_document};
 use preconditions::Preconditions;
 use problems::Subject;
@@ -148,7 +149,7 @@ impl Commands {
         require_json_answer(&parts.headers)?;
         let creates = call.spec.lifecycle == Lifecycle::Missing;
         let preconditions = Preconditions::read(&parts.headers, creates)?;
-        let key = idempotency::read(&parts.headers)?;
+        let key = idempotency::idempotency_key(&parts.headers)?;
         if let Some(id) = call.id {
             check_id(call.category, id)?;
         }

@@ -44,7 +44,7 @@ impl Commands {
                 ));
             }
         }
-        let key = idempotency::read(&parts.headers)?;
+        let key = idempotency::idempotency_key(&parts.headers)?;
         let accepted = accepted_types(Endpoint::Post);
         let body = read_json(&parts.headers, body, accepted, self.settings.body).await?;
         let has_key = key.is_some();

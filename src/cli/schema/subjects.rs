@@ -42,10 +42,20 @@ pub(super) struct Subject {
     pub(super) has_reply: bool,
     /// What the program sends on it; nothing where it does not.
     pub(super) sends: Vec<String>,
+    /// What it emits there, which has no reply, also where what is sent has one.
+    pub(super) emits: Vec<String>,
     /// What it does with messages of it; nothing where it does not take any.
     pub(super) handles: Vec<String>,
     /// What the ids of its messages are, where not just any will do.
     pub(super) id: Option<Value>,
+}
+
+/// What a program does on a subject.
+#[derive(Clone, Copy)]
+enum Does {
+    Sends,
+    Emits,
+    Handles,
 }
 
 impl Subject {
@@ -55,6 +65,7 @@ impl Subject {
             name: plain(channel.as_str()),
             has_reply: false,
             sends: Vec::new(),
+            emits: Vec::new(),
             handles: Vec::new(),
             id: None,
         }
@@ -103,7 +114,11 @@ pub(super) fn of(app: &App, commands: Map<String, Value>) -> Subjects {
             false => "The program sends this.",
         };
         let reply = declared.has_reply().then_some(&declared.reply);
-        let does = (declared.is_handled, what.to_owned());
+        let does = match declared.is_handled {
+            true => Does::Handles,
+            false => Does::Sends,
+        };
+        let does = (does, what.to_owned());
         subjects.add(&declared.channel, (&declared.message, reply), does);
     }
     let request = sent_schema::<RouteRequest>();
@@ -112,27 +127,27 @@ pub(super) fn of(app: &App, commands: Map<String, Value>) -> Subjects {
             continue;
         };
         let (method, path, _) = route.place();
-        let becomes = match route.is_sent() {
-            true => "and its reply the answer",
-            false => "which is handled later",
+        let (does, becomes) = match route.is_sent() {
+            true => (Does::Sends, "and its reply the answer"),
+            false => (Does::Emits, "which is handled later"),
         };
         let any = json!({"description": "Any JSON: the program says nothing of it."});
         let reply = route.is_sent().then_some(&any);
         let what = format!(
             "A request to {method} {path} becomes a message, {becomes}; its body is any JSON, which nobody has checked."
         );
-        subjects.add(&channel, (&request, reply), (false, what));
+        subjects.add(&channel, (&request, reply), (does, what));
     }
     subjects
 }
 
 impl Subjects {
-    /// Adds that the program sends on `channel`, or handles what is there. What was said first of its messages, and of its replies, counts.
+    /// Adds what the program does on `channel`. What was said first of its messages, and of its replies, counts.
     fn add(
         &mut self,
         channel: &Channel,
         (message, reply): (&Value, Option<&Value>),
-        (is_handled, what): (bool, String),
+        (does, what): (Does, String),
     ) {
         if !self.all.iter().any(|known| known.channel == *channel) {
             self.all.push(Subject::new(channel));
@@ -142,9 +157,10 @@ impl Subjects {
             return;
         };
         subject.has_reply |= reply.is_some();
-        match is_handled {
-            true => subject.handles.push(what),
-            false => subject.sends.push(what),
+        match does {
+            Does::Sends => subject.sends.push(what),
+            Does::Emits => subject.emits.push(what),
+            Does::Handles => subject.handles.push(what),
         }
         let reply = reply.map(|schema| (subject.reply(), schema));
         for (name, schema) in [(subject.message(), message)].into_iter().chain(reply) {

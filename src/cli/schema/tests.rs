@@ -106,6 +106,7 @@ struct Basket {
 const PRICE: Subject<RouteRequest<Basket>, u32> = Subject::new("shop.price");
 const SEEN: Subject<RouteRequest, u32> = Subject::new("shop.seen");
 const VISITED: Subject<RouteRequest> = Subject::new("shop.visited");
+const NOTED: Subject<RouteRequest, u32> = Subject::new("shop.noted");
 const STOCK: Subject<Basket, bool> = Subject::new("shop.stock");
 
 /// The same program with routes, and subjects that it declares.
@@ -114,9 +115,11 @@ fn with_subjects() -> App {
     let app = app()
         .message_route(price)
         .message_route(MessageRoute::send(Method::GET, "/seen", &SEEN))
-        .message_route(MessageRoute::emit(Method::POST, "/visits", &VISITED));
+        .message_route(MessageRoute::emit(Method::POST, "/visits", &VISITED))
+        .message_route(MessageRoute::emit(Method::POST, "/notes", &NOTED));
     let north = STOCK.shard("north.1").unwrap();
-    app.sends_subject(&PRICE).handles_subject(&north)
+    let app = app.sends_subject(&PRICE).handles_subject(&NOTED);
+    app.handles_subject(&north)
 }
 
 /// The AsyncAPI document of `app`.
@@ -179,11 +182,31 @@ fn the_commands_of_each_aggregate_are_a_subject_that_gateways_send_on_and_worker
 fn a_declared_route_is_a_subject_that_is_sent_on_and_replied_to_where_its_request_is_sent() {
     let document = asyncapi(&with_subjects());
     let operations = document["operations"].as_object().unwrap();
-    for (subject, is_replied_to) in [("price", true), ("seen", true), ("visited", false)] {
-        let operation = &operations[&format!("subject.shop.{subject}.send")];
-        assert_eq!(operation.get("reply").is_some(), is_replied_to, "{subject}");
-        let key = format!("subject.shop.{subject}.receive");
-        assert!(!operations.contains_key(&key), "{key}");
+    for (operation, is_replied_to) in [
+        ("price.send", true),
+        ("seen.send", true),
+        ("visited.emit", false),
+        // What is emitted is not replied to, also where there are replies.
+        ("noted.emit", false),
+        ("noted.receive", true),
+    ] {
+        let described = &operations[&format!("subject.shop.{operation}")];
+        assert_eq!(
+            described.get("reply").is_some(),
+            is_replied_to,
+            "{operation}"
+        );
+    }
+    for other in [
+        "price.receive",
+        "seen.receive",
+        "visited.send",
+        "noted.send",
+    ] {
+        assert!(
+            !operations.contains_key(&format!("subject.shop.{other}")),
+            "{other}"
+        );
     }
     let schemas = &document["components"]["schemas"];
     let declared = &schemas["Message.shop.price"];

@@ -72,11 +72,15 @@ fn add_subject(document: &mut Document, app: &str, subject: &Subject) {
         description: &description,
     };
     document.channel(described, &[&name]);
-    for (action, does) in [("send", &subject.sends), ("receive", &subject.handles)] {
+    for (name, action, does) in [
+        ("send", "send", &subject.sends),
+        ("emit", "send", &subject.emits),
+        ("receive", "receive", &subject.handles),
+    ] {
         if !does.is_empty() {
-            let operation = format!("{key}.{action}");
+            let operation = format!("{key}.{name}");
             document.operation(&operation, action, &key, &does.join(" "));
-            if subject.has_reply {
+            if subject.has_reply && name != "emit" {
                 document.is_replied_to(&operation, reply(&subject.reply()));
             }
         }
