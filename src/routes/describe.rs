@@ -60,11 +60,6 @@ pub(crate) fn describe(api: &mut ApiDocument, app: &App) {
             "description": format!("The request is {becomes}. The parameters of the query go along."),
             "parameters": parameters(&route.path),
         });
-        if let Some(parameters) = operation["parameters"].as_array_mut() {
-            let what = "Names the request: the message that it becomes has the same id each time. What is done with that is up to its handler.";
-            let text = json!({"type": "string"});
-            parameters.push(parameter("header", "Idempotency-Key", &text, what));
-        }
         let responses = responses(api, route, &prefix, declared);
         if let Value::Object(operation) = &mut operation {
             let body = body(api, route, &prefix, declared);
@@ -81,9 +76,15 @@ fn parameters(path: &str) -> Vec<Value> {
         name.strip_suffix('}')
     });
     let text = json!({"type": "string"});
-    names
-        .map(|name| parameter("path", name, &text, "It goes along as a parameter."))
-        .collect()
+    let in_path = names.map(|name| parameter("path", name, &text, "It goes along as a parameter."));
+    let key = parameter(
+        "header",
+        "Idempotency-Key",
+        &text,
+        "One string in double quotes, new for each new request. The message has the same id each time that the key is sent; what is done when it \
+         comes again is up to its handler.",
+    );
+    in_path.chain([key]).collect()
 }
 
 /// The body; `None` where none is meant. Who says nothing of it takes any JSON, and `null` for none.
