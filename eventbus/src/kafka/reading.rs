@@ -253,7 +253,10 @@ impl Reader {
             }
             if self.take_in(SLICE.min(left))? {
                 // What came with it.
-                while self.take_in(Duration::ZERO)? {}
+                while self.has_room()
+                    && !is_over.load(Ordering::Relaxed)
+                    && self.take_in(Duration::ZERO)?
+                {}
             }
             found = self.give_out(limit);
         }
@@ -279,15 +282,22 @@ impl Reader {
                 let newest = tails.get(own).map(|(cursor, _)| cursor.position);
                 newest > Some(at.newest) && at.waiting.len() < limit
             };
-            reader.waiting_bytes < MAX_WAITING_BYTES && reader.at.iter().any(is_behind)
+            reader.has_room() && reader.at.iter().any(is_behind)
         };
-        let patience = Instant::now() + TIMEOUT;
+        let mut last = Instant::now();
         while is_behind(self) && !is_over.load(Ordering::Relaxed) {
-            if !self.take_in(SLICE)? && Instant::now() > patience {
+            if self.take_in(SLICE)? {
+                last = Instant::now();
+            } else if last.elapsed() > TIMEOUT {
                 return Err(late());
             }
         }
         Ok(())
+    }
+
+    /// Whether more may come, beside what was not given out yet.
+    fn has_room(&self) -> bool {
+        self.waiting_bytes < MAX_WAITING_BYTES
     }
 
     /// Takes in what comes next, a record or the news that there is no other; whether it was in time.
@@ -365,10 +375,14 @@ impl Source {
         self.assign(&consumer, places)?;
         let consumer = consumer.get().ok_or_else(over)?;
         let (mut tails, mut open) = (Tails::new(), partitions.to_vec());
-        let patience = Instant::now() + TIMEOUT;
+        let mut last = Instant::now();
         while !open.is_empty() {
-            match polled(consumer, SLICE)? {
-                Polled::Nothing if Instant::now() > patience => return Err(late()),
+            let polled = polled(consumer, SLICE)?;
+            if !matches!(polled, Polled::Nothing) {
+                last = Instant::now();
+            }
+            match polled {
+                Polled::Nothing if last.elapsed() > TIMEOUT => return Err(late()),
                 Polled::Nothing => {}
                 Polled::End(partition) => open.retain(|own| *own != partition),
                 Polled::Record(offset, event) => {

@@ -18,7 +18,8 @@ pub trait MessageBus: Send + Sync {
     /// The largest message that it takes, in bytes.
     fn max_message_bytes(&self) -> usize;
 
-    /// Puts messages on `channel`, in order, durably, and says where each is.
+    /// Puts messages on `channel`, in order, durably, and says where each is. What was begun later, while an earlier call was under way, comes after
+    /// it; where either fails there is no such order.
     ///
     /// # Errors
     ///
@@ -140,7 +141,8 @@ pub trait Inbox: Send + Sync {
 #[async_trait]
 pub trait Consumer: Send + Sync {
     /// Waits at most `wait` for messages, and takes about `limit` of them (more only where the engine can ask for no fewer): what is
-    /// new, what is to be tried again by now, and what others left behind. Called by one task. A call that is dropped MUST lose nothing.
+    /// new, what is to be tried again by now, and what others left behind. It MUST give out nothing that came so long ago that others may have it.
+    /// Called by one task. A call that is dropped MUST lose nothing.
     ///
     /// # Errors
     ///

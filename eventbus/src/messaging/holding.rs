@@ -79,6 +79,15 @@ impl<T> Holding<T> {
         self.ready.len()
     }
 
+    /// What was read, and may have gone to others before the worker began with it.
+    pub(super) fn late(&self, idle: Duration) -> Vec<Key> {
+        let is_late = |key: &&Key| {
+            let held = self.held.get(*key);
+            held.is_some_and(|held| held.state == State::Ready && held.alive.elapsed() >= idle)
+        };
+        self.ready.iter().filter(is_late).cloned().collect()
+    }
+
     /// Up to `limit` messages for the worker, each with the channel that its number is of, and its age.
     pub(super) fn hand_out<'c>(
         &mut self,
@@ -237,10 +246,10 @@ impl<T> Holding<T> {
 
     /// It came once more while its worker is at it: it is ours again, by this tag.
     #[cfg(feature = "nats")]
-    pub(super) fn renew(&mut self, key: &Key, tag: T) {
+    pub(super) fn renew(&mut self, key: &Key, tag: T, since: Instant) {
         if let Some(held) = self.held.get_mut(key) {
             held.tag = tag;
-            held.alive = Instant::now();
+            held.alive = since;
         }
     }
 

@@ -58,6 +58,8 @@ mod nestjs;
 #[cfg(feature = "redis")]
 mod redis;
 mod requester;
+#[cfg(any(feature = "redis", feature = "nats"))]
+mod turns;
 mod values;
 mod worker;
 

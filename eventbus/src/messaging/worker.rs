@@ -115,7 +115,8 @@ impl Worker {
         self
     }
 
-    /// How many messages are handled at once. It takes no more than these from the group.
+    /// How many messages are handled at once. A worker of one subject takes no more than these from the group; one of several may take up to one
+    /// more of each ahead, since it asks all of them at the same time. These wait for their turn, and no other worker has them meanwhile.
     pub fn concurrency(mut self, messages: usize) -> Self {
         self.concurrency = messages.clamp(1, Semaphore::MAX_PERMITS);
         self
@@ -158,14 +159,15 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// [`WorkerError`] of its names and handlers, at once.
+    /// [`WorkerError`] of its names and handlers, at once, and [`MessageBusError::Unfit`] where the bus cannot keep them apart.
     pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
         let group = self.check()?;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let joined = async {
             loop {
                 match self.join(&group).await {
-                    Ok(consumer) => return consumer,
+                    Ok(consumer) => return Ok(consumer),
+                    Err(error @ MessageBusError::Unfit(_)) => return Err(error),
                     Err(error) => {
                         let wait = backoff.next_wait();
                         tracing::warn!(%group, error = causes(&error), ?wait, "a worker cannot join its group");
@@ -175,7 +177,7 @@ impl Worker {
             }
         };
         if let Some(consumer) = stop.run_until_cancelled(joined).await {
-            self.work(group, consumer, stop).await;
+            self.work(group, consumer?, stop).await;
         }
         Ok(())
     }

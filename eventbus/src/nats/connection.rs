@@ -1,5 +1,6 @@
 //! The connection to NATS: made when it is needed, asked who it leads to, thrown away when it is lost.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,6 +24,14 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) jetstream: Context,
     pub(crate) news: News,
+}
+
+impl Session {
+    /// How often it was connected. What was sent, and followed by something that was answered, has arrived if this has not changed meanwhile:
+    /// the client connects again by itself, and what its old connection had not carried yet is lost.
+    pub(crate) fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
 }
 
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Session>, NatsConnectError>>>;

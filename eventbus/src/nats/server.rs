@@ -81,7 +81,7 @@ impl NatsConnectError {
     }
 
     /// It did not answer within the time it has.
-    pub(super) fn timed_out() -> Self {
+    pub(crate) fn timed_out() -> Self {
         Self::Unreachable(Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)))
     }
 

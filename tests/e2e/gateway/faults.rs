@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::json;
-use tidelog_test_support::{Engine, Signal, TcpProxy, unique_name};
+use tidelog::Failure;
+use tidelog::messaging::{HandlerError, MessageContext, Messaging, Subject};
+use tidelog_test_support::{Engine, Server, ServerOptions, Signal, TcpProxy, unique_name};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep};
 
@@ -14,6 +16,9 @@ use crate::log::{assert_dense, read};
 use crate::messaging::on_each_server;
 use crate::services::{Backends, Role, Service};
 use crate::waiting::{BOUND, eventually};
+
+/// A subject of a program's own.
+const NOTED: Subject<u64, u64> = Subject::new("shop.noted");
 
 on_each_server!(
     a_worker_killed_after_the_commit_and_before_its_reply_leaves_the_answer_to_another,
@@ -294,4 +299,79 @@ async fn a_gateway_and_a_worker_do_with_the_documented_rights() {
         assert!(!said.contains("NOPERM"), "{said}");
     }
     assert_eq!(read(&backends.database_url).await.len(), 1);
+}
+
+/// A NATS with the account of `deploy/nats/gateways.conf`, its commented lines included where `sends`, and the backends of each user.
+async fn nats_for_gateways(sends: bool) -> (Server, impl Fn(&str) -> Backends) {
+    let account = include_str!("../../../deploy/nats/gateways.conf").replace("APP", "tidelog");
+    let account = match sends {
+        true => account.replace("# \"", "\""),
+        false => account,
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("gateways.conf");
+    std::fs::write(&file, account).expect("a file");
+    let options = ServerOptions {
+        arguments: ["-c", &file.to_string_lossy()].map(str::to_owned).to_vec(),
+        ..ServerOptions::default()
+    };
+    let server = Server::start_with(Engine::Nats, options).await;
+    let (url, backends) = (server.url().to_owned(), Backends::fresh().await);
+    let at = move |user: &str| Backends {
+        bus_url: url.replace("://", &format!("://{user}:PASSWORD@")),
+        ..backends.clone()
+    };
+    (server, at)
+}
+
+#[tokio::test]
+async fn a_gateway_and_a_worker_do_with_the_documented_rights_on_nats() {
+    let (server, at) = nats_for_gateways(false).await;
+    let mut worker = worker(&at("worker"), "*").await;
+    let patient = gateway(&at("gateway"), &[]).await;
+    let gateway = gateway(&at("gateway"), &[("TIDELOG_GATEWAY_TIMEOUT", "1s")]).await;
+    created(&patient.commands(), "/post", &post("1")).await;
+    for number in 2..30 {
+        let post = post(&number.to_string());
+        patient.commands().post("/post", &post).await.data(201);
+    }
+    let _subscribed = Service::start(Role::EventBus, &at("worker")).await;
+    assert_eq!(worker.stop(Signal::Term).await, Some(0));
+    // It takes back what nobody has begun.
+    let unanswered = gateway.commands().post("/post", &post("0")).await;
+    unanswered.problem(504, "in-doubt");
+    let said = server.log();
+    let mut refused = said.lines().filter(|line| line.contains("Violation"));
+    assert_eq!(refused.next(), None);
+    assert_eq!(read(&at("worker").database_url).await.len(), 29);
+}
+
+#[tokio::test]
+async fn a_user_with_all_the_documented_rights_on_nats_emits_sends_and_handles() {
+    let (_server, at) = nats_for_gateways(true).await;
+    let messaging = |user: &str| Messaging::connect(&at(user).bus_url, "tidelog").expect("a URL");
+    let (emitter, worker) = (messaging("gateway"), messaging("worker"));
+    emitter.emit(&NOTED, &1).await.expect("it is emitted");
+    worker.emit(&NOTED, &2).await.expect("it is emitted");
+    let running = worker
+        .worker("g")
+        .handle(&NOTED, |number: u64, _: MessageContext| async move {
+            match number {
+                0 => Ok(0),
+                _ => Err(HandlerError::from(Failure::permanent("no"))),
+            }
+        })
+        .start()
+        .await
+        .expect("it joins");
+    assert_eq!(worker.send(&NOTED, &0).await.expect("a reply"), 0);
+    let letters = worker.dead_letters("g", &NOTED).expect("a group");
+    eventually("dead letters", async || match letters.list(None, 9).await {
+        Ok(dead) if dead.len() == 2 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let dead = letters.list(None, 9).await.expect("dead letters");
+    assert!(letters.retry(&dead[0].entry).await.expect("NATS"));
+    running.stop().await;
 }

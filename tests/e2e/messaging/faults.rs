@@ -11,6 +11,8 @@ use tidelog_test_support::{Engine, Server, ServerOptions, unique_name};
 
 use super::{ECHO, NOTE, Seen, at, empty, eventually, soon, stored_of};
 
+mod connections;
+
 on_each_server!(
     a_server_that_is_restarted_in_the_middle_loses_nothing,
     after_all_is_thrown_away_groups_and_inboxes_are_made_anew,
@@ -179,6 +181,26 @@ async fn a_user_with_the_documented_rights_on_nats_emits_sends_and_handles() {
     let sent = ends.one.send_with(&ECHO, &json!(1), soon).await;
     assert!(matches!(sent, Err(SendError::TimedOut { .. })), "{sent:?}");
     ends.one.close().await;
+}
+
+#[tokio::test]
+async fn a_right_on_nats_that_is_missing_is_named_by_who_cannot_join() {
+    let account = include_str!("../../../deploy/nats/messages.conf").replace("APP", "app");
+    let right = "\"$JS.API.CONSUMER.CREATE.*.*\"\n";
+    assert!(account.contains(right));
+    let (server, _file) = nats_with(&account.replace(right, "")).await;
+    let url = server.url().replace("://", "://messaging:PASSWORD@");
+    let worker = at(&url, "app").server.worker("g");
+    let worker = worker.handle(&NOTE, |_, _: MessageContext| async move {
+        Ok::<_, HandlerError>(())
+    });
+    let Err(error) = worker.start().await else {
+        panic!("it joined");
+    };
+    let said = tidelog_domain::causes(&error).to_string();
+    for part in ["$JS.API.CONSUMER.CREATE.app=messages=test~note.g", "may"] {
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 #[tokio::test]

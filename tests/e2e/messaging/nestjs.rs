@@ -400,6 +400,25 @@ async fn both_ends_of_this_library_understand_each_other_in_the_form_of_nestjs()
     );
 }
 
+#[tokio::test]
+async fn two_subjects_with_one_pattern_of_nestjs_are_refused() {
+    let place = Place::new().await;
+    let other: Subject<Value, Value> = Subject::parse(unique_name()).unwrap();
+    let patterns = NestPatterns::default()
+        .with(&place.subject, &place.pattern)
+        .and_then(|patterns| patterns.with(&other, &place.pattern));
+    let bus = RedisMessageBus::for_nestjs(place.url, patterns.unwrap()).unwrap();
+    let messaging = Messaging::new(Arc::new(bus), "shop");
+    let echo = |value: Value, _: MessageContext| async move { Ok::<_, HandlerError>(value) };
+    let worker = messaging.worker("g").handle(&place.subject, echo);
+    let refused = worker.handle(&other, echo).start().await;
+    let error = refused.err().expect("two handlers for one stream");
+    let said = tidelog_domain::causes(&error).to_string();
+    for part in [&place.pattern, place.subject.name(), other.name()] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
 #[test]
 fn a_pattern_of_nestjs_has_bounds() {
     let subject: Subject<()> = Subject::new("a");

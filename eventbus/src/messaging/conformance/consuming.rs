@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -27,6 +29,29 @@ pub async fn what_was_published_before_the_group_comes_to_it_in_order_and_to_the
         done(&*consumer, &taken).await;
     }
     assert_eq!(came, (0..1_200).map(body).collect::<Vec<_>>());
+}
+
+/// Who publishes more before the bus has said that it has the first has all in order, where nothing goes wrong. A channel that is not there
+/// yet is no exception.
+pub async fn what_is_published_before_the_last_is_there_comes_after_it(
+    factory: &dyn MessageBusFactory,
+) {
+    let bus = factory.bus().await;
+    let channel = channel("in-order");
+    for from in [0, 4_000] {
+        let mut publishing = FuturesOrdered::new();
+        for first in (from..from + 4_000).step_by(500) {
+            publishing.push_back(publish(&*bus, &channel, first..first + 500));
+            let _begun = poll_immediate(publishing.next()).await;
+        }
+        while publishing.next().await.is_some() {}
+    }
+    let consumer = join(&*bus, "g", &[channel], LONG).await;
+    for number in (0..8_000).step_by(500) {
+        let taken = take(&*consumer, 500).await;
+        let expected = (number..number + 500).map(body).collect::<Vec<_>>();
+        assert!(bodies(&taken) == expected, "from {number} on");
+    }
 }
 
 /// The consumers of a group share its messages out; each group has all.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     LONG, MessageBusFactory, SHORT, again, bodies, body, channel, close, done, join, nothing,
@@ -137,6 +137,28 @@ pub async fn who_was_away_too_long_takes_nothing_back(factory: &dyn MessageBusFa
     let last = join(&*bus, "g", &[channel], SHORT).await;
     nothing(&*last, SHORT * 2).await;
     drop(Arc::clone(&last));
+}
+
+/// What came to a consumer that stood still meanwhile is another's: it is not handed out when that one goes on.
+pub async fn what_came_to_who_stood_still_is_handled_by_another_alone(
+    factory: &dyn MessageBusFactory,
+) {
+    let bus = factory.bus().await;
+    let channel = channel("still");
+    let idle = Duration::from_secs(2);
+    let away = join(&*bus, "g", std::slice::from_ref(&channel), idle).await;
+    let waits = away.take(10, Duration::from_secs(60));
+    assert!(timeout(Duration::from_millis(50), waits).await.is_err());
+    // Its wait may go on without it.
+    publish(&*bus, &channel, 0..3).await;
+    tokio::time::sleep(idle).await;
+    let other = join(&*bus, "g", &[channel], idle).await;
+    let taken = take(&*other, 3).await;
+    tend(&*other).await;
+    nothing(&*away, Duration::from_millis(50)).await;
+    tend(&*away).await;
+    nothing(&*away, Duration::from_millis(50)).await;
+    done(&*other, &taken).await;
 }
 
 /// A message that waits to be tried again goes to another when its consumer is away, and stays there when it is back.

@@ -39,6 +39,7 @@ macro_rules! message_bus_conformance {
     ($module:ident, $factory:expr) => {
         $crate::message_bus_conformance!(@cases $module, $factory,
             what_was_published_before_the_group_comes_to_it_in_order_and_to_the_byte,
+            what_is_published_before_the_last_is_there_comes_after_it,
             each_message_goes_to_one_consumer_of_each_group,
             channels_are_separate,
             no_more_is_taken_than_was_asked_for,
@@ -54,6 +55,7 @@ macro_rules! message_bus_conformance {
             what_is_held_at_the_end_goes_back_at_once_and_uncounted,
             who_stops_keeps_what_it_is_at_and_gives_back_the_rest_at_once,
             who_was_away_too_long_takes_nothing_back,
+            what_came_to_who_stood_still_is_handled_by_another_alone,
             what_was_put_off_is_not_taken_from_its_new_owner,
             what_was_given_back_is_taken_at_once_by_who_has_little_room,
             a_dead_letter_can_be_listed_and_tried_again_by_its_group_alone,

@@ -150,6 +150,14 @@ impl NatsConsumer {
         Ok(())
     }
 
+    /// Lets go of what others may have by now.
+    fn let_late_go(&self) {
+        let mut holding = lock(&self.holding);
+        for key in holding.late(self.idle) {
+            holding.let_go(&key);
+        }
+    }
+
     /// Hands what is ready to the worker.
     fn ready(&self, limit: usize) -> Vec<Delivery> {
         let channel = |at: usize| self.lanes.get(at).map(|lane| &lane.channel);
@@ -162,7 +170,7 @@ impl NatsConsumer {
         Some(((at, Arc::clone(&taken.entry)), self.lanes.get(at)?))
     }
 
-    /// Settles a message as done. The reply is on its way before it.
+    /// Settles a message as done. The reply is before it on the same connection; where that was lost in between, it is settled again.
     async fn done(
         &self,
         lane: &Lane,
@@ -171,27 +179,31 @@ impl NatsConsumer {
         reply: Option<(&str, &[u8])>,
         remove: bool,
     ) -> Result<(), Failed> {
-        if let Some((address, reply)) = reply
-            && self.link.names.is_inbox(address)
-        {
-            let session = self.link.session().await?;
+        let session = self.link.session().await?;
+        let connects = session.connects();
+        let reply = reply.filter(|(address, _)| self.link.names.is_inbox(address));
+        if let Some((address, reply)) = reply {
             let reply = Bytes::copy_from_slice(reply);
             let sent = session.client.publish(address.to_owned(), reply).await;
             sent.map_err(Failed::other)?;
         }
-        let acknowledged = self.link.tell(about, b"+ACK");
+        let acknowledged = Link::tell_by(&session, about, b"+ACK");
         let removed = async {
             if let (true, Some(sequence)) = (remove, super::sequence(&taken.entry)) {
                 self.link.delete(&lane.stream, sequence).await?;
             }
-            Ok(())
+            Ok::<_, Failed>(())
         };
         let (acknowledged, removed) = futures_util::join!(acknowledged, removed);
         match acknowledged {
             Err(failed) if failed.is_missing() => {}
             acknowledged => acknowledged?,
         }
-        removed
+        removed?;
+        if reply.is_some() && session.connects() != connects {
+            return Err(Failed::Interrupted);
+        }
+        Ok(())
     }
 }
 
@@ -210,6 +222,7 @@ impl Consumer for NatsConsumer {
             self.resume_due(limit).await?;
             self.drain(&mut pulls);
             self.look_up(&mut pulls).await?;
+            self.let_late_go();
             let (now, count) = (Instant::now(), lock(&self.holding).ready());
             if count > 0 {
                 gathered = gathered.min(now + GATHER_WAIT);

@@ -65,28 +65,23 @@ impl Inbox for NatsInbox {
 
     async fn next(&self) -> Result<Vec<Vec<u8>>, MessageBusError> {
         let mut listening = self.listening.lock().await;
+        // What has come goes before what will: a connection that is lost may have brought some.
+        let mut replies = come(&mut listening);
+        if !replies.is_empty() {
+            return Ok(replies);
+        }
         self.listen(&mut listening).await?;
         let Some((_, subscriber)) = &mut *listening else {
-            return Ok(Vec::new());
+            return Ok(replies);
         };
-        let mut replies = Vec::new();
-        let mut reply = match timeout(WAIT, subscriber.next()).await {
-            Err(_) => return Ok(replies),
-            Ok(reply) => Some(reply),
-        };
-        while let Some(came) = reply {
-            match came {
-                Some(message) => replies.push(message.payload.to_vec()),
-                // The connection is lost: the next call makes another.
-                None => {
-                    *listening = None;
-                    break;
-                }
+        match timeout(WAIT, subscriber.next()).await {
+            Err(_) => {}
+            Ok(Some(message)) => {
+                replies.push(message.payload.to_vec());
+                replies.extend(come(&mut listening));
             }
-            reply = match replies.len() < MAX_AT_ONCE {
-                true => subscriber.next().now_or_never(),
-                false => None,
-            };
+            // The connection is lost: the next call makes another.
+            Ok(None) => *listening = None,
         }
         Ok(replies)
     }
@@ -100,6 +95,21 @@ impl Inbox for NatsInbox {
     }
 }
 
+/// The replies that are here already, or some of them.
+fn come(listening: &mut Option<(Arc<Session>, Subscriber)>) -> Vec<Vec<u8>> {
+    let mut replies = Vec::new();
+    while let Some((_, subscriber)) = listening
+        && replies.len() < MAX_AT_ONCE
+    {
+        match subscriber.next().now_or_never() {
+            Some(Some(message)) => replies.push(message.payload.to_vec()),
+            Some(None) => *listening = None,
+            None => break,
+        }
+    }
+    replies
+}
+
 /// Sends replies to an inbox, in order; whether somebody listens there.
 ///
 /// NATS says at once when nobody does, to whom a message says that its answer goes to. What is sent to that same place after the replies
@@ -109,7 +119,8 @@ pub(super) async fn answer(
     address: &str,
     replies: &[Vec<u8>],
 ) -> Result<bool, Failed> {
-    let client = &link.session().await?.client;
+    let session = link.session().await?;
+    let (client, connects) = (&session.client, session.connects());
     let here = client.new_inbox();
     let subscribed = client.subscribe(here.clone()).await;
     let mut said = subscribed.map_err(Failed::other)?;
@@ -136,5 +147,9 @@ pub(super) async fn answer(
     let heard = timeout(RESPONSE_TIMEOUT, heard).await.map_err(late);
     // Dropping it would do, too, but not for sure.
     let _gone = said.unsubscribe().await;
-    heard.flatten().map_err(Failed::other)
+    let is_there = heard.flatten().map_err(Failed::other)?;
+    match session.connects() == connects {
+        true => Ok(is_there),
+        false => Err(Failed::Interrupted),
+    }
 }

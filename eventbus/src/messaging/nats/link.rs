@@ -19,6 +19,7 @@ use bytes::Bytes;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::names::Names;
@@ -26,8 +27,10 @@ use crate::lock::lock;
 use crate::messaging::bus::EntryId;
 use crate::messaging::error::MessageBusError;
 use crate::messaging::names::Channel;
+use crate::messaging::turns::Turns;
 use crate::nats::connection::{Connection, Session};
-use crate::nats::is_full;
+use crate::nats::place::RESPONSE_TIMEOUT;
+use crate::nats::{NatsConnectError, is_full};
 
 /// For how long it is taken for granted that a channel has a group.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
@@ -56,6 +59,7 @@ pub(super) struct Link {
     made: Mutex<HashSet<Channel>>,
     /// When a channel was seen to have a group.
     known: Mutex<HashMap<Channel, Instant>>,
+    turns: Turns,
 }
 
 /// What JetStream says of a consumer.
@@ -101,7 +105,14 @@ impl Link {
             max_payload: AtomicUsize::new(DEFAULT_MAX_PAYLOAD),
             made: Mutex::default(),
             known: Mutex::default(),
+            turns: Turns::default(),
         }
+    }
+
+    /// The turn to send to `channel`.
+    pub(super) async fn turn(&self, channel: &Channel) -> Result<OwnedMutexGuard<()>, Failed> {
+        let turn = self.turns.take(channel, RESPONSE_TIMEOUT).await;
+        turn.ok_or_else(|| Failed::Connect(NatsConnectError::timed_out()))
     }
 
     pub(super) async fn session(&self) -> Result<Arc<Session>, Failed> {
@@ -139,10 +150,10 @@ impl Link {
         let session = self.session().await?;
         let payload = serde_json::to_vec(payload)?;
         let request = Request::new().payload(payload.into());
-        let answered = session
-            .client
-            .send_request(format!("$JS.API.{what}"), request);
-        match serde_json::from_slice(&answered.await?.payload)? {
+        let subject = format!("$JS.API.{what}");
+        let answered = session.client.send_request(subject.clone(), request).await;
+        let answered = answered.map_err(|error| unanswered(subject, error))?;
+        match serde_json::from_slice(&answered.payload)? {
             Response::Ok(answer) => Ok(answer),
             Response::Err { error } => Err(Failed::Api(error)),
         }
@@ -161,11 +172,11 @@ impl Link {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let answer = match session.client.send_request(subject, request).await {
+        let answer = match session.client.send_request(subject.clone(), request).await {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 return Err(Failed::NoStream);
             }
-            answer => answer?,
+            answer => answer.map_err(|error| unanswered(subject, error))?,
         };
         match serde_json::from_slice(&answer.payload)? {
             Response::Ok(stored) => Ok(stored),
@@ -175,7 +186,15 @@ impl Link {
 
     /// Tells a group's consumer something about a message, and waits until it has heard it.
     pub(super) async fn tell(&self, about: &str, what: &'static [u8]) -> Result<(), Failed> {
-        let session = self.session().await?;
+        Self::tell_by(&*self.session().await?, about, what).await
+    }
+
+    /// The same by this connection.
+    pub(super) async fn tell_by(
+        session: &Session,
+        about: &str,
+        what: &'static [u8],
+    ) -> Result<(), Failed> {
         let request = Request::new().payload(Bytes::from_static(what));
         match session.client.send_request(about.to_owned(), request).await {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Failed::NoConsumer),
@@ -388,6 +407,16 @@ pub(super) enum Failed {
     NoStream,
     #[error("its group's consumer is not there")]
     NoConsumer,
+    #[error("the connection was lost in the middle")]
+    Interrupted,
+    #[error(
+        "NATS does not answer on {subject}: it is busy, or its user may not publish there (docs/messaging.md#rights-on-nats)"
+    )]
+    Unanswered {
+        subject: String,
+        #[source]
+        error: async_nats::RequestError,
+    },
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -402,13 +431,23 @@ impl Failed {
         match self {
             Self::Api(error) => is_missing(error),
             Self::NoStream | Self::NoConsumer => true,
-            Self::Connect(_) | Self::Other(_) => false,
+            Self::Connect(_) | Self::Interrupted | Self::Unanswered { .. } | Self::Other(_) => {
+                false
+            }
         }
     }
 
     /// Another message of the subject was the last one.
     pub(super) fn is_overtaken(&self) -> bool {
         matches!(self, Self::Api(error) if error.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE)
+    }
+}
+
+/// A subject that we may not publish to looks like one that nobody answers on in time.
+fn unanswered(subject: String, error: async_nats::RequestError) -> Failed {
+    match error.kind() {
+        RequestErrorKind::TimedOut => Failed::Unanswered { subject, error },
+        _ => Failed::other(error),
     }
 }
 

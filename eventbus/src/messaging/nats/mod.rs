@@ -6,11 +6,11 @@
 //!
 //! | step | what is asked of NATS | if it is the last one |
 //! |---|---|---|
-//! | emit | publish; where there is no stream, make it first | |
+//! | emit | publish, in the order in which it was begun; where there is no stream, make it first | |
 //! | request | publish, where `CONSUMER.NAMES` named a group in the last 5 s | the worker removes it when it has expired |
-//! | take | a pull of each channel, for a quarter of a second at a time. What was delivered before is looked up first (below) | it is pending, and delivered again after the idle bound, which is the consumer's `ack_wait` |
+//! | take | a pull of each channel, for a quarter of a second at a time. What was delivered before is looked up first (below); what came longer ago than the idle bound is passed over | it is pending, and delivered again after the idle bound, which is the consumer's `ack_wait` |
 //! | show life | `+WPI` for what is held. Who was away for longer than the bound does not: it went to others | the same |
-//! | done | the replies, then `+ACK` and, for a request, `STREAM.MSG.DELETE`. What JetStream hears, the inbox has: it is one connection | a reply is passed over the second time |
+//! | done | the replies, then `+ACK` and, for a request, `STREAM.MSG.DELETE`. What JetStream hears, the inbox has: it is one connection. Where that was another one in the end (the client connects again by itself), all of it once more | a reply is passed over the second time |
 //! | try again | nothing now: it stays pending, and its life is shown. When it is due: `-NAK`, and it is delivered again, which makes it the next try; a try that does not count is begun here | delivered again after the bound, as the next try |
 //! | dead | publish the dead letter, on condition that its subject has none (`Nats-Expected-Last-Subject-Sequence: 0`), then `+ACK` | it is delivered again, its dead letter is found, and it is acknowledged |
 //! | give back | publish how many of its deliveries do not count, then `-NAK` | delivered again after the bound, uncounted |
@@ -99,6 +99,7 @@ impl NatsMessageBus {
         messages: &[Vec<u8>],
         entries: &mut [Option<EntryId>],
     ) -> Result<bool, MessageBusError> {
+        let turn = self.0.turn(channel).await?;
         self.0.make_stream(channel).await?;
         let session = self.0.session().await?;
         let subject = self.0.names.subject(channel);
@@ -112,6 +113,7 @@ impl NatsMessageBus {
             awaited.push(sent.await.map_err(refused)?.into_future());
             places.push(entry);
         }
+        drop(turn);
         let mut has_stream = true;
         for (entry, answer) in places.into_iter().zip(join_all(awaited).await) {
             match answer {

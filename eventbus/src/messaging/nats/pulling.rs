@@ -19,7 +19,7 @@ use crate::lock::lock;
 use crate::messaging::holding::Key;
 use crate::nats::connection::Session;
 
-/// How long a pull waits at NATS. When a consumer leaves, it waits for the end of those that are under way.
+/// How long a pull waits at NATS, at most: what it brings may have been here since it began. When a consumer leaves, it waits for the end of those that are under way.
 const PULL_WAIT: Duration = Duration::from_millis(250);
 
 /// After how much longer a pull that was not ended is given up.
@@ -72,6 +72,8 @@ struct Pull {
     inbox: String,
     /// How many messages it may bring, and until when it is to be ended.
     under_way: Option<(usize, Instant)>,
+    /// When the last one began: what it brought was not here before.
+    began: Instant,
     /// Whether more was there when its last message was sent.
     has_more: bool,
     /// Not before then.
@@ -82,7 +84,7 @@ struct Redelivered {
     key: Key,
     body: Bytes,
     tag: Tag,
-    came: Instant,
+    since: Instant,
 }
 
 impl Pulls {
@@ -153,6 +155,7 @@ impl NatsConsumer {
             lanes.push(Pull {
                 inbox,
                 under_way: None,
+                began: now,
                 has_more: false,
                 next: now,
             });
@@ -175,14 +178,16 @@ impl NatsConsumer {
         let due = pulls.lanes.iter_mut().zip(&self.lanes);
         let mut due: Vec<_> = due.filter(|(lane, _)| is_due(lane)).collect();
         let each = (free / due.len().max(1)).max(1);
+        let wait = PULL_WAIT.min(self.idle / 4);
         for (pull, lane) in &mut due {
             let (stream, group) = (&lane.stream, consumer(&self.group));
             let to = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{group}");
-            let request = json!({ "batch": each, "expires": nanoseconds(PULL_WAIT) });
+            let request = json!({ "batch": each, "expires": nanoseconds(wait) });
             let request = request.to_string().into();
             let inbox = pull.inbox.clone();
             // Before it is sent: whoever drops this has it under way, or given up in time.
-            pull.under_way = Some((each, now + PULL_WAIT + PULL_GRACE));
+            pull.began = Instant::now();
+            pull.under_way = Some((each, pull.began + wait + PULL_GRACE));
             pull.has_more = false;
             let asked = session.client.publish_with_reply(to, inbox, request);
             asked.await.map_err(Failed::other)?;
@@ -225,21 +230,22 @@ impl NatsConsumer {
             return;
         };
         pull.has_more = tag.has_more;
+        let since = pull.began;
         let group = message.headers.as_ref().and_then(|own| own.get(GROUP));
         if group.is_some_and(|group| group.as_str() != self.group.as_str()) {
             self.pass_over(pulls, &tag.about);
             return;
         }
-        let (key, came) = ((at, entry_id(sequence)), Instant::now());
+        let key = (at, entry_id(sequence));
         if tag.delivered > 1 {
             pulls.redelivered.push_back(Redelivered {
                 key,
                 body: message.payload,
                 tag,
-                came,
+                since,
             });
         } else {
-            self.hold(key, &message.payload, tag);
+            self.hold(key, &message.payload, tag, since);
         }
     }
 
@@ -253,26 +259,32 @@ impl NatsConsumer {
         }
     }
 
-    /// Holds a message. One that its worker is at still is ours once more.
-    fn hold(&self, key: Key, body: &[u8], tag: Tag) {
+    /// Holds a message, unless it has gone to others meanwhile. One that its worker is at still is ours once more.
+    fn hold(&self, key: Key, body: &[u8], tag: Tag, since: Instant) {
         let mut holding = lock(&self.holding);
+        if since.elapsed() >= self.idle {
+            return;
+        }
         if holding.is_running(&key) {
-            holding.renew(&key, tag);
+            holding.renew(&key, tag, since);
         } else {
             holding.let_go(&key);
             let attempt = tag.attempt();
-            holding.add(key, body.into(), attempt, tag, Instant::now());
+            holding.add(key, body.into(), attempt, tag, since);
         }
     }
 
     /// Looks up what was delivered before: whether it is a dead letter already, and how many of its deliveries do not count.
     pub(super) async fn look_up(&self, pulls: &mut Pulls) -> Result<(), Failed> {
-        while let Some(Redelivered { key, tag, came, .. }) = pulls.redelivered.front() {
+        while let Some(Redelivered {
+            key, tag, since, ..
+        }) = pulls.redelivered.front()
+        {
             let Some(lane) = self.lanes.get(key.0) else {
                 pulls.redelivered.pop_front();
                 continue;
             };
-            if came.elapsed() >= self.idle {
+            if since.elapsed() >= self.idle {
                 // It goes to others.
                 pulls.redelivered.pop_front();
                 continue;
@@ -285,7 +297,7 @@ impl NatsConsumer {
                 && !dead
             {
                 one.tag.uncounted = uncounted;
-                self.hold(one.key, &one.body, one.tag);
+                self.hold(one.key, &one.body, one.tag, one.since);
             }
         }
         Ok(())

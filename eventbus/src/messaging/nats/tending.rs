@@ -1,11 +1,12 @@
 //! What a consumer does now and then, and at its end.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::consumer::{Lane, NatsConsumer};
 use super::link::Failed;
@@ -29,9 +30,23 @@ impl NatsConsumer {
         // Whoever waits in it holds what comes himself.
         if let Ok(mut pulls) = self.pulls.try_lock() {
             self.drain(&mut pulls);
-            self.look_up(&mut pulls).await?;
         }
         self.show_life().await?;
+        let mut tidied = pin!(self.tidy());
+        loop {
+            // That may take longer than what is held may be silent.
+            tokio::select! {
+                tidied = &mut tidied => return tidied,
+                () = sleep(self.idle / 4) => self.show_life().await?,
+            }
+        }
+    }
+
+    /// Looks up what came, and throws away what is over.
+    async fn tidy(&self) -> Result<(), Failed> {
+        if let Ok(mut pulls) = self.pulls.try_lock() {
+            self.look_up(&mut pulls).await?;
+        }
         let is_late = self.clock.asked() >= CLOCK_INTERVAL;
         if let (true, Some(lane)) = (is_late, self.lanes.first()) {
             lane.is_to_trim.store(true, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use redis::Value;
 
 use super::RESPONSES;
 use super::form::NestForm;
@@ -11,11 +12,11 @@ use crate::lock::lock;
 use crate::messaging::bus::{EntryId, Inbox};
 use crate::messaging::error::MessageBusError;
 use crate::messaging::redis::answers::{array, fields, order, streams};
+use crate::messaging::redis::pace::Pace;
 use crate::messaging::redis::{Failed, Link};
 
-/// How long a read waits, and how many replies it gives at most.
+/// How long a read waits.
 const BLOCK_MS: u64 = 1_000;
-const READ_MAX: usize = 500;
 
 /// Where a stream begins.
 const START: &str = "0-0";
@@ -29,6 +30,7 @@ pub(in crate::messaging) struct NestInbox {
 /// How far it was read.
 struct Progress {
     last: EntryId,
+    pace: Pace,
     /// The last read failed: who knows whether it is the same stream.
     is_broken: bool,
 }
@@ -40,6 +42,7 @@ impl NestInbox {
             stream: RESPONSES.into(),
             read: Mutex::new(Progress {
                 last: START.into(),
+                pace: Pace::default(),
                 is_broken: false,
             }),
         };
@@ -72,6 +75,13 @@ impl NestInbox {
     }
 }
 
+fn length(field: &Value) -> usize {
+    match field {
+        Value::BulkString(bytes) => bytes.len(),
+        _ => 0,
+    }
+}
+
 #[async_trait]
 impl Inbox for NestInbox {
     fn address(&self) -> &str {
@@ -82,24 +92,35 @@ impl Inbox for NestInbox {
         if lock(&self.read).is_broken {
             self.mend().await?;
         }
-        let last = Arc::clone(&lock(&self.read).last);
+        let (last, count) = {
+            let read = lock(&self.read);
+            (Arc::clone(&read.last), read.pace.at_once())
+        };
         let mut xread = redis::cmd("XREAD");
-        xread.arg("COUNT").arg(READ_MAX);
+        xread.arg("COUNT").arg(count);
         xread.arg("BLOCK").arg(BLOCK_MS);
         xread.arg("STREAMS").arg(RESPONSES).arg(&*last);
         let block = Duration::from_millis(BLOCK_MS);
         let answer = self.link.readers.run(&self.stream, &xread, block).await;
         let answer = answer.map_err(|error| {
-            lock(&self.read).is_broken = true;
+            let mut read = lock(&self.read);
+            read.is_broken = true;
+            read.pace.failed();
             MessageBusError::unavailable(error)
         })?;
-        let mut replies = Vec::new();
+        let (mut replies, mut count, mut bytes) = (Vec::new(), 0, 0);
+        let mut read = lock(&self.read);
         for entry in streams(answer).flat_map(|(_, entries)| entries) {
             if let Some((id, fields)) = fields(entry) {
-                lock(&self.read).last = id;
+                // Those for others too.
+                count += 1;
+                bytes += fields.iter().map(length).sum::<usize>();
+                read.last = id;
                 replies.extend(NestForm::read_reply(fields));
             }
         }
+        read.pace.came(count, bytes);
+        drop(read);
         Ok(replies)
     }
 

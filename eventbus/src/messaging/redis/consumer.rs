@@ -313,6 +313,10 @@ impl Consumer for RedisConsumer {
                     reads.claim_at = Instant::now();
                 }
             }
+            if !lock(&self.holding).late(self.idle).is_empty() {
+                // Whose they are is found out first.
+                self.show_life().await?;
+            }
             let ready = self.ready(limit);
             if !ready.is_empty() || Instant::now() >= deadline {
                 return Ok(ready);

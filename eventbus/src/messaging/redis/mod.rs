@@ -23,16 +23,20 @@
 //! each task has the answer to its own; the `XACK` and the `XDEL` of a stream are one for all of a trip.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::poll_immediate;
 use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::bus::{Consumer, DeadEntry, EntryId, Inbox, MessageBus};
 use super::error::MessageBusError;
 use super::names::{Channel, Group};
+use super::turns::Turns;
 use crate::app_name::is_app_name;
 use crate::lock::lock;
 use crate::redis_streams::InvalidRedisBus;
@@ -46,7 +50,7 @@ mod consumer;
 mod form;
 mod gathering;
 mod inbox;
-mod pace;
+pub(super) mod pace;
 mod settling;
 mod tending;
 
@@ -99,6 +103,7 @@ pub(super) struct Link {
     is_cluster: bool,
     /// When a channel was seen to have a group.
     known: Mutex<HashMap<Channel, Instant>>,
+    turns: Turns,
     requests: Arc<Gathering<Cmd, Value>>,
 }
 
@@ -149,6 +154,7 @@ impl RedisMessageBus {
             commands: Commands::new(Arc::clone(&place)),
             readers: Readers::new(place),
             known: Mutex::default(),
+            turns: Turns::default(),
             requests: Arc::default(),
         })))
     }
@@ -182,6 +188,40 @@ impl RedisMessageBus {
 impl Link {
     fn key(&self, channel: &Channel) -> String {
         self.form.key(channel)
+    }
+
+    /// Has something sent to `channel` after all that was begun before it, and waits for the answer.
+    async fn begin<T>(
+        &self,
+        channel: &Channel,
+        sending: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
+        let turn = self.turns.take(channel, RESPONSE_TIMEOUT).await;
+        let turn = turn.ok_or_else(crate::RedisConnectError::timed_out)?;
+        drop(self.commands.connection().await?);
+        // Where there is a connection, it has its place there when it has run for the first time.
+        let mut sending = pin!(unconstrained(sending));
+        let begun = poll_immediate(&mut sending).await;
+        drop(turn);
+        match begun {
+            Some(done) => done,
+            None => sending.await,
+        }
+    }
+
+    /// Refuses channels that are one stream: what is for one would come to the other.
+    fn are_apart(&self, channels: &[Channel]) -> Result<(), MessageBusError> {
+        let mut known: HashMap<String, &Channel> = HashMap::new();
+        for channel in channels {
+            let key = self.key(channel);
+            if let Some(other) = known.get(&key) {
+                return Err(MessageBusError::unfit(format!(
+                    "{other} and {channel} are both the stream {key}: give each a pattern of its own"
+                )));
+            }
+            known.insert(key, channel);
+        }
+        Ok(())
     }
 
     /// The command that puts a message on the stream `key`, which has to be there unless it is `made`.
@@ -434,15 +474,15 @@ impl MessageBus for RedisMessageBus {
     ) -> Result<Vec<EntryId>, MessageBusError> {
         let key = self.0.key(channel);
         if let [message] = messages {
-            // Begun at once: what is emitted next comes after it.
-            let entry = self.0.run(&self.0.xadd(&key, message, true)?).await?;
+            let xadd = self.0.xadd(&key, message, true)?;
+            let entry = self.0.begin(channel, self.0.run(&xadd)).await?;
             return Ok(vec![text(&entry).into()]);
         }
         let mut commands = Pipeline::with_capacity(messages.len());
         for message in messages {
             commands.add_command(self.0.xadd(&key, message, true)?);
         }
-        let entries = self.0.run_all(&commands).await?;
+        let entries = self.0.begin(channel, self.0.run_all(&commands)).await?;
         Ok(entries.iter().map(|entry| text(entry).into()).collect())
     }
 
@@ -506,6 +546,7 @@ impl MessageBus for RedisMessageBus {
         channels: &[Channel],
         idle: Duration,
     ) -> Result<Arc<dyn Consumer>, MessageBusError> {
+        self.0.are_apart(channels)?;
         let consumer = RedisConsumer::join(Arc::clone(&self.0), group, channels, idle).await?;
         Ok(Arc::new(consumer))
     }

@@ -8,7 +8,7 @@ const MOST: usize = 500;
 const BYTES: usize = 4 * 1024 * 1024;
 
 /// It grows while reads go well, and shrinks when one fails: it may be a time-out, for which large messages on a slow line are enough.
-pub(super) struct Pace(usize);
+pub(in crate::messaging) struct Pace(usize);
 
 impl Default for Pace {
     fn default() -> Self {
@@ -17,12 +17,12 @@ impl Default for Pace {
 }
 
 impl Pace {
-    pub(super) fn at_once(&self) -> usize {
+    pub(in crate::messaging) fn at_once(&self) -> usize {
         self.0
     }
 
     /// A read brought so many entries, of so many bytes in all.
-    pub(super) fn came(&mut self, entries: usize, bytes: usize) {
+    pub(in crate::messaging) fn came(&mut self, entries: usize, bytes: usize) {
         if entries == 0 {
             return;
         }
@@ -32,7 +32,7 @@ impl Pace {
     }
 
     /// A read failed.
-    pub(super) fn failed(&mut self) {
+    pub(in crate::messaging) fn failed(&mut self) {
         self.0 = (self.0 / 2).max(1);
     }
 }

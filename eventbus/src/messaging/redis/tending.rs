@@ -52,7 +52,7 @@ impl RedisConsumer {
     }
 
     /// Shows life about what is held.
-    async fn show_life(&self) -> Result<(), Failed> {
+    pub(super) async fn show_life(&self) -> Result<(), Failed> {
         let _showing = self.showing.lock().await;
         let silent = lock(&self.holding).silent(self.idle / 4, self.idle);
         let mut by_stream: HashMap<usize, Vec<EntryId>> = HashMap::new();
