@@ -32,6 +32,8 @@ mod place;
 mod publishing;
 mod reading;
 mod server;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 use blocking::apart;

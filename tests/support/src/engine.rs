@@ -204,9 +204,7 @@ fn nats_arguments<'a>(command: &'a mut Command, data: &Path, port: u16) -> &'a m
 fn kafka_arguments<'a>(command: &'a mut Command, data: &Path, port: u16) -> &'a mut Command {
     let url = format!("tcp://127.0.0.1:{port}");
     command.args(["broker", "--storage-engine", "memory://tansu/"]);
-    command.args(["--listener-url", &url]);
-    // It takes no argument twice: so one that is added can go before this.
-    command.env("ADVERTISED_LISTENER_URL", &url);
+    command.args(["--listener-url", &url, "--advertised-listener-url", &url]);
     // By the cluster's name it is known again.
     command.arg("--cluster-id").arg(data)
 }
