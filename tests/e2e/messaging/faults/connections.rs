@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tidelog::messaging::{Consumer, Delivery, Group, Inbox, Messaging, Settlement};
+use tidelog::messaging::{
+    Consumer, Delivery, Group, Inbox, MessageBus, Messaging, NestPatterns, RedisMessageBus,
+    Settlement,
+};
 use tidelog_test_support::{Engine, Server, TcpProxy};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::{ECHO, NOTE, PATIENCE, at, eventually};
+use super::super::{ECHO, NOTE, PATIENCE, ask, at, eventually};
 
 on_each_server!(replies_that_had_come_when_the_server_went_away_are_given_out);
 
@@ -64,6 +67,26 @@ async fn replies_that_had_come_when_the_server_went_away_are_given_out(engine: E
     server.restart().await;
     came.extend(receive(&*inbox, 2 - came.len()).await);
     assert_eq!(came, replies);
+}
+
+#[tokio::test]
+async fn large_replies_in_the_form_of_nestjs_come_on_a_slow_line_too() {
+    let server = Server::start(Engine::Redis).await;
+    let network = TcpProxy::start(server.port()).await;
+    let url = network.url(server.url());
+    let bus = RedisMessageBus::for_nestjs(&url, NestPatterns::default()).unwrap();
+    let inbox = bus.inbox().await.unwrap();
+    let text = format!("\"{}\"", "x".repeat(1_000_000));
+    for _ in 0..24 {
+        let mut xadd = redis::cmd("XADD");
+        xadd.arg(inbox.address()).arg("*").arg("text").arg(&text);
+        xadd.arg("x-nestjs-redis-stream-header");
+        xadd.arg("{\"correlationId\":\"c\"}");
+        let _id: String = ask(server.url(), &xadd).await;
+    }
+    // All of them at once take longer than a read may.
+    network.delay(Duration::from_millis(15));
+    receive(&*inbox, 24).await;
 }
 
 /// The client hands to its connection some commands at a time, and those that follow when these are through: so it is tried with more and more
