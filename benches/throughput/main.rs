@@ -15,6 +15,7 @@
     reason = "a benchmark fails loudly, and prints what it found"
 )]
 
+mod bare;
 mod commands;
 mod end_to_end;
 mod handing_over;
@@ -158,8 +159,9 @@ fn main() {
     if let [is_peer, url, role, numbers @ ..] = &given[..]
         && is_peer == messaging::PEER
     {
-        // A thread each, as Node.js has: three processes share the cores.
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        // The runtime that programs have, with a thread for the work, as Node.js has: three processes share the cores.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();

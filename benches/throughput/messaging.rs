@@ -1,4 +1,5 @@
-//! `send` and `emit` beside `@streamerson/core` on one Redis, each in processes of its own and in turn; and whether memory stays flat.
+//! `send` and `emit` beside `@streamerson/core` and the bare commands of a send, on one Redis, each in processes of its own and in turn; and
+//! whether memory stays flat.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,8 @@ use tidelog_eventbus::messaging::{HandlerError, MessageContext, Messaging, Subje
 use tidelog_test_support::{Engine, Process, Server, streamerson_path};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+
+use crate::bare;
 
 /// What the bench is called with to be a process that is measured; then the server's URL, the role, and the role's numbers.
 pub(crate) const PEER: &str = "--messaging-peer";
@@ -47,9 +50,11 @@ fn post() -> Post {
 enum Peer {
     Tidelog,
     Streamerson,
+    /// The limit.
+    Bare,
 }
 
-const PEERS: [Peer; 2] = [Peer::Tidelog, Peer::Streamerson];
+const PEERS: [Peer; 3] = [Peer::Tidelog, Peer::Streamerson, Peer::Bare];
 
 /// What is measured.
 #[derive(Clone, Copy)]
@@ -66,60 +71,75 @@ struct Found {
     p99_ms: f64,
 }
 
-/// Measures both with so many emits, and sends for `time`, in turn, and prints the medians.
+/// Measures all with so many emits, and sends for `time`, in turn, and prints the medians.
 pub(crate) async fn measure(emits: usize, time: Duration) {
     let redis = Server::start(Engine::Redis).await;
     println!(
         "Messaging: Redis {}, append-only file synced each second; @streamerson/core 0.0.19 on Node.js {}; a payload of 140 bytes; worker, \
-         sender and Redis are a process each, with a thread for the work; {} s of sends, {emits} emits; medians of {ROUNDS} rounds in turn\n",
+         sender and Redis are a process each, with a thread for the work; {} s of sends, {emits} emits; medians of {ROUNDS} rounds in turn; \
+         bare are the commands of a send alone\n",
         asked(&redis, "redis_version").await,
         node_version(),
         time.as_secs()
     );
     println!(
-        "| | tidelog/s | p50, p99 | streamerson/s | p50, p99 | × |\n|---|---|---|---|---|---|"
+        "| | tidelog/s | p50, p99 | streamerson/s | p50, p99 | × | bare/s | of it |\n|---|---|---|---|---|---|---|---|"
     );
     let sends = AT_ONCE.map(|at_once| Work::Send { at_once });
     for work in sends.into_iter().chain([Work::Emit { count: emits }]) {
-        let mut found = [Vec::new(), Vec::new()];
+        let peers = match work {
+            Work::Send { .. } => &PEERS[..],
+            Work::Emit { .. } => &PEERS[..2],
+        };
+        let mut found = vec![Vec::new(); peers.len()];
         for round in 0..ROUNDS {
-            // Forth and back, so that a drift of the machine is nobody's.
-            for turn in 0..PEERS.len() {
-                let number = (turn + round) % PEERS.len();
-                found[number].push(run(&redis, PEERS[number], work, time).await);
+            // Another one begins each time, so that a drift of the machine is nobody's.
+            for turn in 0..peers.len() {
+                let number = (turn + round) % peers.len();
+                found[number].push(run(&redis, peers[number], work, time).await);
             }
         }
-        let name = match work {
-            Work::Send { at_once: 1 } => "sends one by one".to_owned(),
-            Work::Send { at_once } => format!("sends, {at_once} at once"),
-            Work::Emit { count } => format!("{count} emits"),
-        };
-        let [own, other] = found.map(|found| {
-            let median = |of: fn(&Found) -> f64| {
-                let mut values: Vec<_> = found.iter().map(of).collect();
-                values.sort_by(f64::total_cmp);
-                values[values.len() / 2]
-            };
-            (
-                median(|one| one.rate),
-                format!(
-                    "{:.2}, {:.2} ms",
-                    median(|one| one.p50_ms),
-                    median(|one| one.p99_ms)
-                ),
-            )
-        });
-        println!(
-            "| {name} | {:.0} | {} | {:.0} | {} | {:.2} |",
-            own.0,
-            own.1,
-            other.0,
-            other.1,
-            own.0 / other.0
-        );
+        row(work, &found);
     }
     println!();
     memory(&redis, time * 5).await;
+}
+
+/// Prints what the peers found.
+fn row(work: Work, found: &[Vec<Found>]) {
+    let name = match work {
+        Work::Send { at_once: 1 } => "sends one by one".to_owned(),
+        Work::Send { at_once } => format!("sends, {at_once} at once"),
+        Work::Emit { count } => format!("{count} emits"),
+    };
+    let median = |peer: &[Found], of: fn(&Found) -> f64| {
+        let mut values: Vec<_> = peer.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let rates: Vec<_> = found
+        .iter()
+        .map(|peer| median(peer, |one| one.rate))
+        .collect();
+    let times = |peer: &[Found]| {
+        let (p50, p99) = (
+            median(peer, |one| one.p50_ms),
+            median(peer, |one| one.p99_ms),
+        );
+        format!("{p50:.2}, {p99:.2} ms")
+    };
+    let limit = match rates[..] {
+        [own, _, bare] => format!("{bare:.0} | {:.0} %", own / bare * 100.0),
+        _ => " |".to_owned(),
+    };
+    println!(
+        "| {name} | {:.0} | {} | {:.0} | {} | {:.2} | {limit} |",
+        rates[0],
+        times(&found[0]),
+        rates[1],
+        times(&found[1]),
+        rates[0] / rates[1]
+    );
 }
 
 /// Lets one of them do something, on an empty Redis.
@@ -142,9 +162,10 @@ async fn run(redis: &Server, peer: Peer, work: Work, time: Duration) -> Found {
 
 async fn start(redis: &Server, peer: Peer, role: &str, numbers: &[usize]) -> Process {
     let mut command = match peer {
-        Peer::Tidelog => {
+        Peer::Tidelog | Peer::Bare => {
             let mut command = Process::command(std::env::current_exe().unwrap());
-            command.args([PEER, redis.url(), role]);
+            let prefix = if peer == Peer::Bare { "bare-" } else { "" };
+            command.args([PEER, redis.url(), &format!("{prefix}{role}")]);
             command
         }
         Peer::Streamerson => {
@@ -280,6 +301,12 @@ pub(crate) async fn peer(url: &str, role: &str, numbers: &[String]) {
         .collect();
     let messaging = Messaging::connect(url, "bench").unwrap();
     match (role, &numbers[..]) {
+        ("bare-worker", []) => bare::work(url),
+        ("bare-send", [at_once, seconds]) => {
+            let time = Duration::from_secs(u64::try_from(*seconds).unwrap());
+            let (count, took) = bare::send(url, *at_once, time);
+            println!("measured {count} {} 0 0", took.as_secs_f64());
+        }
         ("worker", []) => {
             let worker = messaging.worker("echo").concurrency(256);
             let worker = worker.handle(&ECHO, |post: Post, _: MessageContext| async move {
