@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawPathParams, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use schemars::JsonSchema;
@@ -286,7 +286,7 @@ async fn pass(
             .map_or_else(|_| RawValue::NULL.to_owned(), ToOwned::to_owned),
     };
     let options = MessageOptions {
-        id: key.and_then(|key| message_id(&caller, route, key.text())),
+        id: key.and_then(|key| message_id(&caller, &parts.method, &parts.uri, key.text())),
         metadata: context.metadata_of_message(&caller),
         timeout: Some(passing.timeout),
     };
@@ -304,11 +304,11 @@ async fn pass(
     Ok((StatusCode::ACCEPTED, body).into_response())
 }
 
-/// The id of what `caller` sends to `route` with the idempotency key `key`: the same each time.
-fn message_id(caller: &Caller, route: &MessageRoute, key: &str) -> Option<MessageId> {
+/// The id of what `caller` asks of a route with the idempotency key `key`: the same each time. (A body may be written otherwise each time.)
+fn message_id(caller: &Caller, method: &Method, uri: &Uri, key: &str) -> Option<MessageId> {
     let tenant = caller.tenant().map(Tenant::as_str);
-    let (method, path) = (route.method.as_str(), &route.path);
-    let scope = json!([tenant, caller.principal(), method, path, key]).to_string();
+    let (method, path) = (method.as_str(), uri.path());
+    let scope = json!([tenant, caller.principal(), method, path, uri.query(), key]).to_string();
     let id = Uuid::new_v5(&KEYS, scope.as_bytes());
     MessageId::new(&id.to_string()).ok()
 }

@@ -112,8 +112,6 @@ impl Producers {
         config
             .set("acks", "all")
             .set("enable.idempotence", "true")
-            // A topic that was deleted would be made anew with the broker's number of partitions and bounds.
-            .set("allow.auto.create.topics", "false")
             .set("request.timeout.ms", TIMEOUT_MS)
             .set("message.timeout.ms", DELIVERY_MS)
             .set("message.max.bytes", MAX_RECORD_BYTES.to_string())

@@ -377,15 +377,20 @@ impl Source {
         let (mut tails, mut open) = (Tails::new(), partitions.to_vec());
         let mut last = Instant::now();
         while !open.is_empty() {
-            let polled = polled(consumer, SLICE)?;
-            if !matches!(polled, Polled::Nothing) {
-                last = Instant::now();
+            if last.elapsed() > TIMEOUT {
+                return Err(late());
             }
-            match polled {
-                Polled::Nothing if last.elapsed() > TIMEOUT => return Err(late()),
+            match polled(consumer, SLICE)? {
                 Polled::Nothing => {}
-                Polled::End(partition) => open.retain(|own| *own != partition),
+                Polled::End(partition) => {
+                    last = Instant::now();
+                    open.retain(|own| *own != partition);
+                }
                 Polled::Record(offset, event) => {
+                    // What comes to those that are through is no sign of the others.
+                    if open.contains(&event.partition) {
+                        last = Instant::now();
+                    }
                     let newest = tails.get(&event.partition);
                     if newest.is_none_or(|(newest, _)| event.position > newest.position) {
                         tails.insert(event.partition, (event.cursor(), offset));

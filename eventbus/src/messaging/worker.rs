@@ -115,8 +115,8 @@ impl Worker {
         self
     }
 
-    /// How many messages are handled at once. A worker of one subject takes no more than these from the group; one of several may take up to one
-    /// more of each ahead, since it asks all of them at the same time. These wait for their turn, and no other worker has them meanwhile.
+    /// How many messages are handled at once. A worker of one subject takes no more than these from the group; one of several may take some ahead,
+    /// since it asks all of them at the same time: one more of each, and on Redis as many of each where others left them behind. These wait for their turn, and no other worker has them meanwhile.
     pub fn concurrency(mut self, messages: usize) -> Self {
         self.concurrency = messages.clamp(1, Semaphore::MAX_PERMITS);
         self

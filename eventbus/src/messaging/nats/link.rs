@@ -29,8 +29,8 @@ use crate::messaging::error::MessageBusError;
 use crate::messaging::names::Channel;
 use crate::messaging::turns::Turns;
 use crate::nats::connection::{Connection, Session};
+use crate::nats::is_full;
 use crate::nats::place::RESPONSE_TIMEOUT;
-use crate::nats::{NatsConnectError, is_full};
 
 /// For how long it is taken for granted that a channel has a group.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
@@ -112,7 +112,7 @@ impl Link {
     /// The turn to send to `channel`.
     pub(super) async fn turn(&self, channel: &Channel) -> Result<OwnedMutexGuard<()>, Failed> {
         let turn = self.turns.take(channel, RESPONSE_TIMEOUT).await;
-        turn.ok_or_else(|| Failed::Connect(NatsConnectError::timed_out()))
+        turn.ok_or(Failed::HeldUp)
     }
 
     pub(super) async fn session(&self) -> Result<Arc<Session>, Failed> {
@@ -199,7 +199,7 @@ impl Link {
         match session.client.send_request(about.to_owned(), request).await {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Failed::NoConsumer),
             told => {
-                told?;
+                told.map_err(|error| unanswered(about.to_owned(), error))?;
                 Ok(())
             }
         }
@@ -415,8 +415,12 @@ pub(super) enum Failed {
     Unanswered {
         subject: String,
         #[source]
-        error: async_nats::RequestError,
+        error: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error(
+        "what was put on its channel before it is not through to NATS yet: it is slow, or away"
+    )]
+    HeldUp,
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -431,9 +435,11 @@ impl Failed {
         match self {
             Self::Api(error) => is_missing(error),
             Self::NoStream | Self::NoConsumer => true,
-            Self::Connect(_) | Self::Interrupted | Self::Unanswered { .. } | Self::Other(_) => {
-                false
-            }
+            Self::Connect(_)
+            | Self::HeldUp
+            | Self::Interrupted
+            | Self::Unanswered { .. }
+            | Self::Other(_) => false,
         }
     }
 
@@ -446,7 +452,10 @@ impl Failed {
 /// A subject that we may not publish to looks like one that nobody answers on in time.
 fn unanswered(subject: String, error: async_nats::RequestError) -> Failed {
     match error.kind() {
-        RequestErrorKind::TimedOut => Failed::Unanswered { subject, error },
+        RequestErrorKind::TimedOut => Failed::Unanswered {
+            subject,
+            error: Box::new(error),
+        },
         _ => Failed::other(error),
     }
 }

@@ -100,8 +100,11 @@ impl NatsMessageBus {
         entries: &mut [Option<EntryId>],
     ) -> Result<bool, MessageBusError> {
         let turn = self.0.turn(channel).await?;
-        self.0.make_stream(channel).await?;
         let session = self.0.session().await?;
+        for message in messages {
+            self.0.check_size(message)?;
+        }
+        self.0.make_stream(channel).await?;
         let subject = self.0.names.subject(channel);
         let (mut places, mut awaited) = (Vec::new(), Vec::new());
         for (message, entry) in messages.iter().zip(entries) {
@@ -110,7 +113,8 @@ impl NatsMessageBus {
             }
             let message = PublishMessage::build().payload(Bytes::copy_from_slice(message));
             let sent = session.jetstream.send_publish(subject.clone(), message);
-            awaited.push(sent.await.map_err(refused)?.into_future());
+            let sent = sent.await.map_err(|error| refused(&subject, error))?;
+            awaited.push(sent.into_future());
             places.push(entry);
         }
         drop(turn);
@@ -121,20 +125,25 @@ impl NatsMessageBus {
                 Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
                     has_stream = false;
                 }
-                Err(error) => return Err(refused(error)),
+                Err(error) => return Err(refused(&subject, error)),
             }
         }
         Ok(has_stream)
     }
 }
 
-fn refused(error: PublishError) -> MessageBusError {
+fn refused(subject: &str, error: PublishError) -> MessageBusError {
     let own = std::error::Error::source(&error);
     let own = own.and_then(|own| own.downcast_ref::<async_nats::jetstream::Error>());
     match own {
         Some(own) if crate::nats::is_full(own.error_code()) => {
             MessageBusError::Full(Box::new(error))
         }
+        None if error.kind() == PublishErrorKind::TimedOut => Failed::Unanswered {
+            subject: subject.to_owned(),
+            error: Box::new(error),
+        }
+        .into(),
         _ => MessageBusError::unavailable(error),
     }
 }
@@ -150,10 +159,6 @@ impl MessageBus for NatsMessageBus {
         channel: &Channel,
         messages: &[Vec<u8>],
     ) -> Result<Vec<EntryId>, MessageBusError> {
-        self.0.session().await?;
-        for message in messages {
-            self.0.check_size(message)?;
-        }
         let mut entries = vec![None; messages.len()];
         if !self
             .publish_missing(channel, messages, &mut entries)

@@ -31,13 +31,13 @@ impl NatsConsumer {
         if let Ok(mut pulls) = self.pulls.try_lock() {
             self.drain(&mut pulls);
         }
-        self.show_life().await?;
+        let mut shown = self.show_life().await;
         let mut tidied = pin!(self.tidy());
         loop {
             // That may take longer than what is held may be silent.
             tokio::select! {
-                tidied = &mut tidied => return tidied,
-                () = sleep(self.idle / 4) => self.show_life().await?,
+                tidied = &mut tidied => return shown.and(tidied),
+                () = sleep(self.idle / 4) => shown = shown.and(self.show_life().await),
             }
         }
     }
@@ -148,8 +148,10 @@ impl NatsConsumer {
         let unbegun = unbegun.iter().filter_map(|taken| self.key_of(taken));
         let keys = lock(&self.holding).not_running(unbegun.map(|(key, _)| key));
         let given = self.all(keys.iter().map(|key| self.give_back(key))).await;
+        finished?;
+        // Else what is to be looked up still is given back at the end.
         *pulls = Pulls::new();
-        finished.and(given)
+        given
     }
 
     /// Gives back what is held, and what was on its way here.

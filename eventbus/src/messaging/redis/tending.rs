@@ -10,7 +10,7 @@ use tidelog_domain::causes;
 use tokio::time::Instant;
 
 use super::Failed;
-use super::answers::{array, field, next_id, number, order, pending, text};
+use super::answers::{Pending, array, field, next_id, number, order, pending, text};
 use super::consumer::{RedisConsumer, Stream, milliseconds_of};
 use crate::lock::lock;
 use crate::messaging::bus::{EntryId, Taken};
@@ -234,28 +234,38 @@ impl RedisConsumer {
         drop(reads);
         let _showing = self.showing.lock().await;
         let unbegun = unbegun.iter().filter_map(|taken| self.key_of(taken));
-        let keys = lock(&self.holding).not_running(unbegun.map(|(key, _)| key));
-        let mut by_stream: HashMap<usize, Vec<EntryId>> = HashMap::new();
-        for (at, id) in keys {
-            // What is late may be another's by now.
-            if lock(&self.holding).is_mine(&(at, Arc::clone(&id)), self.idle) {
-                by_stream.entry(at).or_default().push(id);
-            }
-        }
-        for (at, ids) in by_stream {
-            let Some(stream) = self.streams.get(at) else {
-                continue;
-            };
-            for ids in ids.chunks(AT_ONCE) {
-                let tries = ids.iter().map(|id| (id, 0));
-                self.return_to_group(at, stream, tries).await?;
-                let mut holding = lock(&self.holding);
-                for id in ids {
-                    holding.let_go(&(at, Arc::clone(id)));
-                }
+        let _ready = lock(&self.holding).not_running(unbegun.map(|(key, _)| key));
+        for (at, stream) in self.streams.iter().enumerate() {
+            match self.give_back_unbegun(at, stream).await {
+                Err(failed) if !failed.is_no_group() => return Err(failed),
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Gives back all of a stream that is pending here and not being handled, also what was never held: a claim or a read may have been cut off.
+    async fn give_back_unbegun(&self, at: usize, stream: &Stream) -> Result<(), Failed> {
+        let mut from = "-".to_owned();
+        loop {
+            let mine = self.pending_of(stream, &from, "+", AT_ONCE, &self.name);
+            let mine = pending(self.link.run(&mine).await?);
+            let Some(last) = mine.last() else {
+                return Ok(());
+            };
+            from = format!("({}", last.id);
+            let key = |id: &EntryId| (at, Arc::clone(id));
+            let is_unbegun = |one: &&Pending| !lock(&self.holding).is_running(&key(&one.id));
+            let unbegun: Vec<_> = mine.iter().filter(is_unbegun).collect();
+            let unbegun = unbegun.iter();
+            let tries = unbegun.clone();
+            let tries = tries.map(|one| (&one.id, one.deliveries.saturating_sub(1)));
+            self.return_to_group(at, stream, tries).await?;
+            let mut holding = lock(&self.holding);
+            for one in unbegun {
+                holding.let_go(&key(&one.id));
+            }
+        }
     }
 
     /// Gives back what is held, and what was on its way here, and leaves the group.

@@ -136,7 +136,8 @@ async fn a_consumer_that_throws_much_away_on_a_slow_line_keeps_what_it_holds_on_
     let network = TcpProxy::start(server.port()).await;
     let there = at(server.url(), "app").one;
     let behind = at(&network.url(server.url()), "app").one;
-    let idle = Duration::from_secs(2);
+    // What comes before the network is slow has to be done in it.
+    let idle = Duration::from_secs(6);
     let numbers: Vec<u64> = (0..5_001).collect();
     there.emit_all(&NOTE, &numbers).await.unwrap();
     let consumer = joined(&behind, idle).await;
@@ -153,7 +154,7 @@ async fn a_consumer_that_throws_much_away_on_a_slow_line_keeps_what_it_holds_on_
         }
     }
     let other = joined(&there, idle).await;
-    network.delay(Duration::from_millis(40));
+    network.delay(Duration::from_millis(120));
     let begun = Instant::now();
     let tended = async {
         while begun.elapsed() < idle * 4 {
