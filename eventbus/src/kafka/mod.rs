@@ -32,8 +32,6 @@ mod place;
 mod publishing;
 mod reading;
 mod server;
-#[cfg(test)]
-mod tests;
 mod topic;
 
 use blocking::apart;

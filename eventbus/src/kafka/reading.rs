@@ -253,10 +253,7 @@ impl Reader {
             }
             if self.take_in(SLICE.min(left))? {
                 // What came with it.
-                while self.has_room()
-                    && !is_over.load(Ordering::Relaxed)
-                    && self.take_in(Duration::ZERO)?
-                {}
+                while self.take_in(Duration::ZERO)? {}
             }
             found = self.give_out(limit);
         }
@@ -282,22 +279,15 @@ impl Reader {
                 let newest = tails.get(own).map(|(cursor, _)| cursor.position);
                 newest > Some(at.newest) && at.waiting.len() < limit
             };
-            reader.has_room() && reader.at.iter().any(is_behind)
+            reader.waiting_bytes < MAX_WAITING_BYTES && reader.at.iter().any(is_behind)
         };
-        let mut last = Instant::now();
+        let patience = Instant::now() + TIMEOUT;
         while is_behind(self) && !is_over.load(Ordering::Relaxed) {
-            if self.take_in(SLICE)? {
-                last = Instant::now();
-            } else if last.elapsed() > TIMEOUT {
+            if !self.take_in(SLICE)? && Instant::now() > patience {
                 return Err(late());
             }
         }
         Ok(())
-    }
-
-    /// Whether more may come, beside what was not given out yet.
-    fn has_room(&self) -> bool {
-        self.waiting_bytes < MAX_WAITING_BYTES
     }
 
     /// Takes in what comes next, a record or the news that there is no other; whether it was in time.
@@ -375,22 +365,13 @@ impl Source {
         self.assign(&consumer, places)?;
         let consumer = consumer.get().ok_or_else(over)?;
         let (mut tails, mut open) = (Tails::new(), partitions.to_vec());
-        let mut last = Instant::now();
+        let patience = Instant::now() + TIMEOUT;
         while !open.is_empty() {
-            if last.elapsed() > TIMEOUT {
-                return Err(late());
-            }
             match polled(consumer, SLICE)? {
+                Polled::Nothing if Instant::now() > patience => return Err(late()),
                 Polled::Nothing => {}
-                Polled::End(partition) => {
-                    last = Instant::now();
-                    open.retain(|own| *own != partition);
-                }
+                Polled::End(partition) => open.retain(|own| *own != partition),
                 Polled::Record(offset, event) => {
-                    // What comes to those that are through is no sign of the others.
-                    if open.contains(&event.partition) {
-                        last = Instant::now();
-                    }
                     let newest = tails.get(&event.partition);
                     if newest.is_none_or(|(newest, _)| event.position > newest.position) {
                         tails.insert(event.partition, (event.cursor(), offset));
