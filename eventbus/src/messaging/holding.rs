@@ -167,15 +167,20 @@ impl<T> Holding<T> {
             .collect()
     }
 
-    /// Those that its worker is not at: `unbegun`, which it had and has not begun with, are among them from now on.
-    pub(super) fn not_running(&mut self, unbegun: impl IntoIterator<Item = Key>) -> Vec<Key> {
-        for key in unbegun {
+    /// Its worker had these and has not begun with them: it is not at them from now on.
+    pub(super) fn unbegun(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
             if let Some(held) = self.held.get_mut(&key)
                 && held.state == State::Running
             {
                 held.state = State::Ready;
             }
         }
+    }
+
+    /// Those that its worker is not at.
+    #[cfg(feature = "nats")]
+    pub(super) fn not_running(&self) -> Vec<Key> {
         let rest = self.held.iter();
         rest.filter(|(_, held)| held.state != State::Running)
             .map(|(key, _)| key.clone())

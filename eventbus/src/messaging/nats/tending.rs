@@ -146,7 +146,11 @@ impl NatsConsumer {
         let mut pulls = self.pulls.lock().await;
         let finished = self.finish_pulls(&mut pulls).await;
         let unbegun = unbegun.iter().filter_map(|taken| self.key_of(taken));
-        let keys = lock(&self.holding).not_running(unbegun.map(|(key, _)| key));
+        let keys = {
+            let mut holding = lock(&self.holding);
+            holding.unbegun(unbegun.map(|(key, _)| key));
+            holding.not_running()
+        };
         let given = self.all(keys.iter().map(|key| self.give_back(key))).await;
         finished?;
         // Else what is to be looked up still is given back at the end.

@@ -234,7 +234,7 @@ impl RedisConsumer {
         drop(reads);
         let _showing = self.showing.lock().await;
         let unbegun = unbegun.iter().filter_map(|taken| self.key_of(taken));
-        let _ready = lock(&self.holding).not_running(unbegun.map(|(key, _)| key));
+        lock(&self.holding).unbegun(unbegun.map(|(key, _)| key));
         for (at, stream) in self.streams.iter().enumerate() {
             match self.give_back_unbegun(at, stream).await {
                 Err(failed) if !failed.is_no_group() => return Err(failed),
@@ -254,16 +254,13 @@ impl RedisConsumer {
                 return Ok(());
             };
             from = format!("({}", last.id);
-            let key = |id: &EntryId| (at, Arc::clone(id));
-            let is_unbegun = |one: &&Pending| !lock(&self.holding).is_running(&key(&one.id));
-            let unbegun: Vec<_> = mine.iter().filter(is_unbegun).collect();
-            let unbegun = unbegun.iter();
-            let tries = unbegun.clone();
-            let tries = tries.map(|one| (&one.id, one.deliveries.saturating_sub(1)));
-            self.return_to_group(at, stream, tries).await?;
+            let key = |one: &Pending| (at, Arc::clone(&one.id));
+            let mut unbegun = mine;
+            unbegun.retain(|one| !lock(&self.holding).is_running(&key(one)));
+            self.return_to_group(at, stream, &unbegun).await?;
             let mut holding = lock(&self.holding);
-            for one in unbegun {
-                holding.let_go(&key(&one.id));
+            for one in &unbegun {
+                holding.let_go(&key(one));
             }
         }
     }
@@ -292,27 +289,25 @@ impl RedisConsumer {
             if mine.is_empty() {
                 return self.remove(stream, &self.name).await;
             }
-            let mine = mine.iter();
-            let mine = mine.map(|one| (&one.id, one.deliveries.saturating_sub(1)));
-            self.return_to_group(at, stream, mine).await?;
+            self.return_to_group(at, stream, &mine).await?;
         }
     }
 
-    /// Gives entries of a stream to nobody, so that the first who looks takes them. Each comes with how many tries of it are over where it
-    /// is not held here.
-    async fn return_to_group<'i>(
+    /// Gives entries of a stream to nobody, so that the first who looks takes them. Of one that is not held here only the delivery to us does
+    /// not count.
+    async fn return_to_group(
         &self,
         at: usize,
         stream: &Stream,
-        entries: impl ExactSizeIterator<Item = (&'i EntryId, u32)>,
+        entries: &[Pending],
     ) -> Result<(), Failed> {
         let mut commands = redis::Pipeline::with_capacity(entries.len());
-        for (id, tries) in entries {
-            let held = lock(&self.holding).tries_over(&(at, Arc::clone(id)));
-            let mut xclaim = self.xclaim(stream, RETURNED, Duration::ZERO, [&**id]);
+        for one in entries {
+            let tries = lock(&self.holding).tries_over(&(at, Arc::clone(&one.id)));
+            let tries = tries.unwrap_or(one.deliveries.saturating_sub(1));
+            let mut xclaim = self.xclaim(stream, RETURNED, Duration::ZERO, [&*one.id]);
             xclaim.arg("IDLE").arg(milliseconds_of(self.idle));
-            xclaim.arg("RETRYCOUNT").arg(held.unwrap_or(tries));
-            xclaim.arg("JUSTID");
+            xclaim.arg("RETRYCOUNT").arg(tries).arg("JUSTID");
             commands.add_command(xclaim);
         }
         self.link.run_all(&commands).await?;
