@@ -55,7 +55,7 @@ impl Default for RelayOptions {
 ///
 /// It has no state of its own: where it is, the bus knows ([`EventBus::last`]), which it is asked at start, after any
 /// failure, now and then, and when the log has another history. So any number of relays may run. A partition that the bus has
-/// nothing of begins at the log's head: what is older, consumers read from the log.
+/// nothing of begins at the log's head, or goes on where the relay had come to: what is older, consumers read from the log.
 ///
 /// When the bus's last event is not what the log has at that position, the log went back in time: the relay stops
 /// publishing and says so, until the log has a new history.

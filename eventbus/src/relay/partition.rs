@@ -48,10 +48,16 @@ impl PartitionRelay<'_> {
         let mut backoff = Backoff::new(BACKOFF_FIRST, self.shared.options.backoff_max);
         // A partition that the bus has nothing of begins at the log's head, which must be known for it.
         let _ = self.head.wait_for(|head| head.polls > 0).await;
+        let mut reached = None;
         loop {
-            let Err(failure) = self.publish_for_a_while(&mut backoff).await else {
-                continue;
+            let failure = match self.publish_for_a_while(reached, &mut backoff).await {
+                Ok(cursor) => {
+                    reached = Some(cursor);
+                    continue;
+                }
+                Err(failure) => failure,
             };
+            reached = None;
             if let Failure::Log(LogError::Diverged {
                 partition,
                 position,
@@ -73,9 +79,13 @@ impl PartitionRelay<'_> {
     }
 
     /// Publishes until a failure, or until it is time to ask the bus again where it is. (A publish alone does not
-    /// notice that somebody else's entry has taken all later places.)
-    async fn publish_for_a_while(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
-        let mut cursor = self.start().await?;
+    /// notice that somebody else's entry has taken all later places.) Where it is then, it is told again as `reached`.
+    async fn publish_for_a_while(
+        &mut self,
+        reached: Option<Cursor>,
+        backoff: &mut Backoff,
+    ) -> Result<Cursor, Failure> {
+        let mut cursor = self.start(reached).await?;
         let ask_again_at = Instant::now() + self.shared.options.recheck_interval;
         while Instant::now() < ask_again_at {
             let seen_polls = self.head.borrow_and_update().polls;
@@ -89,14 +99,15 @@ impl PartitionRelay<'_> {
             let moved = cursor.position > before;
             self.wait_for_work(cursor.position, seen_polls, moved).await;
         }
-        Ok(())
+        Ok(cursor)
     }
 
-    /// Where the bus is; for a partition that it has nothing of, the log's head.
-    async fn start(&mut self) -> Result<Cursor, BusError> {
+    /// Where the bus is; for a partition that it has nothing of, where this relay had come to without a failure, or the log's
+    /// head. (The head alone would leave out what was committed since: all of it, where that is less often than the bus is asked.)
+    async fn start(&mut self, reached: Option<Cursor>) -> Result<Cursor, BusError> {
         let _permit = self.shared.permits.acquire().await;
         let last = self.shared.bus.last(self.history, self.partition).await?;
-        Ok(last.unwrap_or_else(|| Cursor {
+        Ok(last.or(reached).unwrap_or_else(|| Cursor {
             position: self.head.borrow().polled,
             event_id: None,
         }))

@@ -8,7 +8,8 @@ use tidelog_eventbus::{EventBus, InProcessEventBus, RedisEventBus, RelayState};
 use tidelog_test_support::{shared, unique_name};
 
 use super::kit::{
-    Log, begun_relay, del, eventually, partitions, redis_at, relay, stream_in, within_patience,
+    Log, RECHECK, begun_relay, del, eventually, partitions, redis_at, relay, stream_in,
+    within_patience,
 };
 
 const P0: Partition = Partition::new(0);
@@ -103,6 +104,18 @@ async fn what_no_signal_tells_of_is_found_by_the_poll() {
     let bus: Arc<dyn EventBus> = bus;
     let (_relay, _) = begun_relay(&log, &bus, false).await;
     log.append(64).await;
+    is_up_to_date(&*bus, &log).await;
+    has_the_same(&*bus, &log).await;
+}
+
+#[tokio::test]
+async fn what_comes_rarely_is_published_to_a_bus_that_has_nothing() {
+    let log = Log::new();
+    let bus: Arc<dyn EventBus> = Arc::new(InProcessEventBus::new());
+    let (_relay, _) = begun_relay(&log, &bus, false).await;
+    // It is the next event that makes the relay ask the bus again.
+    tokio::time::sleep(2 * RECHECK).await;
+    log.append_to(&stream_in(P0), 1).await;
     is_up_to_date(&*bus, &log).await;
     has_the_same(&*bus, &log).await;
 }

@@ -18,7 +18,7 @@ mod states;
 pub(super) use bench::{Bench, P0};
 pub(super) use careful::Careful;
 pub(super) use log::{Log, stream_in, streams_in};
-pub(super) use process::{Consumer, Run, begun_relay, bus_only, quick, quick_tail, relay};
+pub(super) use process::{Consumer, RECHECK, Run, begun_relay, bus_only, quick, quick_tail, relay};
 pub(super) use recorder::Recorder;
 pub(super) use states::{States, change, records};
 

@@ -46,6 +46,9 @@ impl<T: Send + 'static> Run<T> {
     }
 }
 
+/// How often a relay asks the bus again where it is.
+pub(crate) const RECHECK: Duration = Duration::from_millis(200);
+
 /// A relay that runs.
 pub(crate) fn relay(log: &Log, bus: &Arc<dyn EventBus>, signal: bool) -> (Run<()>, RelayStatus) {
     let relay = Relay::new(
@@ -55,7 +58,7 @@ pub(crate) fn relay(log: &Log, bus: &Arc<dyn EventBus>, signal: bool) -> (Run<()
         signal.then(|| log.signal.clone()),
         RelayOptions {
             poll_interval: Duration::from_millis(50),
-            recheck_interval: Duration::from_millis(200),
+            recheck_interval: RECHECK,
             ..RelayOptions::default()
         },
     );
