@@ -48,6 +48,8 @@ impl Place {
             .set("socket.timeout.ms", TIMEOUT_MS)
             .set("socket.connection.setup.timeout.ms", TIMEOUT_MS)
             .set("socket.nagle.disable", "true")
+            // A topic that was deleted would be made anew with the broker's number of partitions and bounds.
+            .set("allow.auto.create.topics", "false")
             .set("reconnect.backoff.ms", "20")
             .set("reconnect.backoff.max.ms", "1000")
             .set("topic.metadata.refresh.fast.interval.ms", "50")

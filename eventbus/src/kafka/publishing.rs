@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tidelog_domain::{HistoryId, Partition, Position, RecordedEvent, causes};
@@ -49,6 +49,13 @@ impl Lane {
         self.last = Some((history, last));
         self.end = None;
     }
+}
+
+/// An event as it is sent.
+struct Record {
+    position: Position,
+    key: String,
+    body: Vec<u8>,
 }
 
 /// Tells each record's sender what became of it.
@@ -105,8 +112,6 @@ impl Producers {
         config
             .set("acks", "all")
             .set("enable.idempotence", "true")
-            // A topic that was deleted would be made anew with the broker's number of partitions and bounds.
-            .set("allow.auto.create.topics", "false")
             .set("request.timeout.ms", TIMEOUT_MS)
             .set("message.timeout.ms", DELIVERY_MS)
             .set("message.max.bytes", MAX_RECORD_BYTES.to_string())
@@ -158,7 +163,12 @@ impl KafkaEventBus {
             // Whatever happens from here on, where it is has to be asked again unless it goes well.
             lane.last = None;
             let (chunk, left) = self.chunk(&mut lane, events);
-            let end = self.send(history, partition, chunk).await?;
+            let end = match self.send(history, partition, chunk.clone()).await {
+                Err(error) if is_too_large(&error) => {
+                    self.send_each(&mut lane, history, partition, chunk).await?
+                }
+                sent => sent?,
+            };
             let reached = events.len() - left.len();
             let reached = events
                 .get(reached.saturating_sub(1))
@@ -170,12 +180,12 @@ impl KafkaEventBus {
         Ok(())
     }
 
-    /// The records of as many of `events` as go at once, by key and body, and the events that are left.
+    /// The records of as many of `events` as go at once, and the events that are left.
     fn chunk<'e>(
         &self,
         lane: &mut Lane,
         mut events: &'e [RecordedEvent],
-    ) -> (Vec<(String, Vec<u8>)>, &'e [RecordedEvent]) {
+    ) -> (Vec<Arc<Record>>, &'e [RecordedEvent]) {
         let (mut records, mut bytes) = (Vec::new(), 0);
         while let Some((event, rest)) = events.split_first() {
             if records.len() == CHUNK_MAX_EVENTS || bytes > CHUNK_MAX_BYTES {
@@ -185,7 +195,11 @@ impl KafkaEventBus {
             let why = match wire::encode(&self.app, event) {
                 Ok(body) if body.len() + RECORD_BYTES <= MAX_RECORD_BYTES => {
                     bytes += body.len();
-                    records.push((event.stream.to_string(), body));
+                    records.push(Arc::new(Record {
+                        position: event.position,
+                        key: event.stream.to_string(),
+                        body,
+                    }));
                     continue;
                 }
                 Ok(body) => format!("it has {} bytes, and {MAX_RECORD_BYTES} fit", body.len()),
@@ -221,27 +235,54 @@ impl KafkaEventBus {
         &self,
         history: HistoryId,
         partition: Partition,
-        records: Vec<(String, Vec<u8>)>,
+        records: Vec<Arc<Record>>,
     ) -> Result<Option<i64>, BusError> {
         let producer = self.producers.get()?;
         let topic = self.topics.name(history);
         let sending = Arc::clone(&producer);
         let deliveries = apart(move || sending.send(&topic, partition, &records)).await?;
-        let told: Result<Vec<i64>, KafkaError> = join_all(deliveries)
-            .await
-            .into_iter()
-            // Its producer ended with the record in it.
-            .map(|told| told.unwrap_or(Err(KafkaError::Canceled)))
-            .collect();
-        let error = match told {
-            // A record that is said to be there already has none: that is somebody else's, with our producer's number.
-            Ok(offsets) if offsets.iter().any(|offset| *offset < 0) => KafkaError::Canceled,
-            Ok(offsets) => return Ok(offsets.into_iter().max().map(|last| last + 1)),
-            Err(error) => error,
+        let (mut end, mut failed) = (None, None);
+        for told in join_all(deliveries).await {
+            match told {
+                // A record that is said to be there already has none: that is somebody else's, with our producer's number.
+                Ok(Ok(offset)) if offset >= 0 => end = end.max(Some(offset + 1)),
+                Ok(Err(error)) if is_of_size(&error) => failed = Some(error),
+                Ok(Err(error)) => failed = failed.or(Some(error)),
+                // Its producer ended with the record in it.
+                Ok(Ok(_)) | Err(_) => failed = failed.or(Some(KafkaError::Canceled)),
+            }
+        }
+        let Some(error) = failed else {
+            return Ok(end);
         };
         self.producers.forget(&producer);
         self.topics.forget(history);
         Err(BusError::unavailable(error))
+    }
+
+    /// Sends records one by one, of which some, or all together, are more than the topic takes: it has a bound of somebody else's. What it
+    /// refuses alone is left out.
+    async fn send_each(
+        &self,
+        lane: &mut Lane,
+        history: HistoryId,
+        partition: Partition,
+        records: Vec<Arc<Record>>,
+    ) -> Result<Option<i64>, BusError> {
+        let mut end = None;
+        for record in records {
+            let (position, bytes) = (record.position, record.body.len());
+            match self.send(history, partition, vec![record]).await {
+                Err(error) if is_too_large(&error) => {
+                    let why = format!(
+                        "it has {bytes} bytes, which the max.message.bytes of its topic does not let in"
+                    );
+                    left_out(lane, partition, position, &why);
+                }
+                sent => end = end.max(sent?),
+            }
+        }
+        Ok(end)
     }
 }
 
@@ -251,16 +292,16 @@ impl Producer {
         &self,
         topic: &str,
         partition: Partition,
-        records: &[(String, Vec<u8>)],
+        records: &[Arc<Record>],
     ) -> Result<Vec<oneshot::Receiver<Result<i64, KafkaError>>>, BusError> {
         let producer = self.0.get().ok_or_else(over)?;
         let mut deliveries = Vec::with_capacity(records.len());
-        for (key, body) in records {
+        for record in records {
             let (sender, receiver) = oneshot::channel();
             let record = BaseRecord::with_opaque_to(topic, Box::new(sender))
                 .partition(i32::from(partition.number()))
-                .key(key)
-                .payload(body);
+                .key(&record.key)
+                .payload(&record.body);
             deliveries.push(receiver);
             if let Err((error, _)) = producer.send(record) {
                 return Err(BusError::unavailable(error));
@@ -268,6 +309,23 @@ impl Producer {
         }
         Ok(deliveries)
     }
+}
+
+/// Whether a record was refused since it, or what it was sent together with, is too large.
+fn is_too_large(error: &BusError) -> bool {
+    let BusError::Unavailable(cause) = error else {
+        return false;
+    };
+    cause.downcast_ref().is_some_and(is_of_size)
+}
+
+fn is_of_size(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageProduction(
+            RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge
+        )
+    )
 }
 
 fn left_out(lane: &mut Lane, partition: Partition, position: Position, why: &str) {

@@ -18,6 +18,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidelog_domain::{Cursor, HistoryId, Partition, Position, RecordedEvent, causes};
 
 use super::blocking::{Client, apart};
+use super::topic::MAX_RECORD_BYTES;
 use super::{KafkaEventBus, TIMEOUT, over};
 use crate::bus::BusError;
 use crate::lock::lock;
@@ -157,6 +158,8 @@ impl KafkaEventBus {
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_uncommitted")
             .set("fetch.error.backoff.ms", "20")
+            // One answer of all partitions: on a slow line a larger one would not be there in time, at no try.
+            .set("fetch.max.bytes", MAX_RECORD_BYTES.to_string())
             .set("queued.max.messages.kbytes", "8192");
         Source {
             config,
@@ -253,7 +256,10 @@ impl Reader {
             }
             if self.take_in(SLICE.min(left))? {
                 // What came with it.
-                while self.take_in(Duration::ZERO)? {}
+                while self.has_room()
+                    && !is_over.load(Ordering::Relaxed)
+                    && self.take_in(Duration::ZERO)?
+                {}
             }
             found = self.give_out(limit);
         }
@@ -279,15 +285,22 @@ impl Reader {
                 let newest = tails.get(own).map(|(cursor, _)| cursor.position);
                 newest > Some(at.newest) && at.waiting.len() < limit
             };
-            reader.waiting_bytes < MAX_WAITING_BYTES && reader.at.iter().any(is_behind)
+            reader.has_room() && reader.at.iter().any(is_behind)
         };
-        let patience = Instant::now() + TIMEOUT;
+        let mut last = Instant::now();
         while is_behind(self) && !is_over.load(Ordering::Relaxed) {
-            if !self.take_in(SLICE)? && Instant::now() > patience {
+            if self.take_in(SLICE)? {
+                last = Instant::now();
+            } else if last.elapsed() > TIMEOUT {
                 return Err(late());
             }
         }
         Ok(())
+    }
+
+    /// Whether more may come, beside what was not given out yet.
+    fn has_room(&self) -> bool {
+        self.waiting_bytes < MAX_WAITING_BYTES
     }
 
     /// Takes in what comes next, a record or the news that there is no other; whether it was in time.
@@ -365,13 +378,22 @@ impl Source {
         self.assign(&consumer, places)?;
         let consumer = consumer.get().ok_or_else(over)?;
         let (mut tails, mut open) = (Tails::new(), partitions.to_vec());
-        let patience = Instant::now() + TIMEOUT;
+        let mut last = Instant::now();
         while !open.is_empty() {
+            if last.elapsed() > TIMEOUT {
+                return Err(late());
+            }
             match polled(consumer, SLICE)? {
-                Polled::Nothing if Instant::now() > patience => return Err(late()),
                 Polled::Nothing => {}
-                Polled::End(partition) => open.retain(|own| *own != partition),
+                Polled::End(partition) => {
+                    last = Instant::now();
+                    open.retain(|own| *own != partition);
+                }
                 Polled::Record(offset, event) => {
+                    // What comes to those that are through is no sign of the others.
+                    if open.contains(&event.partition) {
+                        last = Instant::now();
+                    }
                     let newest = tails.get(&event.partition);
                     if newest.is_none_or(|(newest, _)| event.position > newest.position) {
                         tails.insert(event.partition, (event.cursor(), offset));

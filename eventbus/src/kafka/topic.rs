@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tidelog_domain::{HistoryId, Partitions};
 
 use super::TIMEOUT;
-use super::blocking::Client;
+use super::blocking::{Client, apart};
 use super::place::Place;
 use crate::bus::BusError;
 use crate::lock::lock;
@@ -28,6 +28,8 @@ const SEGMENTS: u64 = 4;
 /// The largest record that a topic takes: an event, and room for what surrounds it.
 pub(super) const MAX_RECORD_BYTES: usize = 2 * LARGEST_EVENT_BYTES;
 
+type Admin = Client<AdminClient<DefaultClientContext>>;
+
 /// Who makes topics.
 pub(super) struct Topics {
     app: String,
@@ -37,7 +39,7 @@ pub(super) struct Topics {
     max_bytes: Option<u64>,
     /// The histories whose topic was made, or found.
     made: Mutex<HashSet<HistoryId>>,
-    admin: Mutex<Option<Arc<Client<AdminClient<DefaultClientContext>>>>>,
+    admin: Mutex<Option<Arc<Admin>>>,
 }
 
 impl Topics {
@@ -90,16 +92,43 @@ impl Topics {
             .set("retention.bytes", &share)
             .set("segment.bytes", &segment)
             .set("max.message.bytes", &record);
-        let admin = self.admin()?;
-        let admin = admin.get().ok_or_else(super::over)?;
+        let client = self.admin()?;
+        let admin = client.get().ok_or_else(super::over)?;
         let made = admin.create_topics([&topic], &options()).await;
         for result in made.map_err(BusError::unavailable)? {
             match result {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Ok(_) => {}
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {
+                    self.is_wide_enough(&name, Arc::clone(&client)).await?;
+                }
                 Err((_, code)) => return Err(BusError::unavailable(KafkaError::AdminOp(code))),
             }
         }
         lock(&self.made).insert(history);
+        Ok(())
+    }
+
+    /// Refuses a topic that somebody else made, and has no place for some partitions of the log.
+    async fn is_wide_enough(&self, name: &str, admin: Arc<Admin>) -> Result<(), BusError> {
+        let topic = name.to_owned();
+        let asked = apart(move || {
+            let client = admin.get().ok_or_else(super::over)?.inner();
+            let metadata = client.fetch_metadata(Some(&topic), TIMEOUT);
+            let metadata = metadata.map_err(BusError::unavailable)?;
+            let topics = metadata.topics().iter();
+            let mut counts = topics.map(|found| found.partitions().len());
+            Ok(counts.next().unwrap_or(0))
+        });
+        let (found, needed) = (asked.await?, usize::from(self.partitions.count()));
+        // None: it is deleted just now, or the broker does not know of it yet.
+        if (1..needed).contains(&found) {
+            let topic = name.to_owned();
+            return Err(BusError::unavailable(TooNarrow {
+                topic,
+                found,
+                needed,
+            }));
+        }
         Ok(())
     }
 
@@ -113,7 +142,7 @@ impl Topics {
         bound.parse().ok()
     }
 
-    fn admin(&self) -> Result<Arc<Client<AdminClient<DefaultClientContext>>>, BusError> {
+    fn admin(&self) -> Result<Arc<Admin>, BusError> {
         let mut admin = lock(&self.admin);
         if let Some(admin) = &*admin {
             return Ok(Arc::clone(admin));
@@ -125,6 +154,17 @@ impl Topics {
             .map_err(BusError::unavailable)?;
         Ok(Arc::clone(admin.insert(Arc::new(Client::new(fresh)))))
     }
+}
+
+/// A topic has fewer partitions than the log.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the topic {topic} has {found} partitions, and the log has {needed}: add partitions to it, or delete it, and it is made as it has to be"
+)]
+struct TooNarrow {
+    topic: String,
+    found: usize,
+    needed: usize,
 }
 
 fn options() -> AdminOptions {

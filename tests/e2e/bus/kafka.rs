@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tidelog_eventbus::{EventBus, KafkaConnectError, KafkaEventBus};
 use tidelog_test_support::{free_port, shared};
 
-use super::kit::{Bench, P0, delete_topic, partitions};
+use super::kit::{Bench, P0, delete_topic, kafka_at, partitions};
 use crate::services::{Backends, Role, Service};
 
 /// A bus that remembers nothing.
@@ -139,6 +140,29 @@ async fn a_topic_of_kafka_that_was_lost_is_made_anew_and_read_from_where_it_begi
     // Who was at the tenth record goes on there; what it does not see is in the log.
     let read = bench.read(&reader, 10).await;
     assert!(!read.is_empty() && bench.events[12..30].ends_with(&read));
+}
+
+#[tokio::test]
+async fn a_topic_of_kafka_with_too_few_partitions_is_said_to_have_too_few() {
+    let bench = Bench::new().await;
+    let bus = bus(&bench).await;
+    let name = bus.topic(bench.history);
+    let topic = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
+    let admin = kafka_at(shared::kafka().await.url());
+    let made = admin.create_topics([&topic], &AdminOptions::new()).await;
+    made.unwrap().remove(0).unwrap();
+    let published = bus.publish(bench.history, P0, &bench.events).await;
+    let last = bus.last(bench.history, P0).await.map(drop);
+    for refused in [published, last] {
+        let said = tidelog_domain::causes(&refused.unwrap_err()).to_string();
+        for part in [&*name, "has 1 partitions", "has 4", "delete it"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+    // It is looked at again.
+    delete_topic(shared::kafka().await.url(), &name).await;
+    bench.publish(&bus, 0..5).await;
+    assert_eq!(bench.read(&bus, 0).await, bench.events[..5]);
 }
 
 #[tokio::test]

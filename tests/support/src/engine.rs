@@ -204,7 +204,9 @@ fn nats_arguments<'a>(command: &'a mut Command, data: &Path, port: u16) -> &'a m
 fn kafka_arguments<'a>(command: &'a mut Command, data: &Path, port: u16) -> &'a mut Command {
     let url = format!("tcp://127.0.0.1:{port}");
     command.args(["broker", "--storage-engine", "memory://tansu/"]);
-    command.args(["--listener-url", &url, "--advertised-listener-url", &url]);
+    command.args(["--listener-url", &url]);
+    // As an argument it could not be told otherwise.
+    command.env("ADVERTISED_LISTENER_URL", &url);
     // By the cluster's name it is known again.
     command.arg("--cluster-id").arg(data)
 }

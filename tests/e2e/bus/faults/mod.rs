@@ -9,6 +9,7 @@ use tidelog_domain::Position;
 use tidelog_eventbus::{EventBus, RedisEventBus, RelayStatus, TailState};
 use tidelog_test_support::{Durability, Engine, Server, ServerOptions, TcpProxy, free_port};
 
+mod bounded;
 mod cluster;
 mod kafka;
 mod memory;
