@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use redis::streams::{StreamId, StreamReadOptions, StreamReadReply};
-use redis::{Commands, Connection, ConnectionLike, Pipeline};
+use redis::{Commands, Connection, ConnectionLike, Pipeline, Value};
 
 const REQUESTS: &str = "bare:requests";
 const REPLIES: &str = "bare:replies";
@@ -28,9 +28,7 @@ pub(crate) fn work(url: &str) {
         let entries = entries(read.unwrap());
         let ids: Vec<_> = entries.iter().map(|entry| &entry.id).collect();
         let mut trip = Pipeline::new();
-        for _ in &ids {
-            add(&mut trip, REPLIES);
-        }
+        add(&mut trip, REPLIES, ids.len());
         trip.xack(REQUESTS, GROUP, &ids).xdel(REQUESTS, &ids);
         go(&trip, &mut writing);
     }
@@ -40,13 +38,15 @@ pub(crate) fn work(url: &str) {
 pub(crate) fn send(url: &str, at_once: usize, time: Duration) -> (usize, Duration) {
     let (mut reading, mut writing) = (connect(url), connect(url));
     let mut last: String = writing.xadd(REPLIES, "*", &[("first", "")]).unwrap();
-    let options = StreamReadOptions::default().count(500).block(0);
+    let mut xread = redis::cmd("XREAD");
+    xread.arg("COUNT").arg(500).arg("BLOCK").arg(0);
+    xread.arg("STREAMS").arg(REPLIES);
     let (mut to_send, mut sent, mut untrimmed) = (at_once, 0, 0);
     let begun = Instant::now();
     while begun.elapsed() < time {
         let mut trip = Pipeline::new();
         for _ in 0..to_send {
-            add(&mut trip, REQUESTS);
+            add(&mut trip, REQUESTS, 1);
         }
         untrimmed += to_send;
         if untrimmed >= TRIM_AFTER {
@@ -55,13 +55,13 @@ pub(crate) fn send(url: &str, at_once: usize, time: Duration) -> (usize, Duratio
             xtrim.arg("MINID").arg(&last);
         }
         go(&trip, &mut writing);
-        let read = reading.xread_options(&[REPLIES], &[&last], &options);
-        let entries = entries(read.unwrap());
-        to_send = entries.len();
-        sent += to_send;
-        if let Some(entry) = entries.into_iter().last() {
-            last = entry.id;
+        let read = xread.clone().arg(&last).query(&mut reading).unwrap();
+        to_send = 0;
+        for (id, fields) in replies(read) {
+            to_send += fields.len() / 2;
+            last = id;
         }
+        sent += to_send;
     }
     (sent, begun.elapsed())
 }
@@ -71,9 +71,12 @@ fn connect(url: &str) -> Connection {
     client.get_connection().unwrap()
 }
 
-fn add(trip: &mut Pipeline, stream: &str) {
-    let xadd = trip.cmd("XADD").arg(stream).arg("NOMKSTREAM");
-    xadd.arg("*").arg("message").arg(&MESSAGE);
+/// An entry with so many messages.
+fn add(trip: &mut Pipeline, stream: &str, messages: usize) {
+    let xadd = trip.cmd("XADD").arg(stream).arg("NOMKSTREAM").arg("*");
+    for _ in 0..messages {
+        xadd.arg("message").arg(&MESSAGE);
+    }
 }
 
 fn go(trip: &Pipeline, connection: &mut Connection) {
@@ -82,7 +85,28 @@ fn go(trip: &Pipeline, connection: &mut Connection) {
     assert_eq!(answers.unwrap().len(), commands);
 }
 
+/// The requests of a read.
 fn entries(read: Option<StreamReadReply>) -> Vec<StreamId> {
     let streams = read.map(|read| read.keys).unwrap_or_default();
     streams.into_iter().flat_map(|stream| stream.ids).collect()
+}
+
+/// The entries of a read of the one stream of replies: the id of each, and names and values in turn.
+fn replies(read: Value) -> Vec<(String, Vec<Value>)> {
+    let stream = items(read).pop().map(items).unwrap_or_default();
+    let entries = stream.into_iter().last().map(items).unwrap_or_default();
+    entries
+        .into_iter()
+        .map(|entry| {
+            let [id, fields] = items(entry).try_into().unwrap();
+            (redis::from_redis_value(id).unwrap(), items(fields))
+        })
+        .collect()
+}
+
+fn items(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    }
 }

@@ -1,15 +1,17 @@
-//! Workers without this library: `examples/workers`, by the wire form in `docs/messaging.md`.
+//! Workers without this library (`examples/workers`), and requesters, by the wire form in `docs/messaging.md`.
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidelog::messaging::{
     HandlerError, MessageContext, MessageOptions, Messaging, ReplyError, SendError, Subject,
 };
 use tidelog_test_support::{Process, python_path, shared, unique_name, workers_path};
+use tokio::sync::Barrier;
 
-use super::{PATIENCE, ask, eventually};
+use super::{ECHO, PATIENCE, ask, eventually};
 
 const WORDS: Subject<Value, String> = Subject::new("text.words");
 const GROUP: &str = "words";
@@ -136,6 +138,65 @@ async fn a_worker_in_node_of_thirty_lines_serves_a_send() {
     let app = unique_name();
     let worker = node(&app, directory.path()).await;
     serves(app, worker).await;
+}
+
+#[tokio::test]
+async fn replies_to_a_requester_without_this_library_are_in_one_entry_where_they_are_put_at_once() {
+    const EACH: usize = 10;
+    let (app, url) = (unique_name(), shared::redis().await.url());
+    let messaging = Messaging::connect(url, &app).unwrap();
+    let all_are_here = Arc::new(Barrier::new(2 * EACH));
+    let handler = move |value: Value, _: MessageContext| {
+        let all_are_here = Arc::clone(&all_are_here);
+        async move {
+            all_are_here.wait().await;
+            Ok::<_, HandlerError>(value)
+        }
+    };
+    let worker = messaging.worker(GROUP).concurrency(2 * EACH);
+    let worker = worker.handle(&ECHO, handler).start().await.unwrap();
+    let inboxes = ["one", "other"].map(|name| format!("{{{app}:replies:{name}}}"));
+    let mut requests = Vec::new();
+    for inbox in &inboxes {
+        let mut make = redis::cmd("XADD");
+        make.arg(inbox).arg("*").arg("made").arg("here");
+        let _made: String = ask(url, &make).await;
+        for number in 0..EACH {
+            let id = format!("{inbox}-{number}");
+            let request = json!({"id": id, "replyto": inbox, "timeoutms": 600_000, "data": number});
+            requests.push(request.to_string().into_bytes());
+        }
+    }
+    let published = messaging.bus().publish(&ECHO.channel(), &requests).await;
+    assert_eq!(published.unwrap().len(), 2 * EACH);
+    for inbox in &inboxes {
+        let mut xrange = redis::cmd("XRANGE");
+        xrange.arg(inbox).arg("(0").arg("+");
+        let read = async || -> Vec<(String, Vec<String>)> { ask(url, &xrange).await };
+        let fields = |entries: &[(String, Vec<String>)]| -> Vec<(String, String)> {
+            let entries = entries.iter().skip(1);
+            let pairs = entries.flat_map(|(_, fields)| fields.as_chunks::<2>().0);
+            pairs
+                .map(|[name, value]| (name.clone(), value.clone()))
+                .collect()
+        };
+        eventually("all replies are there", async || {
+            fields(&read().await).len() == EACH
+        })
+        .await;
+        let entries = read().await;
+        assert!(entries.len() < 1 + EACH, "each has its own: {entries:?}");
+        let mut values = Vec::new();
+        for (name, reply) in fields(&entries) {
+            let reply: Value = serde_json::from_str(&reply).unwrap();
+            let id = format!("{inbox}-{}", reply["data"]);
+            assert_eq!((&*name, &reply["requestid"]), ("message", &json!(id)));
+            values.push(reply["data"].as_u64().unwrap());
+        }
+        values.sort_unstable();
+        assert!(values.into_iter().eq(0..10));
+    }
+    worker.stop().await;
 }
 
 #[test]

@@ -349,7 +349,7 @@ impl Consumer for RedisConsumer {
                 let handled = Handled {
                     at: key.0,
                     entry: Arc::clone(&key.1),
-                    reply: reply.map(|(address, reply)| self.link.form.reply(address, reply)),
+                    reply: reply.map(|(address, reply)| (address.into(), reply.into())),
                     remove: remove && self.link.form.is_answered_once(),
                 };
                 self.settling.done(handled, bytes).await?;

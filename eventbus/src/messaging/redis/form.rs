@@ -87,6 +87,18 @@ impl Form {
         }
     }
 
+    /// Has `put`, which puts a reply, put another one beside it; whether that can be.
+    pub(super) fn add_reply(&self, put: &mut Cmd, reply: &[u8]) -> bool {
+        match self {
+            Self::Own { .. } => {
+                put.arg(MESSAGE).arg(reply);
+                true
+            }
+            #[cfg(feature = "nestjs")]
+            Self::Nest(_) => false,
+        }
+    }
+
     /// Whether a request that is answered is taken off the stream. (Else it goes when every group has handled it.)
     pub(super) fn is_answered_once(&self) -> bool {
         match self {

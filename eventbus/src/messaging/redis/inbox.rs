@@ -8,9 +8,9 @@ use redis::{Pipeline, Value};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::answers::{array, entry, streams};
+use super::answers::{array, fields, streams, text};
 use super::pace::Pace;
-use super::{Failed, Link};
+use super::{Failed, Link, MESSAGE};
 use crate::lock::lock;
 use crate::messaging::bus::{EntryId, Inbox};
 use crate::messaging::error::MessageBusError;
@@ -116,25 +116,34 @@ impl RedisInbox {
             read.pace.failed();
             MessageBusError::unavailable(error)
         })?;
-        let mut replies = Vec::new();
-        let mut last = None;
-        for reply in streams(answer).flat_map(|(_, entries)| entries) {
-            if let Some(reply) = entry(reply) {
-                last = Some(reply.id);
-                if !reply.body.is_empty() {
-                    replies.push(reply.body.to_vec());
-                }
-            }
+        let (mut replies, mut last, mut entries) = (Vec::new(), None, 0);
+        for (id, fields) in streams(answer)
+            .flat_map(|(_, entries)| entries)
+            .filter_map(fields)
+        {
+            last = Some(id);
+            entries += 1;
+            replies.extend(messages(fields));
         }
         let mut read = lock(&self.read);
         let bytes = replies.iter().map(Vec::len).sum();
-        read.pace.came(replies.len(), bytes);
+        read.pace.came(entries, bytes);
         if let Some(last) = last {
             read.last = last;
         }
         read.given += u32::try_from(replies.len()).unwrap_or(u32::MAX);
         Ok(replies)
     }
+}
+
+/// The replies in an entry, of which it may have several.
+fn messages(fields: Vec<Value>) -> impl Iterator<Item = Vec<u8>> {
+    let mut fields = fields.into_iter();
+    let pairs = std::iter::from_fn(move || Some((fields.next()?, fields.next()?)));
+    pairs.filter_map(|pair| match pair {
+        (name, Value::BulkString(reply)) if text(&name) == MESSAGE => Some(reply),
+        _ => None,
+    })
 }
 
 #[async_trait]

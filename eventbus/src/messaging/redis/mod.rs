@@ -528,12 +528,15 @@ impl MessageBus for RedisMessageBus {
         if !self.0.form.has_several_values() {
             return Err(MessageBusError::unfit("a reply of several values"));
         }
-        let mut commands = Pipeline::with_capacity(replies.len());
-        for reply in replies {
-            commands.add_command(self.0.form.reply(address, reply));
+        let Some((first, others)) = replies.split_first() else {
+            return Ok(true);
+        };
+        let mut put = self.0.form.reply(address, first);
+        for reply in others {
+            self.0.form.add_reply(&mut put, reply);
         }
-        match self.0.run_all(&commands).await {
-            Ok(answers) => Ok(!answers.contains(&Value::Nil)),
+        match self.0.run(&put).await {
+            Ok(answer) => Ok(answer != Value::Nil),
             // It is no inbox.
             Err(failed) if matches!(failed.code(), Some("WRONGTYPE" | "NOPERM")) => Ok(false),
             Err(failed) => Err(failed.into()),

@@ -1,4 +1,4 @@
-//! Settling messages as done, several in one trip.
+//! Settling messages as done, several in one trip. Replies that go to one inbox are one entry of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,14 +17,21 @@ pub(super) struct Handled {
     /// The number of its stream.
     pub(super) at: usize,
     pub(super) entry: EntryId,
-    /// The command that puts its reply.
-    pub(super) reply: Option<Cmd>,
+    /// The address of its reply, and the reply.
+    pub(super) reply: Option<(String, Vec<u8>)>,
     /// Whether it is taken off the stream.
     pub(super) remove: bool,
 }
 
 /// How far one has come.
 type Settled = Result<(), Failed>;
+
+/// A command that puts replies.
+struct Put {
+    command: Cmd,
+    /// The numbers of the messages whose replies they are.
+    numbers: Vec<usize>,
+}
 
 pub(super) struct Settling {
     link: Arc<Link>,
@@ -60,9 +67,11 @@ impl Settling {
 
     async fn settle(&self, mut handled: Vec<Handled>) -> Result<Vec<Settled>, Failed> {
         let mut settled = vec![Ok(()); handled.len()];
-        let replies = handled.iter_mut().enumerate();
-        let replies = replies.filter_map(|(number, one)| Some((number, one.reply.take()?)));
-        let (numbers, mut commands): (Vec<_>, Vec<_>) = replies.unzip();
+        let puts = self.puts(&mut handled);
+        let (mut commands, numbers): (Vec<_>, Vec<_>) = puts
+            .into_iter()
+            .map(|put| (put.command, put.numbers))
+            .unzip();
         if self.link.is_cluster {
             // What has no reply yet is not acknowledged.
             let put = self.link.run_each(std::mem::take(&mut commands)).await?;
@@ -87,6 +96,30 @@ impl Settling {
             }
         }
         Ok(settled)
+    }
+
+    /// What puts their replies: one entry for each inbox, where the form has room for it.
+    fn puts(&self, handled: &mut [Handled]) -> Vec<Put> {
+        let form = &self.link.form;
+        let (mut puts, mut by_address) = (Vec::<Put>::new(), HashMap::new());
+        for (number, one) in handled.iter_mut().enumerate() {
+            let Some((address, reply)) = one.reply.take() else {
+                continue;
+            };
+            let beside = by_address.get(&address).copied();
+            if let Some(put) = beside.and_then(|at: usize| puts.get_mut(at))
+                && form.add_reply(&mut put.command, &reply)
+            {
+                put.numbers.push(number);
+                continue;
+            }
+            puts.push(Put {
+                command: form.reply(&address, &reply),
+                numbers: vec![number],
+            });
+            by_address.insert(address, puts.len() - 1);
+        }
+        puts
     }
 
     /// The commands that acknowledge these and take them off, with the number of the stream of each.
@@ -120,20 +153,22 @@ impl Settling {
     }
 }
 
-/// Notes which replies, of the messages of these numbers, were not put. One that Redis refuses, for want of room or because the address is no
-/// inbox, would be refused at every try: its caller has none.
-fn are_put(settled: &mut [Settled], numbers: &[usize], answers: Vec<Result<Value, Failed>>) {
-    for (number, answer) in numbers.iter().zip(answers) {
-        match answer {
-            Err(failed) if failed.is_refused() => {
-                tracing::warn!(error = causes(&failed), "a reply cannot be put");
+/// Notes which replies, of the messages of these numbers, were not put. What Redis refuses, for want of room or because the address is no
+/// inbox, would be refused at every try: its callers have none.
+fn are_put(settled: &mut [Settled], numbers: &[Vec<usize>], answers: Vec<Result<Value, Failed>>) {
+    for (numbers, answer) in numbers.iter().zip(answers) {
+        let Err(failed) = answer else {
+            continue;
+        };
+        if failed.is_refused() {
+            let replies = numbers.len();
+            tracing::warn!(replies, error = causes(&failed), "replies cannot be put");
+            continue;
+        }
+        for number in numbers {
+            if let Some(settled) = settled.get_mut(*number) {
+                *settled = Err(failed.clone());
             }
-            Err(failed) => {
-                if let Some(settled) = settled.get_mut(*number) {
-                    *settled = Err(failed);
-                }
-            }
-            Ok(_) => {}
         }
     }
 }
