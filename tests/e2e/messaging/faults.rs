@@ -1,5 +1,6 @@
 //! A server fails in the middle: nothing is lost, and all goes on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -7,7 +8,8 @@ use tidelog::Failure;
 use tidelog::messaging::{
     EmitError, HandlerError, MessageContext, MessageId, MessageOptions, SendError,
 };
-use tidelog_test_support::{Engine, Server, ServerOptions, unique_name};
+use tidelog_test_support::{Durability, Engine, Server, ServerOptions, unique_name};
+use tokio::sync::Semaphore;
 
 use super::{ECHO, NOTE, Seen, at, empty, eventually, soon, stored_of};
 
@@ -15,6 +17,7 @@ mod connections;
 
 on_each_server!(
     a_server_that_is_restarted_in_the_middle_loses_nothing,
+    a_server_that_went_back_in_time_has_a_worker_handle_again_what_it_did_since,
     after_all_is_thrown_away_groups_and_inboxes_are_made_anew,
     a_send_while_the_server_is_away_fails_in_time_and_goes_well_afterwards,
 );
@@ -68,6 +71,49 @@ async fn a_server_that_is_restarted_in_the_middle_loses_nothing(engine: Engine) 
     })
     .await;
     worker.stop().await;
+}
+
+async fn a_server_that_went_back_in_time_has_a_worker_handle_again_what_it_did_since(
+    engine: Engine,
+) {
+    let options = ServerOptions {
+        durability: Durability::Full,
+        ..ServerOptions::default()
+    };
+    let mut server = Server::start_with(engine, options).await;
+    let ends = at(server.url(), "app");
+    let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
+    // With one at a time, one that cannot be settled would be the last.
+    let worker = || {
+        let (handled, gate) = (seen.clone(), Arc::clone(&gate));
+        let worker = ends.server.worker("g").concurrency(1);
+        worker.handle(&NOTE, move |number, _: MessageContext| {
+            handled.add(number);
+            let gate = Arc::clone(&gate);
+            async move {
+                drop(gate.acquire().await.unwrap());
+                Ok::<_, HandlerError>(())
+            }
+        })
+    };
+    worker().start().await.unwrap().stop().await;
+    ends.one.emit_all(&NOTE, &[1, 2]).await.unwrap();
+    let before = server.snapshot().await;
+    let running = loop {
+        // Connections of before the copy may be found to be lost.
+        if let Ok(running) = worker().start().await {
+            break running;
+        }
+    };
+    eventually("it is at the first", async || seen.count() == 1).await;
+    server.restore(&before).await;
+    gate.add_permits(1);
+    eventually("both are settled", async || {
+        stored_of(&server, "app", &NOTE.channel()).await == 0
+    })
+    .await;
+    assert_eq!(seen.count(), 2);
+    running.stop().await;
 }
 
 async fn after_all_is_thrown_away_groups_and_inboxes_are_made_anew(engine: Engine) {

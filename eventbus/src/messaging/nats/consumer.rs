@@ -22,6 +22,7 @@ use crate::messaging::clock::Clock;
 use crate::messaging::error::MessageBusError;
 use crate::messaging::holding::{Held, Holding, Key, MAX_WAITING};
 use crate::messaging::names::{Channel, Group};
+use crate::nats::connection::Session;
 
 /// How many messages of a channel a group has in hand at most, those included that wait to be tried again: beyond it NATS gives it no more.
 const MAX_ACK_PENDING: i64 = 10_000;
@@ -170,6 +171,36 @@ impl NatsConsumer {
         Some(((at, Arc::clone(&taken.entry)), self.lanes.get(at)?))
     }
 
+    /// Acknowledges a message. A server that was killed may have its group where it was earlier; what the group has given to nobody since,
+    /// NATS does not let be acknowledged, and does not say so: it will come again, and there is nothing to settle.
+    async fn acknowledge(
+        &self,
+        session: &Session,
+        lane: &Lane,
+        entry: &EntryId,
+        about: &str,
+    ) -> Result<(), Failed> {
+        match Link::tell_by(session, about, b"+ACK").await {
+            Err(failed) if failed.is_missing() => Ok(()),
+            Err(failed) if matches!(failed, Failed::Unanswered { .. }) => {
+                let groups = self.link.groups(&lane.stream).await?;
+                let name = names::consumer(&self.group);
+                let own = groups.iter().find(|group| group.name == name);
+                match own.zip(super::sequence(entry)) {
+                    Some((own, sequence)) if own.is_before(sequence) => {
+                        tracing::warn!(
+                            channel = %lane.channel, group = %self.group, message = &**entry,
+                            "NATS has this group where it was earlier: a message that was handled comes again"
+                        );
+                        Ok(())
+                    }
+                    _ => Err(failed),
+                }
+            }
+            acknowledged => acknowledged,
+        }
+    }
+
     /// Settles a message as done. The reply is before it on the same connection; where that was lost in between, it is settled again.
     async fn done(
         &self,
@@ -187,7 +218,7 @@ impl NatsConsumer {
             let sent = session.client.publish(address.to_owned(), reply).await;
             sent.map_err(Failed::other)?;
         }
-        let acknowledged = Link::tell_by(&session, about, b"+ACK");
+        let acknowledged = self.acknowledge(&session, lane, &taken.entry, about);
         let removed = async {
             if let (true, Some(sequence)) = (remove, super::sequence(&taken.entry)) {
                 self.link.delete(&lane.stream, sequence).await?;
@@ -195,10 +226,7 @@ impl NatsConsumer {
             Ok::<_, Failed>(())
         };
         let (acknowledged, removed) = futures_util::join!(acknowledged, removed);
-        match acknowledged {
-            Err(failed) if failed.is_missing() => {}
-            acknowledged => acknowledged?,
-        }
+        acknowledged?;
         removed?;
         if reply.is_some() && session.connects() != connects {
             return Err(Failed::Interrupted);
@@ -276,10 +304,9 @@ impl Consumer for NatsConsumer {
                 let subject = names.dead(&self.group, &taken.entry, &lane.channel);
                 let body = Bytes::copy_from_slice(&body);
                 self.link.bury(subject, body, error, attempts).await?;
-                match self.link.tell(&about, b"+ACK").await {
-                    Err(failed) if failed.is_missing() => {}
-                    told => told?,
-                }
+                let session = self.link.session().await?;
+                self.acknowledge(&session, lane, &taken.entry, &about)
+                    .await?;
             }
             // It may have gone to another meanwhile. If it has not, it is delivered again.
             Settlement::Retry { .. } | Settlement::Dead { .. } => {}

@@ -67,6 +67,8 @@ pub(super) struct Link {
 pub(super) struct ConsumerInfo {
     pub(super) name: String,
     #[serde(default)]
+    delivered: Floor,
+    #[serde(default)]
     ack_floor: Floor,
     #[serde(default)]
     num_ack_pending: u64,
@@ -84,6 +86,11 @@ impl ConsumerInfo {
     /// The last message up to which all were settled.
     pub(super) fn settled(&self) -> u64 {
         self.ack_floor.stream_seq
+    }
+
+    /// Whether it has given the message at `sequence` to nobody: not yet, or, where it went back in time, as far as it knows.
+    pub(super) fn is_before(&self, sequence: u64) -> bool {
+        self.delivered.stream_seq < sequence
     }
 
     /// Whether nobody holds a message of it.
