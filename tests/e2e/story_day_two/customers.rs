@@ -27,7 +27,6 @@ const LOOK: usize = 10;
 pub(super) type Acknowledged = BTreeMap<(String, i64), (&'static str, u64)>;
 
 /// Where the shop is. A new process takes the place of an old one while customers are at work.
-#[derive(Clone)]
 pub(super) struct Shop {
     pub(super) commands: Client,
     pub(super) queries: Client,
@@ -40,15 +39,16 @@ pub(super) struct Customers {
 }
 
 struct Shared {
-    shop: Mutex<Shop>,
+    shop: Mutex<Arc<Shop>>,
     acknowledged: Mutex<Acknowledged>,
     count: AtomicUsize,
     stop: AtomicBool,
 }
 
 impl Shared {
-    fn shop(&self) -> Shop {
-        self.shop.lock().unwrap().clone()
+    /// The shop, for one request: it is kept until its answer.
+    fn shop(&self) -> Arc<Shop> {
+        Arc::clone(&self.shop.lock().unwrap())
     }
 
     /// Keeps what was acknowledged by `answer`.
@@ -65,16 +65,18 @@ impl Shared {
     }
 
     async fn open(&self, id: &str) {
-        let opened = self.shop().commands;
-        let opened = opened.post("/basket/open", &json!({"id": id})).await;
+        let shop = self.shop();
+        let basket = json!({"id": id});
+        let opened = shop.commands.post("/basket/open", &basket).await;
         assert_eq!(opened.status, 201, "{opened:?}");
         self.keep(&opened, id, "basket.opened", 0);
     }
 
     async fn add(&self, id: &str, cents: u64) -> Answer {
         let path = format!("/basket/{id}/add");
-        let added = self.shop().commands;
-        let added = added.post(&path, &json!({"cents": cents})).await;
+        let shop = self.shop();
+        let item = json!({"cents": cents});
+        let added = shop.commands.post(&path, &item).await;
         assert_eq!(added.status, 200, "{added:?}");
         self.keep(&added, id, "basket.added", cents);
         added
@@ -84,7 +86,7 @@ impl Shared {
 impl Customers {
     pub(super) fn begin(shop: Shop) -> Self {
         let shared = Arc::new(Shared {
-            shop: Mutex::new(shop),
+            shop: Mutex::new(Arc::new(shop)),
             acknowledged: Mutex::default(),
             count: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -96,9 +98,13 @@ impl Customers {
         Self { tasks, shared }
     }
 
-    /// Sends all that come from now on to other processes.
-    pub(super) fn go_to(&self, shop: Shop) {
-        *self.shared.shop.lock().unwrap() = shop;
+    /// Sends all that come from now on to other processes, and waits until nobody is on the way to the old ones, as who balances loads does. (What
+    /// comes just when a process that stops closes a connection has no answer.)
+    pub(super) async fn go_to(&self, shop: Shop) {
+        let old = std::mem::replace(&mut *self.shared.shop.lock().unwrap(), Arc::new(shop));
+        while Arc::strong_count(&old) > 1 {
+            sleep(PAUSE).await;
+        }
     }
 
     /// Waits until so many more writes were acknowledged. Fails when one was not.

@@ -120,10 +120,11 @@ impl Story {
                 _ => &mut self.command,
             };
             let mut old = std::mem::replace(place, new);
-            self.customers.go_to(Shop {
+            let shop = Shop {
                 commands: self.command.commands(),
                 queries: self.query.queries(),
-            });
+            };
+            self.customers.go_to(shop).await;
             let status = old.stop(Signal::Term).await;
             assert_eq!(status, Some(0), "{}", old.process().output());
             self.customers.buy(20).await;
