@@ -1,5 +1,6 @@
 //! Workers without this library (`examples/workers`), and requesters, by the wire form in `docs/messaging.md`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -172,26 +173,27 @@ async fn replies_to_a_requester_without_this_library_are_in_one_entry_where_they
     for inbox in &inboxes {
         let mut xrange = redis::cmd("XRANGE");
         xrange.arg(inbox).arg("(0").arg("+");
-        let read = async || -> Vec<(String, Vec<String>)> { ask(url, &xrange).await };
-        let fields = |entries: &[(String, Vec<String>)]| -> Vec<(String, String)> {
-            let entries = entries.iter().skip(1);
-            let pairs = entries.flat_map(|(_, fields)| fields.as_chunks::<2>().0);
-            pairs
-                .map(|[name, value]| (name.clone(), value.clone()))
-                .collect()
-        };
+        // As most clients read: the fields of an entry are a map.
+        let read = async || -> Vec<(String, BTreeMap<String, String>)> { ask(url, &xrange).await };
         eventually("all replies are there", async || {
-            fields(&read().await).len() == EACH
+            let entries = read().await;
+            let fields = entries.iter().skip(1).map(|(_, fields)| fields.len());
+            fields.sum::<usize>() == EACH
         })
         .await;
         let entries = read().await;
         assert!(entries.len() < 1 + EACH, "each has its own: {entries:?}");
         let mut values = Vec::new();
-        for (name, reply) in fields(&entries) {
-            let reply: Value = serde_json::from_str(&reply).unwrap();
-            let id = format!("{inbox}-{}", reply["data"]);
-            assert_eq!((&*name, &reply["requestid"]), ("message", &json!(id)));
-            values.push(reply["data"].as_u64().unwrap());
+        for (_, fields) in &entries[1..] {
+            let names = (2..=fields.len()).map(|number| format!("message:{number}"));
+            let names: BTreeSet<_> = names.chain(["message".to_owned()]).collect();
+            assert!(fields.keys().eq(&names), "{fields:?}");
+            for reply in fields.values() {
+                let reply: Value = serde_json::from_str(reply).unwrap();
+                let id = format!("{inbox}-{}", reply["data"]);
+                assert_eq!(reply["requestid"], json!(id));
+                values.push(reply["data"].as_u64().unwrap());
+            }
         }
         values.sort_unstable();
         assert!(values.into_iter().eq(0..10));

@@ -87,11 +87,12 @@ impl Form {
         }
     }
 
-    /// Has `put`, which puts a reply, put another one beside it; whether that can be.
-    pub(super) fn add_reply(&self, put: &mut Cmd, reply: &[u8]) -> bool {
+    /// Has `put`, which puts a reply, put another one beside it, the one of this number; whether that can be. (Each has a field of another
+    /// name: many clients give the fields of an entry as a map.)
+    pub(super) fn add_reply(&self, put: &mut Cmd, number: usize, reply: &[u8]) -> bool {
         match self {
             Self::Own { .. } => {
-                put.arg(MESSAGE).arg(reply);
+                put.arg(format!("{MESSAGE}:{number}")).arg(reply);
                 true
             }
             #[cfg(feature = "nestjs")]

@@ -141,9 +141,14 @@ fn messages(fields: Vec<Value>) -> impl Iterator<Item = Vec<u8>> {
     let mut fields = fields.into_iter();
     let pairs = std::iter::from_fn(move || Some((fields.next()?, fields.next()?)));
     pairs.filter_map(|pair| match pair {
-        (name, Value::BulkString(reply)) if text(&name) == MESSAGE => Some(reply),
+        (name, Value::BulkString(reply)) if is_message(&text(&name)) => Some(reply),
         _ => None,
     })
+}
+
+fn is_message(field: &str) -> bool {
+    let number = field.strip_prefix(MESSAGE);
+    number.is_some_and(|number| number.is_empty() || number.starts_with(':'))
 }
 
 #[async_trait]

@@ -532,8 +532,8 @@ impl MessageBus for RedisMessageBus {
             return Ok(true);
         };
         let mut put = self.0.form.reply(address, first);
-        for reply in others {
-            self.0.form.add_reply(&mut put, reply);
+        for (number, reply) in (2..).zip(others) {
+            self.0.form.add_reply(&mut put, number, reply);
         }
         match self.0.run(&put).await {
             Ok(answer) => Ok(answer != Value::Nil),

@@ -108,7 +108,7 @@ impl Settling {
             };
             let beside = by_address.get(&address).copied();
             if let Some(put) = beside.and_then(|at: usize| puts.get_mut(at))
-                && form.add_reply(&mut put.command, &reply)
+                && form.add_reply(&mut put.command, put.numbers.len() + 1, &reply)
             {
                 put.numbers.push(number);
                 continue;
