@@ -303,14 +303,17 @@ impl Handling {
     }
 
     /// What becomes of a message that the bus does not let be settled, so that it does not keep its slot: nobody waits for its reply any
-    /// longer, or there is no room for another dead letter.
+    /// longer, or it is too large, or there is no room for another dead letter.
     fn instead(&self, verdict: &Verdict, error: &MessageBusError) -> Option<Settlement<'static>> {
+        let is_too_large = matches!(error, MessageBusError::TooLarge { .. });
         match verdict {
-            Verdict::Reply { until, .. } if *until <= Instant::now() => Some(Settlement::Done {
-                reply: None,
-                remove: true,
-            }),
-            Verdict::Dead(_) if matches!(error, MessageBusError::Full(_)) => {
+            Verdict::Reply { until, .. } if is_too_large || *until <= Instant::now() => {
+                Some(Settlement::Done {
+                    reply: None,
+                    remove: true,
+                })
+            }
+            Verdict::Dead(_) if is_too_large || matches!(error, MessageBusError::Full(_)) => {
                 Some(Settlement::Retry {
                     after: self.policy.max_delay.min(LONGEST_DELAY),
                     counted: false,

@@ -1,6 +1,6 @@
 //! The connection to NATS: made when it is needed, asked who it leads to, thrown away when it is lost.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,8 +19,20 @@ use crate::lock::lock;
 /// How many acknowledgements may be awaited at a time, those included that nobody waits for any more.
 const MAX_UNACKNOWLEDGED: usize = 8_192;
 
+/// How many connections this program made.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+
+/// One time that a program was connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Epoch {
+    session: u64,
+    connects: u64,
+}
+
 /// A connection, and what lives as long as it does.
 pub(crate) struct Session {
+    /// Which one of the program's it is.
+    number: u64,
     pub(crate) client: Client,
     pub(crate) jetstream: Context,
     pub(crate) news: News,
@@ -31,6 +43,14 @@ impl Session {
     /// the client connects again by itself, and what its old connection had not carried yet is lost.
     pub(crate) fn connects(&self) -> u64 {
         self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// Which time this is that it is connected.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch {
+            session: self.number,
+            connects: self.connects(),
+        }
     }
 }
 
@@ -100,6 +120,7 @@ async fn connect(place: Arc<Place>) -> Result<Arc<Session>, NatsConnectError> {
         .max_ack_inflight(MAX_UNACKNOWLEDGED)
         .build(client.clone());
     Ok(Arc::new(Session {
+        number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
         news: News::new(client.clone()),
         client,
         jetstream,

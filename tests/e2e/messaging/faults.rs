@@ -1,23 +1,26 @@
 //! A server fails in the middle: nothing is lost, and all goes on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tidelog::Failure;
 use tidelog::messaging::{
-    EmitError, HandlerError, MessageContext, MessageId, MessageOptions, SendError,
+    EmitError, HandlerError, MessageContext, MessageId, MessageOptions, RunningWorker, SendError,
+    Worker,
 };
 use tidelog_test_support::{Durability, Engine, Server, ServerOptions, unique_name};
 use tokio::sync::Semaphore;
 
-use super::{ECHO, NOTE, Seen, at, empty, eventually, soon, stored_of};
+use super::{ECHO, NOTE, PATIENCE, Seen, at, empty, eventually, soon, stored_of};
 
 mod connections;
 
 on_each_server!(
     a_server_that_is_restarted_in_the_middle_loses_nothing,
     a_server_that_went_back_in_time_has_a_worker_handle_again_what_it_did_since,
+    a_message_in_the_place_of_one_that_the_server_lost_is_handled,
     after_all_is_thrown_away_groups_and_inboxes_are_made_anew,
     a_send_while_the_server_is_away_fails_in_time_and_goes_well_afterwards,
 );
@@ -99,12 +102,7 @@ async fn a_server_that_went_back_in_time_has_a_worker_handle_again_what_it_did_s
     worker().start().await.unwrap().stop().await;
     ends.one.emit_all(&NOTE, &[1, 2]).await.unwrap();
     let before = server.snapshot().await;
-    let running = loop {
-        // Connections of before the copy may be found to be lost.
-        if let Ok(running) = worker().start().await {
-            break running;
-        }
-    };
+    let running = started(worker).await;
     eventually("it is at the first", async || seen.count() == 1).await;
     server.restore(&before).await;
     gate.add_permits(1);
@@ -112,8 +110,69 @@ async fn a_server_that_went_back_in_time_has_a_worker_handle_again_what_it_did_s
         stored_of(&server, "app", &NOTE.channel()).await == 0
     })
     .await;
-    assert_eq!(seen.count(), 2);
+    assert_eq!(seen.times(), BTreeMap::from([(1, 2), (2, 1)]));
     running.stop().await;
+}
+
+async fn a_message_in_the_place_of_one_that_the_server_lost_is_handled(engine: Engine) {
+    let options = ServerOptions {
+        durability: Durability::Full,
+        ..ServerOptions::default()
+    };
+    let mut server = Server::start_with(engine, options).await;
+    let ends = at(server.url(), "app");
+    let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
+    let worker = || {
+        let (handled, gate) = (seen.clone(), Arc::clone(&gate));
+        let worker = ends.server.worker("g").concurrency(2);
+        let worker = worker.idle(Duration::from_secs(1));
+        worker.handle(&NOTE, move |number, _: MessageContext| {
+            handled.add(number);
+            let gate = Arc::clone(&gate);
+            async move {
+                drop(gate.acquire().await.unwrap());
+                Ok::<_, HandlerError>(())
+            }
+        })
+    };
+    worker().start().await.unwrap().stop().await;
+    let before = server.snapshot().await;
+    let running = started(worker).await;
+    eventually("one is emitted", async || {
+        seen.count() == 1 || ends.one.emit(&NOTE, &1).await.is_ok()
+    })
+    .await;
+    eventually("it is at it", async || seen.count() == 1).await;
+    server.restore(&before).await;
+    eventually("another is emitted", async || {
+        ends.one.emit(&NOTE, &2).await.is_ok()
+    })
+    .await;
+    // Long enough for it to come while the worker is at the first, mostly.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gate.add_permits(1);
+    eventually("the other is handled", async || {
+        seen.times().contains_key(&2)
+    })
+    .await;
+    eventually("nothing is left", async || {
+        stored_of(&server, "app", &NOTE.channel()).await == 0
+    })
+    .await;
+    running.stop().await;
+}
+
+/// Starts a worker: connections of before may be found to be lost.
+async fn started(worker: impl Fn() -> Worker) -> RunningWorker {
+    let started = async {
+        loop {
+            match worker().start().await {
+                Ok(running) => return running,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, started).await.unwrap()
 }
 
 async fn after_all_is_thrown_away_groups_and_inboxes_are_made_anew(engine: Engine) {
@@ -227,6 +286,31 @@ async fn a_user_with_the_documented_rights_on_nats_emits_sends_and_handles() {
     let sent = ends.one.send_with(&ECHO, &json!(1), soon).await;
     assert!(matches!(sent, Err(SendError::TimedOut { .. })), "{sent:?}");
     ends.one.close().await;
+}
+
+#[tokio::test]
+async fn a_message_that_nats_takes_as_no_dead_letter_holds_nobody_up() {
+    let server = Server::start(Engine::Nats).await;
+    let ends = at(server.url(), "app");
+    let seen = Seen::default();
+    let handled = seen.clone();
+    let worker = ends.server.worker("g").concurrency(1).policy(soon(2));
+    let worker = worker.handle(&NOTE, move |number, _: MessageContext| {
+        handled.add(number);
+        async { Ok::<_, HandlerError>(()) }
+    });
+    let worker = worker.start().await.unwrap();
+    // Of somebody who writes no messages of ours; with headers it has no room.
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let large = vec![b'x'; client.server_info().max_payload];
+    client
+        .publish("app.messages.test.note", large.into())
+        .await
+        .unwrap();
+    client.flush().await.unwrap();
+    ends.one.emit(&NOTE, &1).await.unwrap();
+    eventually("the next is handled", async || seen.count() == 1).await;
+    worker.stop().await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::client::PublishErrorKind;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -143,10 +144,13 @@ impl NatsConsumer {
             let Some(about) = counted else {
                 continue;
             };
-            match self.link.tell(&about, b"-NAK").await {
-                Err(failed) if !failed.is_missing() => return Err(failed),
-                _ => lock(&self.holding).let_go(&key),
+            match (self.link.tell(&about, b"-NAK").await, self.lanes.get(key.0)) {
+                (Err(failed), Some(lane)) if failed.is_missing() => {
+                    self.unless_lost(lane, failed).await?;
+                }
+                (told, _) => told?,
             }
+            lock(&self.holding).let_go(&key);
         }
         Ok(())
     }
@@ -171,33 +175,65 @@ impl NatsConsumer {
         Some(((at, Arc::clone(&taken.entry)), self.lanes.get(at)?))
     }
 
+    /// What NATS knows of this group; `None` where it is not there, or its stream. (That nobody answers for it may be for want of a leader.)
+    async fn own_group(&self, lane: &Lane) -> Result<Option<ConsumerInfo>, Failed> {
+        let groups = match self.link.groups(&lane.stream).await {
+            Err(failed) if failed.is_missing() => return Ok(None),
+            groups => groups?,
+        };
+        let name = names::consumer(&self.group);
+        Ok(groups.into_iter().find(|group| group.name == name))
+    }
+
+    /// Gives `failed` on, unless the group is not there.
+    pub(super) async fn unless_lost(&self, lane: &Lane, failed: Failed) -> Result<(), Failed> {
+        match self.own_group(lane).await? {
+            None => Ok(()),
+            Some(_) => Err(failed),
+        }
+    }
+
     /// Acknowledges a message. A server that was killed may have its group where it was earlier; what the group has given to nobody since,
     /// NATS does not let be acknowledged, and does not say so: it will come again, and there is nothing to settle.
-    async fn acknowledge(
+    pub(super) async fn acknowledge(
         &self,
         session: &Session,
         lane: &Lane,
         entry: &EntryId,
         about: &str,
     ) -> Result<(), Failed> {
-        match Link::tell_by(session, about, b"+ACK").await {
-            Err(failed) if failed.is_missing() => Ok(()),
-            Err(failed) if matches!(failed, Failed::Unanswered { .. }) => {
-                let groups = self.link.groups(&lane.stream).await?;
-                let name = names::consumer(&self.group);
-                let own = groups.iter().find(|group| group.name == name);
-                match own.zip(super::sequence(entry)) {
-                    Some((own, sequence)) if own.is_before(sequence) => {
-                        tracing::warn!(
-                            channel = %lane.channel, group = %self.group, message = &**entry,
-                            "NATS has this group where it was earlier: a message that was handled comes again"
-                        );
-                        Ok(())
-                    }
-                    _ => Err(failed),
-                }
+        let failed = match Link::tell_by(session, about, b"+ACK").await {
+            Err(failed @ (Failed::Unanswered { .. } | Failed::NoConsumer)) => failed,
+            acknowledged => return acknowledged,
+        };
+        match self.own_group(lane).await?.zip(super::sequence(entry)) {
+            None => Ok(()),
+            Some((own, sequence)) if own.is_before(sequence) => {
+                tracing::warn!(
+                    channel = %lane.channel, group = %self.group, message = &**entry,
+                    "NATS has this group where it was earlier: a message that was handled comes again"
+                );
+                Ok(())
             }
-            acknowledged => acknowledged,
+            Some(_) => Err(failed),
+        }
+    }
+
+    /// Whether a message is where it was. A server that was killed may have lost it, and given its number to another one since: what was
+    /// told by that number would be about that one. (On a connection that was not lost there was no other server.)
+    async fn is_there(
+        &self,
+        session: &Session,
+        lane: &Lane,
+        entry: &EntryId,
+        tag: &Tag,
+    ) -> Result<bool, Failed> {
+        match super::sequence(entry) {
+            Some(sequence) if tag.epoch != session.epoch() => {
+                let (stream, stored_ms) = (&lane.stream, tag.stored_ms);
+                self.link.is_there(stream, sequence, stored_ms).await
+            }
+            _ => Ok(true),
         }
     }
 
@@ -206,32 +242,62 @@ impl NatsConsumer {
         &self,
         lane: &Lane,
         taken: &Taken,
-        about: &str,
+        tag: &Tag,
         reply: Option<(&str, &[u8])>,
         remove: bool,
     ) -> Result<(), Failed> {
         let session = self.link.session().await?;
+        let is_there = self.is_there(&session, lane, &taken.entry, tag).await?;
         let connects = session.connects();
         let reply = reply.filter(|(address, _)| self.link.names.is_inbox(address));
         if let Some((address, reply)) = reply {
-            let reply = Bytes::copy_from_slice(reply);
+            let (bytes, reply) = (reply.len(), Bytes::copy_from_slice(reply));
             let sent = session.client.publish(address.to_owned(), reply).await;
-            sent.map_err(Failed::other)?;
+            sent.map_err(|error| match error.kind() {
+                PublishErrorKind::MaxPayloadExceeded => self.link.too_large(bytes),
+                _ => Failed::other(error),
+            })?;
         }
-        let acknowledged = self.acknowledge(&session, lane, &taken.entry, about);
-        let removed = async {
-            if let (true, Some(sequence)) = (remove, super::sequence(&taken.entry)) {
-                self.link.delete(&lane.stream, sequence).await?;
-            }
-            Ok::<_, Failed>(())
-        };
-        let (acknowledged, removed) = futures_util::join!(acknowledged, removed);
-        acknowledged?;
-        removed?;
+        if is_there {
+            let acknowledged = self.acknowledge(&session, lane, &taken.entry, &tag.about);
+            let removed = async {
+                if let (true, Some(sequence)) = (remove, super::sequence(&taken.entry)) {
+                    self.link.delete(&lane.stream, sequence).await?;
+                }
+                Ok::<_, Failed>(())
+            };
+            let (acknowledged, removed) = futures_util::join!(acknowledged, removed);
+            acknowledged?;
+            removed?;
+        } else if reply.is_some() {
+            // Something that is answered follows the reply.
+            self.link.first(&lane.stream).await?;
+        }
         if reply.is_some() && session.connects() != connects {
             return Err(Failed::Interrupted);
         }
         Ok(())
+    }
+
+    /// Makes a dead letter of a message, and settles it.
+    async fn dead(
+        &self,
+        lane: &Lane,
+        taken: &Taken,
+        (tag, body): (&Tag, &[u8]),
+        error: &str,
+        attempts: u32,
+    ) -> Result<(), Failed> {
+        let session = self.link.session().await?;
+        if !self.is_there(&session, lane, &taken.entry, tag).await? {
+            return Ok(());
+        }
+        let message = tag.identity(&taken.entry);
+        let subject = self.link.names.dead(&self.group, message, &lane.channel);
+        let body = Bytes::copy_from_slice(body);
+        self.link.bury(subject, body, error, attempts).await?;
+        self.acknowledge(&session, lane, &taken.entry, &tag.about)
+            .await
     }
 }
 
@@ -285,14 +351,14 @@ impl Consumer for NatsConsumer {
         };
         let held = lock(&self.holding)
             .get(&key)
-            .map(|held| (Arc::clone(&held.tag.about), Arc::clone(&held.body)));
-        let Some((about, body)) = held else {
+            .map(|held| (held.tag.clone(), Arc::clone(&held.body)));
+        let Some((tag, body)) = held else {
             return Ok(());
         };
         let is_mine = lock(&self.holding).is_mine(&key, self.idle);
         match outcome {
             Settlement::Done { reply, remove } => {
-                self.done(lane, taken, &about, reply, remove).await?;
+                self.done(lane, taken, &tag, reply, remove).await?;
             }
             Settlement::Retry { after, counted } if is_mine => {
                 lock(&self.holding).put_off(&key, after, counted);
@@ -300,12 +366,7 @@ impl Consumer for NatsConsumer {
                 return Ok(());
             }
             Settlement::Dead { error, attempts } if is_mine => {
-                let names = &self.link.names;
-                let subject = names.dead(&self.group, &taken.entry, &lane.channel);
-                let body = Bytes::copy_from_slice(&body);
-                self.link.bury(subject, body, error, attempts).await?;
-                let session = self.link.session().await?;
-                self.acknowledge(&session, lane, &taken.entry, &about)
+                self.dead(lane, taken, (&tag, &body), error, attempts)
                     .await?;
             }
             // It may have gone to another meanwhile. If it has not, it is delivered again.

@@ -24,6 +24,9 @@ pub(super) const GROUP: &str = "Tidelog-Group";
 const ERROR: &str = "Tidelog-Error";
 const ATTEMPTS: &str = "Tidelog-Attempts";
 
+/// What a dead letter says that has no room for its error.
+const LOST_ERROR: &str = "it is in the worker's log";
+
 /// How many dead letters are asked for at once.
 const PAGE_MAX: usize = 500;
 
@@ -43,12 +46,19 @@ impl Link {
         error: &str,
         attempts: u32,
     ) -> Result<(), Failed> {
-        let mut headers = HeaderMap::new();
-        // As JSON it has no line breaks.
-        headers.insert(ERROR, serde_json::to_string(error)?);
-        headers.insert(ATTEMPTS, attempts.to_string());
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
-        match self.record(subject, headers, body).await {
+        let bury = async |error: &str| {
+            let mut headers = HeaderMap::new();
+            // As JSON it has no line breaks.
+            headers.insert(ERROR, serde_json::to_string(error)?);
+            headers.insert(ATTEMPTS, attempts.to_string());
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+            self.record(subject.clone(), headers, body.clone()).await
+        };
+        let buried = match bury(error).await {
+            Err(Failed::TooLarge { .. }) => bury(LOST_ERROR).await,
+            buried => buried,
+        };
+        match buried {
             Err(failed) if failed.is_overtaken() => Ok(()),
             buried => buried,
         }
@@ -227,7 +237,8 @@ impl Link {
                 let rest = message.subject.strip_prefix(before)?;
                 rest.strip_suffix(after)
             });
-            middle.is_some_and(|middle| middle.bytes().all(|byte| byte.is_ascii_digit()))
+            let is_of_number = |byte: u8| byte.is_ascii_digit() || byte == b'-';
+            middle.is_some_and(|middle| middle.bytes().all(is_of_number))
         }))
     }
 }

@@ -139,6 +139,12 @@ impl Link {
         max.saturating_sub(HEADER_BYTES.min(max / 2))
     }
 
+    /// Why so many bytes are not sent.
+    pub(super) fn too_large(&self, bytes: usize) -> Failed {
+        let max = self.max_payload.load(Ordering::Relaxed);
+        Failed::TooLarge { bytes, max }
+    }
+
     /// Refuses what could not become a dead letter.
     pub(super) fn check_size(&self, message: &[u8]) -> Result<(), MessageBusError> {
         let (bytes, max) = (message.len(), self.max_message_bytes());
@@ -175,6 +181,7 @@ impl Link {
         timeout: Duration,
     ) -> Result<PublishAck, Failed> {
         let session = self.session().await?;
+        let bytes = body.len();
         let mut request = Request::new().payload(body).timeout(Some(timeout));
         if let Some(headers) = headers {
             request = request.headers(headers);
@@ -182,6 +189,9 @@ impl Link {
         let answer = match session.client.send_request(subject.clone(), request).await {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 return Err(Failed::NoStream);
+            }
+            Err(error) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
+                return Err(self.too_large(bytes));
             }
             answer => answer.map_err(|error| unanswered(subject, error))?,
         };
@@ -295,16 +305,23 @@ impl Link {
         Ok(has_group)
     }
 
-    /// All groups of a stream.
+    /// All groups of a stream. Where NATS does not hear of some, that is an error.
     pub(super) async fn groups(&self, stream: &str) -> Result<Vec<ConsumerInfo>, Failed> {
         #[derive(Deserialize)]
         struct Page {
             total: usize,
             consumers: Option<Vec<ConsumerInfo>>,
+            #[serde(default)]
+            missing: Vec<String>,
+            #[serde(default)]
+            offline: HashMap<String, IgnoredAny>,
         }
         let (what, mut all) = (format!("CONSUMER.LIST.{stream}"), Vec::new());
         loop {
             let page: Page = self.call(&what, &json!({ "offset": all.len() })).await?;
+            if !page.missing.is_empty() || !page.offline.is_empty() {
+                return Err(Failed::Leaderless);
+            }
             let consumers = page.consumers.unwrap_or_default();
             let is_last = consumers.is_empty();
             all.extend(consumers);
@@ -383,6 +400,18 @@ impl Link {
         }
     }
 
+    /// Whether the message that was stored at `stored_ms` is at `sequence` still. A stream that lost its end gives its numbers once more.
+    pub(super) async fn is_there(
+        &self,
+        stream: &str,
+        sequence: u64,
+        stored_ms: u64,
+    ) -> Result<bool, Failed> {
+        let message = self.message(stream, sequence).await?;
+        let stored = message.map(|message| message.time.unix_timestamp_nanos() / 1_000_000);
+        Ok(stored == Some(i128::from(stored_ms)))
+    }
+
     /// The last message of `subject`; asked of the stream's leader.
     pub(super) async fn last(
         &self,
@@ -412,10 +441,14 @@ pub(super) enum Failed {
     Api(#[source] jetstream::Error),
     #[error("no stream takes it")]
     NoStream,
-    #[error("its group's consumer is not there")]
+    #[error("its group's consumer is not there, or nobody leads it now")]
     NoConsumer,
+    #[error("no server of NATS leads a group's consumer, or its stream, now")]
+    Leaderless,
     #[error("the connection was lost in the middle")]
     Interrupted,
+    #[error("it has {bytes} bytes, and the server takes {max}")]
+    TooLarge { bytes: usize, max: usize },
     #[error(
         "NATS does not answer on {subject}: it is busy, or its user may not publish there (docs/messaging.md#rights-on-nats)"
     )]
@@ -445,6 +478,8 @@ impl Failed {
             Self::Connect(_)
             | Self::HeldUp
             | Self::Interrupted
+            | Self::Leaderless
+            | Self::TooLarge { .. }
             | Self::Unanswered { .. }
             | Self::Other(_) => false,
         }
@@ -493,6 +528,7 @@ impl From<Failed> for MessageBusError {
         match failed {
             Failed::Api(error) if is_full(error.error_code()) => Self::Full(Box::new(error)),
             Failed::Connect(error) => Self::unavailable(error),
+            Failed::TooLarge { bytes, max } => Self::TooLarge { bytes, max },
             failed => Self::unavailable(failed),
         }
     }

@@ -16,8 +16,9 @@ use super::dead::GROUP;
 use super::link::{Failed, entry_id, nanoseconds};
 use super::names::consumer;
 use crate::lock::lock;
-use crate::messaging::holding::Key;
-use crate::nats::connection::Session;
+use crate::messaging::bus::EntryId;
+use crate::messaging::holding::{Held, Key};
+use crate::nats::connection::{Epoch, Session};
 
 /// How long a pull waits at NATS, at most: what it brings may have been here since it began. When a consumer leaves, it waits for the end of those that are under way.
 const PULL_WAIT: Duration = Duration::from_millis(250);
@@ -41,7 +42,9 @@ pub(super) struct Tag {
     pub(super) delivered: u32,
     pub(super) uncounted: u32,
     /// When it was stored: milliseconds since 1970, by NATS' clock.
-    stored_ms: u64,
+    pub(super) stored_ms: u64,
+    /// The connection that it came by.
+    pub(super) epoch: Epoch,
     /// Whether the group had more to come.
     has_more: bool,
 }
@@ -50,6 +53,11 @@ impl Tag {
     /// Which try this is.
     fn attempt(&self) -> u32 {
         self.delivered.saturating_sub(self.uncounted).max(1)
+    }
+
+    /// What its dead letter is told by, and what is remembered of its tries: its number alone may be another message's before it, or after.
+    pub(super) fn identity(&self, entry: &EntryId) -> String {
+        format!("{entry}-{}", self.stored_ms)
     }
 
     pub(super) fn stored(&self) -> Duration {
@@ -72,8 +80,9 @@ struct Pull {
     inbox: String,
     /// How many messages it may bring, and until when it is to be ended.
     under_way: Option<(usize, Instant)>,
-    /// When the last one began: what it brought was not here before.
+    /// When the last one began, and by which connection: what it brought was not here before.
     began: Instant,
+    epoch: Epoch,
     /// Whether more was there when its last message was sent.
     has_more: bool,
     /// Not before then.
@@ -104,7 +113,9 @@ impl Pulls {
     }
 
     fn next_now(&mut self) -> Option<(usize, Message)> {
-        self.incoming.next().now_or_never().flatten()
+        // Else it would seem empty to a task that has done much already.
+        let next = tokio::task::unconstrained(self.incoming.next());
+        next.now_or_never().flatten()
     }
 
     /// How many messages those under way may bring.
@@ -156,6 +167,7 @@ impl NatsConsumer {
                 inbox,
                 under_way: None,
                 began: now,
+                epoch: session.epoch(),
                 has_more: false,
                 next: now,
             });
@@ -187,6 +199,7 @@ impl NatsConsumer {
             let inbox = pull.inbox.clone();
             // Before it is sent: whoever drops this has it under way, or given up in time.
             pull.began = Instant::now();
+            pull.epoch = session.epoch();
             pull.under_way = Some((each, pull.began + wait + PULL_GRACE));
             pull.has_more = false;
             let asked = session.client.publish_with_reply(to, inbox, request);
@@ -226,7 +239,9 @@ impl NatsConsumer {
                 pull.under_way = None;
             }
         }
-        let Some((sequence, tag)) = message.reply.as_deref().and_then(tag) else {
+        let epoch = pull.epoch;
+        let about = message.reply.as_deref();
+        let Some((sequence, tag)) = about.and_then(|about| tag(about, epoch)) else {
             return;
         };
         pull.has_more = tag.has_more;
@@ -266,7 +281,11 @@ impl NatsConsumer {
             return;
         }
         if holding.is_running(&key) {
-            holding.renew(&key, tag, since);
+            let is_same = |held: &Held<Tag>| held.tag.stored_ms == tag.stored_ms;
+            // Another message by the same number comes again when its time is up.
+            if holding.get(&key).is_some_and(is_same) {
+                holding.renew(&key, tag, since);
+            }
         } else {
             holding.let_go(&key);
             let attempt = tag.attempt();
@@ -289,9 +308,11 @@ impl NatsConsumer {
                 pulls.redelivered.pop_front();
                 continue;
             }
-            let (dead, uncounted) = self.known(lane, &key.1).await?;
+            let (dead, uncounted) = self.known(lane, &tag.identity(&key.1)).await?;
             if dead {
-                self.link.tell(&tag.about, b"+ACK").await?;
+                let session = self.link.session().await?;
+                let acknowledged = self.acknowledge(&session, lane, &key.1, &tag.about);
+                acknowledged.await?;
             }
             if let Some(mut one) = pulls.redelivered.pop_front()
                 && !dead
@@ -303,7 +324,7 @@ impl NatsConsumer {
         Ok(())
     }
 
-    /// Whether there is a dead letter of a message, and how many of its deliveries do not count.
+    /// Whether there is a dead letter of a message, by its identity, and how many of its deliveries do not count.
     async fn known(&self, lane: &Lane, message: &str) -> Result<(bool, u32), Failed> {
         let (link, group, channel) = (&self.link, &self.group, &lane.channel);
         let records = link.names.records();
@@ -336,7 +357,7 @@ impl NatsConsumer {
 
 /// What the subject says that a message is answered to: `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<…>.<stored>.<pending>`,
 /// with a domain and an account before the stream where NATS is set to.
-fn tag(about: &str) -> Option<(u64, Tag)> {
+fn tag(about: &str, epoch: Epoch) -> Option<(u64, Tag)> {
     let tokens: Vec<_> = about.split('.').collect();
     let of_message = match tokens.len() {
         9 => tokens.get(4..)?,
@@ -349,6 +370,7 @@ fn tag(about: &str) -> Option<(u64, Tag)> {
         delivered: u32::try_from(number(0)?).unwrap_or(u32::MAX),
         uncounted: 0,
         stored_ms: number(3)? / 1_000_000,
+        epoch,
         has_more: number(4)? > 0,
     };
     Some((number(1)?, tag))
@@ -365,18 +387,18 @@ mod tests {
             "$JS.ACK._.hash.shop=messages=a.g.3.41.7.1700000000000000000.9",
             "$JS.ACK.hub.hash.shop=messages=a.g.3.41.7.1700000000000000000.9.random",
         ] {
-            let (sequence, tag) = tag(about).unwrap();
+            let (sequence, tag) = tag(about, Epoch::default()).unwrap();
             assert_eq!(
                 (sequence, tag.delivered, tag.stored_ms),
                 (41, 3, 1_700_000_000_000)
             );
         }
-        assert_eq!(tag("_INBOX.a"), None);
+        assert_eq!(tag("_INBOX.a", Epoch::default()), None);
     }
 
     #[test]
     fn a_delivery_that_does_not_count_is_no_attempt() {
-        let (_, mut tag) = tag("$JS.ACK.s.g.3.41.7.1.9").unwrap();
+        let (_, mut tag) = tag("$JS.ACK.s.g.3.41.7.1.9", Epoch::default()).unwrap();
         assert_eq!(tag.attempt(), 3);
         tag.uncounted = 2;
         assert_eq!(tag.attempt(), 1);

@@ -74,6 +74,9 @@ impl NatsConsumer {
             match self.link.tell(&about, b"+WPI").await {
                 Ok(()) => lock(&self.holding).alive(&key, when),
                 Err(failed) if failed.is_missing() => {
+                    if let Some(lane) = self.lanes.get(key.0) {
+                        self.unless_lost(lane, failed).await?;
+                    }
                     let mut holding = lock(&self.holding);
                     if !holding.is_running(&key) {
                         // It is lost: there is nothing to try.
@@ -186,7 +189,8 @@ impl NatsConsumer {
             let uncounted = tag.delivered.saturating_sub(tries);
             if uncounted != tag.uncounted {
                 let names = &self.link.names;
-                let subject = names.tries(&self.group, &key.1, &lane.channel);
+                let message = tag.identity(&key.1);
+                let subject = names.tries(&self.group, message, &lane.channel);
                 self.link.uncount(subject, uncounted).await?;
             }
             match self.link.tell(&tag.about, b"-NAK").await {
