@@ -39,8 +39,10 @@ pub(super) struct Lane {
     last: Option<(HistoryId, Option<Position>)>,
     /// The offset after the last record of ours, and since when it is that; if there is one.
     end: Option<(i64, Instant)>,
-    /// The last event that did not fit.
-    left_out: Option<Position>,
+    /// The last event of a history that did not fit.
+    left_out: Option<(HistoryId, Position)>,
+    /// How many bytes the smallest record had that the topic refused alone, and when.
+    refused: Option<(usize, Instant)>,
 }
 
 impl Lane {
@@ -50,6 +52,9 @@ impl Lane {
         self.end = None;
     }
 }
+
+/// For how long it is believed that a topic refuses what is as large as what it refused: somebody may raise its bound.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// An event as it is sent.
 struct Record {
@@ -162,7 +167,7 @@ impl KafkaEventBus {
         while !events.is_empty() {
             // Whatever happens from here on, where it is has to be asked again unless it goes well.
             lane.last = None;
-            let (chunk, left) = self.chunk(&mut lane, events);
+            let (chunk, left) = self.chunk(history, &mut lane, events);
             let end = match self.send(history, partition, chunk.clone()).await {
                 Err(error) if is_too_large(&error) => {
                     self.send_each(&mut lane, history, partition, chunk).await?
@@ -183,16 +188,22 @@ impl KafkaEventBus {
     /// The records of as many of `events` as go at once, and the events that are left.
     fn chunk<'e>(
         &self,
+        history: HistoryId,
         lane: &mut Lane,
         mut events: &'e [RecordedEvent],
     ) -> (Vec<Arc<Record>>, &'e [RecordedEvent]) {
         let (mut records, mut bytes) = (Vec::new(), 0);
+        lane.refused = lane
+            .refused
+            .filter(|(_, when)| when.elapsed() < REFUSED_FOR);
+        let fits = lane.refused.map_or(usize::MAX, |(bytes, _)| bytes - 1);
         while let Some((event, rest)) = events.split_first() {
             if records.len() == CHUNK_MAX_EVENTS || bytes > CHUNK_MAX_BYTES {
                 break;
             }
             events = rest;
             let why = match wire::encode(&self.app, event) {
+                Ok(body) if body.len() > fits => too_large_for_topic(body.len()),
                 Ok(body) if body.len() + RECORD_BYTES <= MAX_RECORD_BYTES => {
                     bytes += body.len();
                     records.push(Arc::new(Record {
@@ -205,7 +216,7 @@ impl KafkaEventBus {
                 Ok(body) => format!("it has {} bytes, and {MAX_RECORD_BYTES} fit", body.len()),
                 Err(error) => causes(&error),
             };
-            left_out(lane, event.partition, event.position, &why);
+            left_out(lane, history, event.partition, event.position, &why);
         }
         (records, events)
     }
@@ -272,12 +283,22 @@ impl KafkaEventBus {
         let mut end = None;
         for record in records {
             let (position, bytes) = (record.position, record.body.len());
+            if lane.refused.is_some_and(|(refused, _)| bytes >= refused) {
+                left_out(
+                    lane,
+                    history,
+                    partition,
+                    position,
+                    &too_large_for_topic(bytes),
+                );
+                continue;
+            }
             match self.send(history, partition, vec![record]).await {
                 Err(error) if is_too_large(&error) => {
-                    let why = format!(
-                        "it has {bytes} bytes, which the max.message.bytes of its topic does not let in"
-                    );
-                    left_out(lane, partition, position, &why);
+                    let smallest = lane.refused.map_or(bytes, |(before, _)| before.min(bytes));
+                    lane.refused = Some((smallest.max(1), Instant::now()));
+                    let why = too_large_for_topic(bytes);
+                    left_out(lane, history, partition, position, &why);
                 }
                 sent => end = end.max(sent?),
             }
@@ -328,10 +349,23 @@ fn is_of_size(error: &KafkaError) -> bool {
     )
 }
 
-fn left_out(lane: &mut Lane, partition: Partition, position: Position, why: &str) {
+fn too_large_for_topic(bytes: usize) -> String {
+    format!("it has {bytes} bytes, which the max.message.bytes of its topic does not let in")
+}
+
+fn left_out(
+    lane: &mut Lane,
+    history: HistoryId,
+    partition: Partition,
+    position: Position,
+    why: &str,
+) {
     // A hole, which consumers fill from the log. Holding all later ones back for it would be worse.
-    if lane.left_out < Some(position) {
-        lane.left_out = Some(position);
+    let is_told = lane
+        .left_out
+        .is_some_and(|(of, last)| of == history && last >= position);
+    if !is_told {
+        lane.left_out = Some((history, position));
         tracing::error!(
             %partition, %position, error = why,
             "an event cannot be put on the bus; consumers read it from the log"

@@ -130,9 +130,11 @@ impl KafkaEventBus {
         self.topics.make(history).await?;
         let permit = Arc::clone(&self.asking).acquire_owned().await;
         let source = self.source(history);
+        let leaving = Leaving(Arc::default());
+        let left = Arc::clone(&leaving.0);
         let asked = apart(move || {
             let _permit = permit;
-            let mut tails = source.tails(&[partition])?;
+            let mut tails = source.tails(&[partition], &left)?;
             Ok(tails.remove(&partition).map(|(cursor, _)| cursor))
         });
         self.noticed(history, asked.await)
@@ -204,7 +206,7 @@ impl Reader {
         is_over: &AtomicBool,
     ) -> Result<Self, BusError> {
         let partitions: Vec<_> = after.iter().map(|(partition, _)| *partition).collect();
-        let tails = source.tails(&partitions)?;
+        let tails = source.tails(&partitions, is_over)?;
         let place = |(partition, position): &(Partition, Position)| {
             let next = tails.get(partition).map_or(0, |(cursor, offset)| {
                 let end = offset + 1;
@@ -254,11 +256,11 @@ impl Reader {
             if !found.is_empty() || left.is_zero() || is_over.load(Ordering::Relaxed) {
                 break;
             }
-            if self.take_in(SLICE.min(left))? {
+            if self.take_in(SLICE.min(left))? != Came::Nothing {
                 // What came with it.
                 while self.has_room()
                     && !is_over.load(Ordering::Relaxed)
-                    && self.take_in(Duration::ZERO)?
+                    && self.take_in(Duration::ZERO)? != Came::Nothing
                 {}
             }
             found = self.give_out(limit);
@@ -266,7 +268,7 @@ impl Reader {
         if found.is_empty() && wait < 2 * FETCH_WAIT {
             // Too short to have heard of it.
             let partitions: Vec<_> = self.at.keys().copied().collect();
-            let tails = self.source.tails(&partitions)?;
+            let tails = self.source.tails(&partitions, is_over)?;
             self.catch_up(&tails, limit, is_over)?;
             found = self.give_out(limit);
         }
@@ -280,19 +282,22 @@ impl Reader {
         limit: usize,
         is_over: &AtomicBool,
     ) -> Result<(), BusError> {
-        let is_behind = |reader: &Self| {
-            let is_behind = |(own, at): (&Partition, &At)| {
-                let newest = tails.get(own).map(|(cursor, _)| cursor.position);
-                newest > Some(at.newest) && at.waiting.len() < limit
-            };
-            reader.has_room() && reader.at.iter().any(is_behind)
+        let is_behind = |(own, at): (&Partition, &At)| {
+            let newest = tails.get(own).map(|(cursor, _)| cursor.position);
+            newest > Some(at.newest) && at.waiting.len() < limit
         };
         let mut last = Instant::now();
-        while is_behind(self) && !is_over.load(Ordering::Relaxed) {
-            if self.take_in(SLICE)? {
-                last = Instant::now();
-            } else if last.elapsed() > TIMEOUT {
-                return Err(late());
+        while self.has_room() && !is_over.load(Ordering::Relaxed) {
+            let behind = self.at.iter().filter(|at| is_behind(*at));
+            let behind: Vec<_> = behind.map(|(own, _)| *own).collect();
+            if behind.is_empty() {
+                break;
+            }
+            // What comes to the others is no sign of these.
+            match self.take_in(SLICE)? {
+                Came::Record(own) if behind.contains(&own) => last = Instant::now(),
+                _ if last.elapsed() > TIMEOUT => return Err(late()),
+                _ => {}
             }
         }
         Ok(())
@@ -303,23 +308,24 @@ impl Reader {
         self.waiting_bytes < MAX_WAITING_BYTES
     }
 
-    /// Takes in what comes next, a record or the news that there is no other; whether it was in time.
-    fn take_in(&mut self, wait: Duration) -> Result<bool, BusError> {
+    /// Takes in what comes next, a record or the news that there is no other.
+    fn take_in(&mut self, wait: Duration) -> Result<Came, BusError> {
         let consumer = self.consumer.get().ok_or_else(over)?;
         match polled(consumer, wait)? {
-            Polled::Nothing => return Ok(false),
-            Polled::End(_) => {}
+            Polled::Nothing => Ok(Came::Nothing),
+            Polled::End(_) => Ok(Came::End),
             Polled::Record(_, event) => {
-                if let Some(at) = self.at.get_mut(&event.partition)
+                let partition = event.partition;
+                if let Some(at) = self.at.get_mut(&partition)
                     && event.position > at.newest
                 {
                     at.newest = event.position;
                     self.waiting_bytes += event.payload.as_bytes().len();
                     at.waiting.push_back(event);
                 }
+                Ok(Came::Record(partition))
             }
         }
-        Ok(true)
     }
 
     /// Gives out what came, at most `limit` of each partition.
@@ -369,30 +375,38 @@ impl Source {
         consumer.assign(&list).map_err(BusError::unavailable)
     }
 
-    /// The newest event among the last records of each partition that has any.
-    fn tails(&self, partitions: &[Partition]) -> Result<Tails, BusError> {
+    /// The newest event among the last records of each partition that has any. Where more comes all the time, there may be newer ones.
+    fn tails(&self, partitions: &[Partition], is_over: &AtomicBool) -> Result<Tails, BusError> {
         let consumer = self.consumer(TAIL_WAIT, true)?;
         let places = partitions
             .iter()
             .map(|own| (*own, Offset::OffsetTail(TAIL)));
         self.assign(&consumer, places)?;
         let consumer = consumer.get().ok_or_else(over)?;
-        let (mut tails, mut open) = (Tails::new(), partitions.to_vec());
-        let mut last = Instant::now();
+        // How many records of each came that is not through.
+        let mut open: HashMap<_, i64> = partitions.iter().map(|own| (*own, 0)).collect();
+        let mut tails = Tails::new();
+        let begun = Instant::now();
+        let mut last = begun;
         while !open.is_empty() {
-            if last.elapsed() > TIMEOUT {
+            if last.elapsed() > TIMEOUT || is_over.load(Ordering::Relaxed) {
                 return Err(late());
             }
             match polled(consumer, SLICE)? {
                 Polled::Nothing => {}
                 Polled::End(partition) => {
                     last = Instant::now();
-                    open.retain(|own| *own != partition);
+                    open.remove(&partition);
                 }
                 Polled::Record(offset, event) => {
                     // What comes to those that are through is no sign of the others.
-                    if open.contains(&event.partition) {
+                    if let Some(came) = open.get_mut(&event.partition) {
                         last = Instant::now();
+                        *came += 1;
+                        // Its end of the beginning was passed, and another does not come.
+                        if *came > TAIL && begun.elapsed() > TIMEOUT {
+                            open.remove(&event.partition);
+                        }
                     }
                     let newest = tails.get(&event.partition);
                     if newest.is_none_or(|(newest, _)| event.position > newest.position) {
@@ -403,6 +417,17 @@ impl Source {
         }
         Ok(tails)
     }
+}
+
+/// What a reader took in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// Nothing in time.
+    Nothing,
+    /// The news that there is no further record.
+    End,
+    /// A record of this partition.
+    Record(Partition),
 }
 
 /// What a consumer has next.
